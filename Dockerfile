@@ -1,0 +1,88 @@
+# One image for GPU and CPU: CUDA builds of torch also run on the CPU, so CI tests
+# the very digest that goes to the GPU. Built by `invoke build`, which passes the
+# arguments. Only features of Dockerfile syntax 1.2, so that engine 20.10 builds it.
+ARG BASE
+ARG CUDA=cuda13
+
+# --- uv, from a hash-pinned wheel; bind-mounted below, so not in the image -------
+FROM ${BASE} AS uv
+# Without pip's own download cache the stage is the same everywhere.
+RUN --mount=type=bind,source=docker/uv.txt,target=/tmp/uv.txt \
+    --mount=type=secret,id=ca \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+    && python3 -m venv /pip \
+    && /pip/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/uv.txt \
+    && mv /pip/bin/uv /uv
+
+# --- the image ------------------------------------------------------------------
+FROM ${BASE} AS image
+ARG CUDA
+# Every file gets this time, and bytecode is hash-based, so that a rebuild gives
+# the same layers.
+ARG SOURCE_DATE_EPOCH
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
+    UV_PYTHON_DOWNLOADS=never
+
+# Layer 1: CUDA libraries and torch, several gigabytes, from their own lock, so
+# that no other dependency's change touches them.
+RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+    --mount=type=bind,source=docker/install-packages.sh,target=/run/install-packages \
+    --mount=type=bind,source=docker/torch-cuda12.txt,target=/run/cuda12.txt \
+    --mount=type=bind,source=docker/torch-cuda13.txt,target=/run/cuda13.txt \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=tmpfs,target=/tmp \
+    --mount=type=secret,id=ca \
+    uv venv --no-project --python python3 /opt/venv \
+    && VIRTUAL_ENV=/opt/venv UV_LINK_MODE=copy UV_HTTP_TIMEOUT=300 sh /run/install-packages \
+    uv pip install --no-deps --require-hashes -r "/run/$CUDA.txt"
+
+# Layer 2: the other dependencies, frozen by uv.lock.
+RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+    --mount=type=bind,source=docker/install-packages.sh,target=/run/install-packages \
+    --mount=type=bind,source=docker/describe.py,target=/run/describe.py \
+    --mount=type=bind,source=pyproject.toml,target=/run/project/pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=/run/project/uv.lock \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=tmpfs,target=/tmp \
+    --mount=type=secret,id=ca \
+    mkdir -p /opt/samerun \
+    && UV_PROJECT_ENVIRONMENT=/opt/venv UV_LINK_MODE=copy UV_HTTP_TIMEOUT=300 sh /run/install-packages \
+    sh -c "uv sync --project /run/project --frozen --inexact --no-install-project --only-group $CUDA --only-group image \
+    && PYTHONDONTWRITEBYTECODE=1 /opt/venv/bin/python /run/describe.py /opt/samerun/image.json"
+
+# Layer 3: our code. Copied by cp, not COPY, so that the checkout's file times and
+# modes do not get into the layer.
+RUN --mount=type=bind,source=src/samerun,target=/run/samerun \
+    --mount=type=bind,source=docker/install-code.sh,target=/run/install-code \
+    sh /run/install-code
+
+# Whoever starts it by hand gets the same surroundings as from the kit.
+ENV HOME=/tmp/home USER=samerun LOGNAME=samerun \
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    MPLCONFIGDIR=/tmp/home/matplotlib XDG_CACHE_HOME=/tmp/home/cache \
+    TORCH_HOME=/tmp/home/torch FASTAI_HOME=/tmp/home/fastai \
+    WANDB_DIR=/output WANDB_CACHE_DIR=/tmp/home/wandb WANDB_DATA_DIR=/output/wandb/data \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Not root, whoever starts it; the kit passes the caller's own uid and gid.
+USER 1000:1000
+WORKDIR /output
+ENTRYPOINT ["python", "-m", "samerun.train"]
+
+# --- the same image with pytest on top, for the tests that run inside -----------
+FROM image AS test
+USER 0:0
+ARG SOURCE_DATE_EPOCH
+RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+    --mount=type=bind,source=docker/install-packages.sh,target=/run/install-packages \
+    --mount=type=bind,source=pyproject.toml,target=/run/project/pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=/run/project/uv.lock \
+    --mount=type=cache,target=/root/.cache/uv \
+    --mount=type=tmpfs,target=/tmp \
+    --mount=type=secret,id=ca \
+    UV_PROJECT_ENVIRONMENT=/opt/venv UV_LINK_MODE=copy sh /run/install-packages \
+    uv sync --project /run/project --frozen --inexact --no-install-project --only-group image-test
+USER 1000:1000
+ENTRYPOINT ["python", "-m", "pytest", "-p", "no:cacheprovider"]
+
+# What `docker build .` makes without a --target.
+FROM image

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Make a Debian root file system with Python as a tar: the same bytes from the same
+# package versions. Usage: bootstrap-base.sh SUITE PACKAGES OUT.tar (comma-separated).
+# Names no mirror: mmdebstrap takes Debian's own, or what apt is configured with.
+set -eu
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:?}"
+# No manuals and no translations: nobody reads them in a container. Copyright files
+# stay, the licences ask for it.
+exec mmdebstrap --quiet --variant=essential --mode=root \
+    --include="$2" \
+    --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    "$1" "$3"

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Put the package beside the dependencies, and have every Python in the image
+# load the hook that signs W&B runs (see samerun/train/hook.py).
+set -eu
+code=/opt/samerun/code
+mkdir -p "$code/samerun"
+(cd /run/samerun && find . -type f ! -path '*/__pycache__/*' -exec cp --parents {} "$code/samerun" \;)
+chmod -R u=rwX,go=rX "$code"
+/opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash "$code"
+site=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+printf '%s\nimport samerun.train.hook\n' "$code" > "$site/samerun.pth"
+find /opt -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +

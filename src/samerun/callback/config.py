@@ -1,0 +1,168 @@
+"""Describe a learner as JSON, whatever objects it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+import torch
+
+_DEPTH, _ITEMS, _CHARACTERS = 4, 32, 500
+_SECRET = re.compile(r"pass(word|wd|phrase)|secret|token$|api_?key|credential|auth", re.IGNORECASE)
+# user:password@ in front of a host name, as in database and proxy addresses.
+_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
+
+
+def describe_learner(learn: Any) -> dict[str, Any]:
+    """
+    Return what matters about *learn* as a JSON-safe dictionary.
+
+    The keys of fastai's ``WandbCallback`` keep their names. A part that cannot be
+    described is left out; nothing is raised, and no batch is drawn.
+    """
+    parts: dict[str, Callable[[], Any]] = {
+        "Learner": lambda: _learner(learn),
+        "n_epoch": lambda: learn.n_epoch,
+        "n_inp": lambda: learn.dls.train.n_inp,
+        "batch size": lambda: learn.dls.bs,
+        "batch per epoch": lambda: len(learn.dls.train),
+        "train items": lambda: len(learn.dls.train_ds),
+        "valid items": lambda: len(learn.dls.valid_ds),
+        "model parameters": lambda: sum(p.numel() for p in learn.model.parameters()),
+        "trainable parameters": lambda: _trainable(learn.model),
+        "device": lambda: torch.device(learn.dls.device).type,
+        "frozen": lambda: bool(learn.opt.frozen_idx),
+        "frozen idx": lambda: learn.opt.frozen_idx,
+        "dataset.tfms": lambda: _pipelines(learn.dls.dataset.tfms),
+        "dls.after_item": lambda: _pipeline(learn.dls.after_item),
+        "dls.before_batch": lambda: _pipeline(learn.dls.before_batch),
+        "dls.after_batch": lambda: _pipeline(learn.dls.after_batch),
+    }
+    found = dict(_callbacks(learn))
+    for key, part in parts.items():
+        with contextlib.suppress(Exception):
+            found[key] = describe(part())
+    return found
+
+
+def describe_batch(xb: Iterable[Any]) -> dict[str, int]:
+    """Return the sizes of the inputs of one batch, under the keys that fastai gives them."""
+    sizes: dict[str, int] = {}
+    for n, x in enumerate(xb, 1):
+        shape = getattr(x, "shape", ())
+        sizes |= {f"input {n} dim {i}": int(size) for i, size in enumerate(shape, 1)}
+    return sizes
+
+
+def describe(value: Any, depth: int = _DEPTH) -> Any:
+    """
+    Return *value* as numbers, strings, lists and dictionaries, at most *depth* levels of them.
+
+    An object becomes its class and the arguments it was made with, never its address or
+    its ``repr``. Values whose names look like secrets become ``"***"``.
+    """
+    try:
+        return _describe(value, depth)
+    except Exception:
+        return type(value).__name__
+
+
+def _describe(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, int | float):
+        return _number(value)
+    if isinstance(value, str | PurePath):
+        return _LOGIN.sub("***@", str(value))[:_CHARACTERS]
+    if isinstance(value, torch.Tensor) or hasattr(value, "__array__"):
+        return _array(value)
+    if depth <= 0:
+        return _name(value)
+    return _nested(value, depth - 1)
+
+
+def _nested(value: Any, depth: int) -> Any:
+    if isinstance(value, Mapping):
+        items = list(value.items())[:_ITEMS]
+        return {str(k): _hidden(k, v, depth) for k, v in items}
+    if isinstance(value, functools.partial):
+        return {"_name": _name(value.func), **_nested(value.keywords, depth)}
+    if isinstance(value, torch.nn.Module | type) or inspect.isroutine(value):
+        return _name(value)
+    if isinstance(value, set | frozenset):
+        return sorted(str(describe(v, depth)) for v in value)[:_ITEMS]
+    if isinstance(value, slice):
+        return [describe(v, depth) for v in (value.start, value.stop, value.step)]
+    if isinstance(value, list | tuple) or type(value).__name__ == "L":
+        return [describe(v, depth) for v in list(value)[:_ITEMS]]
+    arguments = {k: _hidden(k, v, depth) for k, v in _arguments(value)}
+    return {"_name": _name(value), **arguments} if arguments else _name(value)
+
+
+def _hidden(key: Any, value: Any, depth: int) -> Any:
+    return "***" if _SECRET.search(str(key)) else describe(value, depth)
+
+
+def _number(value: float) -> Any:
+    # NaN and infinity are no JSON.
+    return value if isinstance(value, int) or math.isfinite(value) else str(value)
+
+
+def _array(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+    shape = tuple(getattr(value, "shape", ()))
+    if not shape:
+        return describe(value.item(), 0) if hasattr(value, "item") else type(value).__name__
+    return f"{type(value).__name__} of shape {list(shape)}"
+
+
+def _name(value: Any) -> str:
+    named = value if hasattr(value, "__name__") else type(value)
+    return str(getattr(named, "__qualname__", named.__name__))
+
+
+def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the arguments of the constructor that *value* kept under their own names."""
+    kept = getattr(value, "__dict__", {})
+    with contextlib.suppress(Exception):
+        for name in inspect.signature(type(value).__init__).parameters:
+            if name in kept and name not in ("self", "learn", "dls", "model"):
+                yield name, kept[name]
+
+
+def _learner(learn: Any) -> dict[str, Any]:
+    described = {"_name": type(learn).__name__, "model": _name(learn.model)}
+    names = ("loss_func", "opt_func", "lr", "metrics", "path", "model_dir", "wd", "wd_bn_bias")
+    names += ("train_bn", "moms", "splitter")
+    for name in names:
+        with contextlib.suppress(Exception):
+            described[name] = describe(getattr(learn, name))
+    return described
+
+
+def _callbacks(learn: Any) -> Iterator[tuple[str, Any]]:
+    for callback in learn.cbs:
+        described = describe(callback)
+        yield type(callback).__name__, described if isinstance(described, dict) else True
+
+
+def _trainable(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _pipeline(pipeline: Any) -> list[Any]:
+    return [describe(step) for step in getattr(pipeline, "fs", pipeline)]
+
+
+def _pipelines(pipelines: Any) -> list[Any]:
+    return [_pipeline(pipeline) for pipeline in pipelines]

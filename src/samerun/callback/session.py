@@ -1,0 +1,193 @@
+"""One fit that is logged to one run."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from samerun.callback.distributed import bare, key_prefix, rank
+from samerun.callback.handover import Handover, Row
+from samerun.callback.metrics import best_is_min, epoch_metrics
+from samerun.callback.progress import progress_of
+from samerun.callback.rows import RowBuffer, Step
+from samerun.callback.warn import Warner
+
+# A gradient histogram of a ResNet takes seconds: 20 per fit, and one in 1000 steps at least.
+_HISTOGRAMS, _FEWEST_STEPS = 20, 1000
+_LOST = "Training goes on; the metrics from here on are not in the run."
+
+
+class Session:
+    """
+    Everything that lives from the first training batch of a fit to its end.
+
+    Plain attributes of a plain object: setting one on a fastai callback asks the learner
+    and the model first whether they have it, which takes longer than logging.
+    """
+
+    def __init__(self, run: Any, learn: Any, warner: Warner, every: int, seconds: float) -> None:
+        self.run, self.learn, self.warner = run, learn, warner
+        self.prefix = key_prefix(run)
+        self.main = rank() == 0
+        self.alive = True
+        self.progress = progress_of(run)
+        self.offset = self.progress.offset(learn.epoch)
+        self.buffer = RowBuffer(Handover(run), self.prefix, every, seconds)
+        self.watched: Any = None
+        self.samples: Any = None
+        self.open_epoch: int | None = None
+        self.metrics: dict[str, Any] = {}
+        self.saved: dict[str, Any] | None = None
+        self._saved_file = saved_file(learn)
+        self._defined: set[str] = set()
+        self._last_s = time.perf_counter()
+        self.extra: dict[str, Any] | None = None
+
+    def begin_epoch(self) -> None:
+        """Start the clock: validation is no part of the training throughput."""
+        self.open_epoch = self.learn.epoch
+        self._last_s = time.perf_counter()
+
+    def add_step(self) -> None:
+        """Keep the step that just ended. Nothing here waits for the device."""
+        learn, progress = self.learn, self.progress
+        now = time.perf_counter()
+        elapsed, self._last_s = now - self._last_s, now
+        progress.epoch = self.offset + learn.epoch + (learn.iter + 1) / learn.n_iter
+        step = Step(
+            number=progress.steps,
+            epoch=progress.epoch,
+            time_s=time.time(),
+            raw_loss=_detached(learn.loss),
+            smooth_loss=learn.__dict__.get("smooth_loss"),
+            hypers=tuple([dict(group) for group in learn.opt.hypers]),
+            samples_per_s=_batch_size(learn) / max(elapsed, 1e-9),
+            extra=self.extra,
+        )
+        self.extra = None
+        progress.steps += 1
+        self._send(self.buffer.add, step)
+
+    def send_now(self) -> None:
+        """Send what was kept, so that histograms logged by hooks meet their own row."""
+        self._send(self.buffer.close_row, {})
+
+    def send_but_last(self) -> None:
+        """Send all but the newest step, so that a table logged now shares its row."""
+        self._send(lambda _: self.buffer.send_older(), None)
+
+    def end_epoch(self) -> dict[str, Any]:
+        """Return the metrics of the epoch that just ended; ``close_epoch`` sends them."""
+        self.metrics = {}
+        with self.warner.guarded("metrics of the epoch"):
+            self.metrics = epoch_metrics(self.learn.recorder)
+        self.open_epoch = None
+        self._note_saved_model()
+        return self.metrics
+
+    def close_epoch(self, *, complete: bool = True) -> None:
+        """Send the rows of the epoch, the metrics with the last of them."""
+        if complete:
+            self.progress.epoch = self.offset + self.learn.epoch + 1
+        self._define(self.metrics)
+        row: Row = dict(self.metrics)
+        if row or complete:
+            row |= {"epoch": self.progress.epoch}
+        self._send(self.buffer.close_row, row)
+        self._note_best()
+
+    def log(self, values: dict[str, Any], *, row: bool) -> None:
+        """
+        Log tables and charts.
+
+        Args:
+            values: What ``run.log`` takes.
+            row: Give them a row of their own; else they join the row that is sent next.
+        """
+        if not row:
+            self.run.log(values, commit=False)
+            return
+        axes = {"epoch": self.progress.epoch, "train_step": max(self.progress.steps - 1, 0)}
+        self.run.log({**values, **axes})
+
+    def watch(self, what: str, log_freq: int | None) -> None:
+        """Hook gradients and parameters, for this fit only: the next may have more of them."""
+        learn = self.learn
+        steps = max(1, len(learn.dls.train) * (learn.n_epoch - learn.epoch))
+        freq = log_freq or min(max(steps // _HISTOGRAMS, 1), _FEWEST_STEPS)
+        model = bare(learn.model)
+        # idx: without it wandb counts on, and a second fit's charts are called graph_1...
+        self.run.watch(model, log=what, log_freq=freq, idx=0)
+        self.watched = model
+
+    def close(self) -> None:
+        """Send what is left, and take the hooks off the model."""
+        self._send(self.buffer.close_row, {})
+        if self.watched is not None:
+            with contextlib.suppress(Exception):
+                self.run.unwatch(self.watched)
+            self.watched = None
+
+    def _send(self, send: Any, what: Any) -> None:
+        if not self.alive:
+            return
+        try:
+            send(what)
+        except Exception as error:
+            self.alive = False
+            self.buffer.discard()
+            reason = f"{type(error).__name__}: {error}"
+            self.warner.once("rows", f"W&B does not take rows any more ({reason}). {_LOST}")
+
+    def _define(self, metrics: dict[str, Any]) -> None:
+        new = [name for name in metrics if name not in self._defined]
+        self._defined.update(new)
+        if not new or not self.alive or self.prefix:
+            return
+        with self.warner.guarded("axes of the charts"):
+            for name in new:
+                self.run.define_metric(name, step_metric="epoch", step_sync=False)
+
+    def _note_best(self) -> None:
+        """Keep the best values in the summary, beside the last ones that W&B keeps there."""
+        best, better = self.progress.best, {}
+        for name, value in self.metrics.items():
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                continue
+            sign = 1 if best_is_min(name) else -1
+            if name not in best or sign * value < sign * best[name]:
+                better[name] = best[name] = value
+        if better and self.alive and not self.prefix:
+            with self.warner.guarded("best values"):
+                self.run.summary.update({f"best_{name}": value for name, value in better.items()})
+
+    def _note_saved_model(self) -> None:
+        file = saved_file(self.learn)
+        if file is not None and file != self._saved_file:
+            self._saved_file = file
+            epoch = self.offset + self.learn.epoch + 1
+            self.saved = {**self.metrics, "epoch": epoch}
+
+
+def saved_file(learn: Any) -> tuple[Path, int] | None:
+    """Return path and time of change of the last file that ``SaveModelCallback`` wrote."""
+    path = getattr(getattr(learn, "save_model", None), "last_saved_path", None)
+    if path is None or not Path(path).is_file():
+        return None
+    return Path(path), os.stat(path).st_mtime_ns
+
+
+def _detached(loss: Any) -> Any:
+    # Without detach() the graph of every kept step would stay in memory.
+    return loss.detach() if hasattr(loss, "detach") else loss
+
+
+def _batch_size(learn: Any) -> int:
+    try:
+        return len(learn.xb[0])
+    except (TypeError, IndexError):
+        return len(learn.yb[0]) if len(learn.yb) and hasattr(learn.yb[0], "__len__") else 0

@@ -1,0 +1,87 @@
+"""
+What host and container agree on: paths, variables, labels, exit codes.
+
+Imported by both sides and therefore standard library only. ``docs/contract.md``
+is the prose of this file; a test compares the two.
+"""
+
+from typing import Final
+
+# --- paths in the container ------------------------------------------------------
+OUTPUT: Final = "/output"
+"""The run's folder on the host, writable, owned by the caller."""
+
+DATA: Final = "/data"
+"""The folder given by ``--data``, read-only; absent without it."""
+
+CODE: Final = "/code"
+"""The folder of a user's own script: a layer of the image, or a mount."""
+
+NETRC: Final = "/run/secrets/netrc"
+"""The W&B key as a netrc file on tmpfs, readable by the run's user alone."""
+
+IMAGE_FACTS: Final = "/opt/samerun/image.json"
+"""Versions, CUDA release and GPU architectures of the image, written by the build."""
+
+# --- files of a run, relative to its folder --------------------------------------
+RECORD: Final = "run.json"
+LOG: Final = "log.txt"
+PATCH: Final = "code.patch"
+PARTS: Final = ".samerun"
+"""Folder of the parts that the container reports; see ``record.assemble``."""
+
+# --- environment of the container ------------------------------------------------
+ENV_RECORD: Final = "SAMERUN_RECORD"
+"""Path of the record in the container; every Python there signs W&B runs with it."""
+
+ENV_DATA: Final = "SAMERUN_DATA"
+"""``/data`` where ``--data`` was given, unset otherwise."""
+
+ENV_SEED: Final = "SAMERUN_SEED"
+
+FORWARDED: Final = (
+    "WANDB_BASE_URL",
+    "WANDB_ENTITY",
+    "WANDB_PROJECT",
+    "WANDB_NAME",
+    "WANDB_NOTES",
+    "WANDB_TAGS",
+    "WANDB_MODE",
+    "WANDB_RUN_GROUP",
+    "WANDB_JOB_TYPE",
+)
+"""W&B settings taken over from the host's environment. None of them is a secret."""
+
+# --- labels ----------------------------------------------------------------------
+LABEL_INPUTS: Final = "io.samerun.inputs"
+"""On the image: hash over everything that the build read."""
+
+LABEL_BASE: Final = "io.samerun.base"
+"""On the image: reference of the base, by digest."""
+
+LABEL_BASE_ORIGIN: Final = "io.samerun.base.origin"
+"""On the image: ``pulled`` or ``bootstrapped``."""
+
+LABEL_CUDA: Final = "io.samerun.cuda"
+"""On the image: ``12`` or ``13``, the major CUDA release that it was locked for."""
+
+LABEL_LOCK: Final = "io.samerun.lock"
+"""On the image: SHA-256 of ``uv.lock``."""
+
+LABEL_RUN: Final = "io.samerun.run"
+"""On the container: name of the run."""
+
+# --- W&B -------------------------------------------------------------------------
+TAG_LIMIT: Final = 64
+"""Characters in a W&B tag, checked by ``wandb.init`` since 0.21.4; SHA-256 fits exactly."""
+
+CONFIG_KEY: Final = "samerun"
+"""Key of the W&B config under which the image and the run's identity stand."""
+
+# --- numbers ---------------------------------------------------------------------
+DEFAULT_SEED: Final = 42
+STOP_TIMEOUT_S: Final = 45
+"""Seconds from SIGTERM to SIGKILL: torch's launcher gives its workers 30 of them."""
+
+EPOCH: Final = 315532800
+"""SOURCE_DATE_EPOCH of every build, 1980-01-01: the earliest that zip files can hold."""

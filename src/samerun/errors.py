@@ -1,0 +1,121 @@
+"""
+Every error that a user can meet, each with its exit code and its remedy.
+
+A message says what happened, with the values, then what to do. Codes lie from 64
+up, out of the way of what training scripts use themselves; 75 is reserved for
+"checkpointed, start me again", and 125 to 165 for what Docker and signals use.
+"""
+
+from typing import ClassVar
+
+
+class SamerunError(Exception):
+    """The base of all; never raised itself."""
+
+    exit_code: ClassVar[int] = 64
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}\n{remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
+
+
+class UsageError(SamerunError):
+    """An option, a recipe or a recipe's flag that does not exist or does not fit."""
+
+    exit_code = 64
+
+
+class TagError(SamerunError):
+    """A W&B tag that W&B would refuse."""
+
+    exit_code = 65
+
+
+class DataError(SamerunError):
+    """``--data`` does not exist, is empty or can't be read."""
+
+    exit_code = 66
+
+
+class ImageNotFound(SamerunError):
+    """The image or the digest is not on this machine."""
+
+    exit_code = 67
+
+
+class BaseUnavailable(SamerunError):
+    """Neither a registry nor Debian's packages gave a base image."""
+
+    exit_code = 68
+
+
+class EngineMissing(SamerunError):
+    """No Docker Engine answers."""
+
+    exit_code = 69
+
+
+class EngineTooOld(SamerunError):
+    """The engine can't build or run the image."""
+
+    exit_code = 70
+
+
+class BuildFailed(SamerunError):
+    """The image could not be built."""
+
+    exit_code = 71
+
+
+class NoGpu(SamerunError):
+    """Fewer GPUs than asked for, or a container can't reach them."""
+
+    exit_code = 72
+
+
+class OutputError(SamerunError):
+    """The output folder can't be written, or its disk is full."""
+
+    exit_code = 73
+
+
+class CodeError(SamerunError):
+    """The user's script or its folder can't go into an image."""
+
+    exit_code = 74
+
+
+# 75 (EX_TEMPFAIL) is the run's own: "checkpointed after a signal, start me again".
+
+
+
+
+class EnginePermission(SamerunError):
+    """The engine's socket may not be used by this user."""
+
+    exit_code = 77
+
+
+class DriverTooOld(SamerunError):
+    """The NVIDIA driver or the GPU does not serve the image's CUDA."""
+
+    exit_code = 78
+
+
+class KeyFileError(SamerunError):
+    """The file with the W&B key can't be read or holds no key."""
+
+    exit_code = 79
+
+
+class SetupFailed(SamerunError):
+    """The machine could not be set up."""
+
+    exit_code = 80
+
+
+class RecordError(SamerunError):
+    """A run's record is missing, damaged or from a newer version."""
+
+    exit_code = 81

@@ -1,0 +1,1 @@
+"""The host side: drives Docker, never imports a framework."""

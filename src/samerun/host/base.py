@@ -1,0 +1,138 @@
+"""The base image: pulled by digest, or bootstrapped from Debian's packages."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from samerun import contract
+from samerun.errors import BaseUnavailable
+from samerun.host.project import Project
+from samerun.record import Base
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+REPOSITORY = "samerun-base"
+Choice = Literal["auto", "pulled", "bootstrapped"]
+
+
+def provide(client: "DockerClient", project: Project, choice: str = "auto") -> tuple[str, Base]:
+    """
+    Return the local tag to build from, and what it is.
+
+    With ``auto``: what is here already, else pulled, else bootstrapped. A choice is
+    never replaced by another one.
+
+    Raises:
+        BaseUnavailable: What was chosen, or all of it, could not be had.
+    """
+    pins = project.base_pins()
+    for origin in ("pulled", "bootstrapped"):
+        if choice in ("auto", origin) and _has(client, _tag(origin, pins)):
+            return _describe(client, origin, pins)
+    problem = ""
+    if choice in ("auto", "pulled"):
+        problem = _pull(client, pins)
+        if not problem:
+            return _describe(client, "pulled", pins)
+    if choice == "pulled":
+        raise BaseUnavailable(problem, "Check the network, or build with --base bootstrapped.")
+    if problem:
+        print(f"{problem}\nBootstrapping the base from Debian's packages instead.")  # noqa: T201
+    bootstrap(project, pins["bootstrap"], _tag("bootstrapped", pins))
+    return _describe(client, "bootstrapped", pins)
+
+
+def is_reachable(client: "DockerClient", project: Project) -> bool:
+    """Whether a base is here already, or the registry answers for the pinned one."""
+    from docker.errors import DockerException
+
+    pins = project.base_pins()
+    if any(_has(client, _tag(origin, pins)) for origin in ("pulled", "bootstrapped")):
+        return True
+    try:
+        client.api.inspect_distribution(pins["pulled"]["reference"])
+    except DockerException:
+        return False
+    return True
+
+
+def _tag(origin: str, pins: dict[str, Any]) -> str:
+    """Return the local tag, named by a hash over the pin, so that a new pin is a new tag."""
+    pin = json.dumps(pins["pulled" if origin == "pulled" else "bootstrap"], sort_keys=True)
+    return f"{REPOSITORY}:{origin}-{hashlib.sha256(pin.encode()).hexdigest()[:12]}"
+
+
+def _has(client: "DockerClient", tag: str) -> bool:
+    from docker.errors import ImageNotFound
+
+    try:
+        client.api.inspect_image(tag)
+    except ImageNotFound:
+        return False
+    return True
+
+
+def _describe(client: "DockerClient", origin: str, pins: dict[str, Any]) -> tuple[str, Base]:
+    tag = _tag(origin, pins)
+    if origin == "pulled":
+        return tag, Base(reference=pins["pulled"]["reference"], origin="pulled")
+    identity = client.api.inspect_image(tag)["Id"]
+    return tag, Base(reference=f"{REPOSITORY}@{identity}", origin="bootstrapped")
+
+
+def _pull(client: "DockerClient", pins: dict[str, Any]) -> str:
+    """Pull the pinned base and tag it; return what went wrong, or an empty string."""
+    from docker.errors import DockerException
+
+    reference = pins["pulled"]["reference"]
+    name, digest = reference.split("@")
+    try:
+        client.api.pull(name.rsplit(":", 1)[0], tag=digest)
+        repository, tag = _tag("pulled", pins).split(":")
+        client.images.get(reference).tag(repository, tag)
+    except DockerException as error:
+        # The engine's message nests four deep; the innermost part is the reason.
+        reason = str(error).rstrip('").').rsplit(": ", 1)[-1]
+        return f"The base {reference} can't be pulled: {reason}."
+    return ""
+
+
+def bootstrap(project: Project, pin: dict[str, Any], tag: str) -> None:
+    """Make a Debian file system with mmdebstrap, and an image of it named *tag*."""
+    if shutil.which("mmdebstrap") is None or os.geteuid() != 0:
+        raise BaseUnavailable(
+            "Bootstrapping the base needs root and the package mmdebstrap.",
+            "Run `sudo invoke setup build`, or build where a registry can be reached.",
+        )
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(contract.EPOCH)}
+    docker = project.root / "docker"
+    with tempfile.TemporaryDirectory() as folder:
+        tar = Path(folder) / "base.tar"
+        script = ["sh", str(docker / "bootstrap-base.sh"), pin["suite"], ",".join(pin["packages"])]
+        _run([*script, str(tar)], environment)
+        command = ["docker", "build", "--quiet", "--tag", tag]
+        file = ["--file", str(docker / "base.Dockerfile"), folder]
+        _run([*command, *_no_provenance(), *file], {**environment, "DOCKER_BUILDKIT": "1"})
+
+
+def _no_provenance() -> list[str]:
+    """Return the flag that keeps a build's digest free of its time, where it is known."""
+    from samerun.host.engine import buildx_version
+
+    return ["--provenance=false"] if buildx_version() else []
+
+
+def _run(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = "\n".join(done.stderr.strip().splitlines()[-10:])
+        raise BaseUnavailable(
+            f"`{' '.join(command[:2])} …` failed with {done.returncode}:\n{lines}",
+            "Check that Debian's package mirror answers (`apt-get update`).",
+        )

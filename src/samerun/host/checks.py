@@ -1,0 +1,63 @@
+"""`invoke test`: every check, the fast ones first."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from samerun.host import base, build, engine
+from samerun.host.build import Build
+from samerun.host.project import Project
+
+TEST_TAG = "samerun:test"
+LINTED = ("src", "tests", "benchmarks", "docker", "tasks.py")
+
+
+def run(project: Project, say: Callable[[str], None], *, fast: bool, select: Sequence[str]) -> int:
+    """Run the checks in turn; return the exit code of the first that fails, else 0."""
+    python = [sys.executable, "-m"]
+    commands = [
+        [*python, "ruff", "check", *LINTED],
+        [*python, "ruff", "format", "--check", *LINTED],
+        [*python, "mypy"],
+        [*python, "pytest", "tests/unit", *select],
+    ]
+    if not fast:
+        commands += [[*python, "pytest", "tests/docker", *select]]
+    for command in commands:
+        code = _call(project, say, command)
+        if code:
+            return code
+    return 0 if fast else _inside(project, say)
+
+
+def _inside(project: Project, say: Callable[[str], None]) -> int:
+    """Run the callback's and training's tests in the image, as hardened as a run is."""
+    build_test_image(project, say)
+    mounts = [f"--mount=type=bind,source={project.root}/tests,target=/tests,readonly"]
+    flags = ["--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+    flags += ["--user=12345:12345", "--tmpfs=/tmp:rw,nosuid,nodev,mode=1777", "--shm-size=1g"]
+    flags += ["--network=none", "--workdir=/tests"]
+    command = ["docker", "run", "--rm", *flags, *mounts, TEST_TAG, "callback", "train", "-q"]
+    return _call(project, say, command)
+
+
+def build_test_image(project: Project, say: Callable[[str], None]) -> None:
+    """Build the image's `test` target: the image itself, and pytest on top."""
+    client = engine.connect()
+    build.ensure(client, project, cuda="13", say=say)
+    base_tag, under = base.provide(client, project)
+    plan = build.plan(project, base_tag, under, "13", no_cache=False)
+    target = Build(
+        context=plan.context,
+        tag=TEST_TAG,
+        target="test",
+        arguments=plan.arguments,
+        ca=plan.ca,
+    )
+    build.run(target, project.state / "test-build.log", say)
+
+
+def _call(project: Project, say: Callable[[str], None], command: Sequence[str]) -> int:
+    say(f"\n$ {' '.join(command)}")
+    return subprocess.run(command, cwd=project.root, env=os.environ, check=False).returncode

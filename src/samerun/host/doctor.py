@@ -1,0 +1,168 @@
+"""`invoke doctor`: one line per thing that a run needs, and the command that mends it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from samerun.errors import SamerunError
+from samerun.host import base, engine, gpus, keys, machine, setup
+from samerun.host.project import Project, tag
+
+# A cold build holds packages, layers and the unpacked image at once.
+BUILD_BYTES = 25 * 10**9
+LEAST_MEMORY_BYTES = 4 * 10**9
+LEAST_KEY_CHARACTERS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line: *mend* is empty where all is well; *optional* lines are no failure."""
+
+    subject: str
+    text: str
+    mend: str = ""
+    optional: bool = False
+
+
+def examine(project: Project) -> Iterator[Finding]:
+    """Look at everything in turn; a thing that can't be looked at is a finding too."""
+    checks: tuple[Callable[[Project], Finding], ...] = (
+        _engine,
+        _buildx,
+        _store,
+        _disk,
+        _memory,
+        _gpu,
+        _base,
+        _image,
+        _key,
+        _wandb,
+    )
+    for check in checks:
+        try:
+            yield check(project)
+        except SamerunError as error:
+            yield Finding(subject=check.__name__.strip("_"), text=error.what, mend=error.remedy)
+
+
+def _engine(project: Project) -> Finding:
+    facts = engine.inspect(engine.connect())
+    return Finding(subject="engine", text=f"Docker Engine {facts.version}, API {facts.api}")
+
+
+def _buildx(project: Project) -> Finding:
+    version = engine.buildx_version()
+    if version:
+        return Finding(subject="buildx", text=version)
+    return Finding(
+        subject="buildx",
+        text="absent: builds use the CLI's own BuildKit, and digests hold no config digest",
+        mend="sudo apt-get install docker-buildx-plugin (or docker-buildx)",
+        optional=True,
+    )
+
+
+def _store(project: Project) -> Finding:
+    store = engine.inspect(engine.connect()).store
+    if store == "containerd":
+        return Finding(subject="store", text="containerd: digests are known without a push")
+    return Finding(
+        subject="store",
+        text="classic: before a push the identity is the config's digest only",
+        mend='echo \'{"features":{"containerd-snapshotter":true}}\' | sudo tee '
+        "/etc/docker/daemon.json && sudo systemctl restart docker (images are built again)",
+        optional=True,
+    )
+
+
+def _disk(project: Project) -> Finding:
+    root = Path(engine.inspect(engine.connect()).root)
+    place = next(p for p in (root, *root.parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    text = f"{free / 1e9:.0f} GB free under {place}"
+    if free >= BUILD_BYTES:
+        return Finding(subject="disk", text=text)
+    return Finding(
+        subject="disk",
+        text=f"{text}; a first build needs {BUILD_BYTES / 1e9:.0f}",
+        mend="docker builder prune; docker image prune",
+    )
+
+
+def _memory(project: Project) -> Finding:
+    size = machine.memory_bytes()
+    mend = "" if size >= LEAST_MEMORY_BYTES else "Train with a smaller --batch-size, or elsewhere."
+    return Finding(subject="memory", text=f"{size / 1e9:.0f} GB", mend=mend)
+
+
+def _gpu(project: Project) -> Finding:
+    found = gpus.probe()
+    if not found:
+        return Finding(subject="gpu", text="none: training uses the CPU", optional=True)
+    names = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in found)
+    gpus.check(found, "13", ())
+    gpus.select("all", found, runtime=engine.inspect(engine.connect()).serves_gpus)
+    return Finding(subject="gpu", text=f"{names}, driver {found[0].driver}")
+
+
+def _base(project: Project) -> Finding:
+    if base.is_reachable(engine.connect(), project):
+        return Finding(subject="base", text="here, or its registry answers")
+    has_tool = shutil.which("mmdebstrap") is not None
+    return Finding(
+        subject="base",
+        text="no registry answers; it will be bootstrapped from Debian's packages",
+        mend="" if has_tool else "sudo apt-get install mmdebstrap",
+        optional=has_tool,
+    )
+
+
+def _image(project: Project) -> Finding:
+    from docker.errors import ImageNotFound
+
+    for cuda in ("13", "12"):
+        try:
+            raw = engine.connect().api.inspect_image(tag(cuda))
+        except ImageNotFound:
+            continue
+        return Finding(subject="image", text=f"{tag(cuda)} {raw['Id'][:19]}…")
+    return Finding(subject="image", text="not built yet", mend="invoke build", optional=True)
+
+
+def _key(project: Project) -> Finding:
+    key = keys.find()
+    if key is None:
+        return Finding(
+            subject="key",
+            text="no W&B key: runs are recorded offline",
+            mend="export WANDB_API_KEY=… or write ~/.netrc (`wandb login`)",
+            optional=True,
+        )
+    if len(key.value) < LEAST_KEY_CHARACTERS:
+        return Finding(
+            subject="key",
+            text=f"the key from {key.source} has {len(key.value)} characters; W&B's have 40 or more",
+            mend="Copy it again from W&B's settings page.",
+        )
+    return Finding(subject="key", text=f"found in {key.source}")
+
+
+def _wandb(project: Project) -> Finding:
+    url = os.environ.get("WANDB_BASE_URL", keys.DEFAULT_URL)
+    if setup.reaches(url):
+        return Finding(subject="wandb", text=f"{url} answers")
+    return Finding(
+        subject="wandb",
+        text=f"{url} does not answer: runs are recorded offline",
+        mend="Check the network, a proxy or WANDB_BASE_URL; later `invoke sync RUN`.",
+        optional=True,
+    )
+
+
+def line(finding: Finding) -> str:
+    """Return the finding as shown."""
+    mark = "ok   " if not finding.mend else ("note " if finding.optional else "WRONG")
+    text = f"{mark}  {finding.subject:<7} {finding.text}"
+    return f"{text}\n                → {finding.mend}" if finding.mend else text

@@ -1,0 +1,157 @@
+"""The identity of an image: every digest, by its name."""
+
+import hashlib
+import io
+import json
+import tarfile
+from typing import TYPE_CHECKING, Any, Literal
+
+from samerun import contract
+from samerun.errors import ImageNotFound
+from samerun.host import engine
+from samerun.host.project import Project
+from samerun.record import Base, Image
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+
+
+def identify(client: "DockerClient", reference: str, project: Project) -> Image:
+    """
+    Return the identity of the local image *reference* (a tag, a digest or an ID).
+
+    Raises:
+        ImageNotFound: It is not on this machine. Nothing is pulled, no tag is tried instead.
+    """
+    from docker.errors import APIError
+
+    try:
+        raw = client.api.inspect_image(reference)
+    except APIError as error:
+        raise ImageNotFound(
+            f"The image {reference} is not on this machine.",
+            "Build it with `invoke build`, or pull it with `docker pull`.",
+        ) from error
+    facts = _facts(client, raw, project)
+    return describe(raw, reference, engine.inspect(client).store, facts)
+
+
+def describe(
+    raw: dict[str, Any],
+    reference: str,
+    store: Literal["containerd", "classic"],
+    facts: dict[str, Any],
+) -> Image:
+    """
+    Name the digests in *raw*, the engine's answer on an image.
+
+    ``Id`` is the config's digest in the classic store, and the manifest's or the
+    index's in containerd's. RepoDigests are kept as found: containerd's store fills
+    them without any push.
+    """
+    name = _name(raw, reference)
+    identity, digests = raw["Id"], tuple(raw.get("RepoDigests") or ())
+    kind, digest = _headline(raw, store, digests, name)
+    labels = raw["Config"].get("Labels") or {}
+    return Image(
+        reference=f"{name}@{digest}" if kind != "config" else identity,
+        digest=digest.removeprefix("sha256:"),
+        digest_kind=kind,
+        index_digest=digest if kind == "index" else None,
+        manifest_digest=digest if kind == "manifest" else facts.get("manifest_digest"),
+        config_digest=identity if store == "classic" else facts.get("config_digest"),
+        layers_digest=hash_layers(raw["RootFS"]["Layers"]),
+        repo_digests=digests,
+        store=store,
+        platform=f"{raw['Os']}/{raw['Architecture']}",
+        base=Base(
+            reference=labels.get(contract.LABEL_BASE, "unknown"),
+            origin=labels.get(contract.LABEL_BASE_ORIGIN, "unknown"),
+        ),
+        cuda=labels.get(contract.LABEL_CUDA),
+        inputs=labels.get(contract.LABEL_INPUTS),
+        lock=labels.get(contract.LABEL_LOCK),
+        packages=facts.get("packages", {}),
+    )
+
+
+def _headline(
+    raw: dict[str, Any],
+    store: str,
+    digests: tuple[str, ...],
+    name: str,
+) -> tuple[Literal["index", "manifest", "config"], str]:
+    """Return the digest that names the image to others, and what it is a digest of."""
+    if store == "containerd":
+        media = (raw.get("Descriptor") or {}).get("mediaType", "")
+        return ("index" if media in INDEX_TYPES else "manifest"), raw["Id"]
+    # The classic store has one only after a push or a pull; match the name, never take [0].
+    for entry in digests:
+        repository, digest = entry.split("@")
+        if repository == name:
+            return "manifest", digest
+    return "config", raw["Id"]
+
+
+def hash_layers(layers: list[str]) -> str:
+    """Return the SHA-256 over the layers' DiffIDs: it survives save, load and recompression."""
+    return "sha256:" + hashlib.sha256("\n".join(layers).encode()).hexdigest()
+
+
+def _name(raw: dict[str, Any], reference: str) -> str:
+    """Return the repository part: of the reference given, else of the image's first tag."""
+    if reference.startswith("sha256:") or "/" not in reference and ":" not in reference:
+        tags = raw.get("RepoTags") or [reference]
+        reference = tags[0]
+    reference = reference.split("@")[0]
+    head, _, last = reference.rpartition("/")
+    return f"{head}/{last.split(':')[0]}" if head else last.split(":")[0]
+
+
+def remember(project: Project, identity: str, facts: dict[str, Any]) -> None:
+    """Keep what only the build knows of an image (its config's digest), by its ID."""
+    path = _memory(project, identity)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps({**known, **facts}, indent=2) + "\n", encoding="utf-8")
+
+
+def _memory(project: Project, identity: str) -> Any:
+    folder = project.state / "images"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{identity.removeprefix('sha256:')}.json"
+
+
+def _facts(client: "DockerClient", raw: dict[str, Any], project: Project) -> dict[str, Any]:
+    """Return versions and architectures from the image's own file; read once per image."""
+    path = _memory(project, raw["Id"])
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "packages" not in known:
+        remember(project, raw["Id"], read_facts(client, raw["Id"]))
+        known = json.loads(path.read_text(encoding="utf-8"))
+    return dict(known)
+
+
+def architectures(client: "DockerClient", reference: str, project: Project) -> dict[str, Any]:
+    """Return the image's CUDA release and the GPU architectures that its torch serves."""
+    return _facts(client, client.api.inspect_image(reference), project)
+
+
+def read_facts(client: "DockerClient", reference: str) -> dict[str, Any]:
+    """Read the image's description without starting it; empty for another's image."""
+    from docker.errors import NotFound
+
+    container = client.api.create_container(reference, command=["true"])
+    try:
+        stream, _ = client.api.get_archive(container["Id"], contract.IMAGE_FACTS)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+            file = tar.extractfile(tar.getmembers()[0])
+            return dict(json.loads(file.read())) if file else {}
+    except NotFound:
+        return {"packages": {}}
+    finally:
+        client.api.remove_container(container["Id"])

@@ -1,0 +1,246 @@
+"""From what a user asked for to one launch and its record, everything checked."""
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samerun import contract
+from samerun.errors import ImageNotFound, OutputError
+from samerun.host import (
+    build,
+    code,
+    data,
+    engine,
+    git,
+    gpus,
+    identity,
+    keys,
+    launch,
+    machine,
+    recipes,
+    request,
+)
+from samerun.host.launch import Launch, Mount
+from samerun.host.project import Project, tag
+from samerun.host.request import Request
+from samerun.record import Base, Code, Data, Image, Outcome, Run, Topology
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+LEAST_FREE_BYTES = 100 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A launch, its record and the patch over the checkout's commit."""
+
+    launch: Launch
+    run: Run
+    folder: Path
+    patch: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was looked up for a request before the image."""
+
+    data: Data | None
+    selection: gpus.Selection
+    name: str
+
+    @property
+    def procs(self) -> int:
+        """One process per GPU, or one on the CPU, unless asked otherwise."""
+        return max(1, len(self.selection.gpus))
+
+
+def look_up(asked: Request, project: Project, *, runtime: bool) -> Found:
+    """Check *asked* against recipes, data and GPUs; no engine is needed."""
+    request.check(asked)
+    if asked.is_script:
+        code.find(request.script_path(asked))
+    elif asked.image is None:
+        recipes.find(project, asked.target).parse(asked.arguments)
+    found_data = data.describe(Path(asked.data)) if asked.data is not None else None
+    selection = gpus.select(asked.gpus, gpus.probe(), runtime=runtime)
+    return Found(data=found_data, selection=selection, name=run_name(asked))
+
+
+def run_name(asked: Request) -> str:
+    """Return the run's name: as given, or the target's with time and four random digits."""
+    if asked.name:
+        return asked.name
+    stem = Path(asked.target).stem
+    return f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def prepare(
+    client: "DockerClient",
+    asked: Request,
+    project: Project,
+    key: keys.Key | None,
+    say: Callable[[str], None],
+) -> Prepared:
+    """Check, build what is missing, and write nothing but images."""
+    facts = engine.inspect(client)
+    found = look_up(asked, project, runtime=facts.serves_gpus)
+    folder = free_folder(Path(asked.output), found.name)
+    created = datetime.now(UTC)
+    image = _image(client, asked, project, found, say)
+    state = git.describe(_source(asked, project))
+    run = Run(
+        name=found.name,
+        image=image,
+        code=_code(asked, state),
+        command=asked.command(),
+        arguments=(),
+        seed=asked.seed,
+        topology=_topology(asked, found),
+        data=(found.data,) if found.data else (),
+        secrets=("WANDB_API_KEY",) if key else (),
+        hardware=machine.describe(found.selection.gpus, f"Docker {facts.version}"),
+        outcome=Outcome(created=created.isoformat(timespec="milliseconds")),
+    )
+    return Prepared(
+        launch=plan(asked, found, image, folder, has_key=key is not None),
+        run=run,
+        folder=folder,
+        patch=state.patch,
+    )
+
+
+def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: bool) -> Launch:
+    """Return the launch, a pure function of what was looked up."""
+    script = code.find(request.script_path(asked)) if asked.is_script else None
+    mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
+    if found.data:
+        mounts.append(Mount(source=found.data.source, target=contract.DATA))
+    if script and asked.mount_code:
+        mounts.append(Mount(source=str(script.folder), target=contract.CODE))
+    return Launch(
+        run=found.name,
+        image=image.reference,
+        user=f"{os.getuid()}:{os.getgid()}",
+        target=script.target if script else asked.target,
+        arguments=asked.arguments,
+        procs=asked.procs or found.procs,
+        seed=asked.seed,
+        shm_size=asked.shm_size,
+        mounts=tuple(mounts),
+        environment=launch.environment(
+            {"WANDB_NAME": found.name, **asked.wandb_settings()},
+            image.reference,
+            request.all_tags(asked, image.digest),
+            has_key=has_key,
+            has_data=found.data is not None,
+            seed=asked.seed,
+        ),
+        gpus=found.selection.flag,
+        network=asked.network,
+    )
+
+
+def _image(
+    client: "DockerClient",
+    asked: Request,
+    project: Project,
+    found: Found,
+    say: Callable[[str], None],
+) -> Image:
+    """Return the very image to run in: the one named, or this checkout's, plus the script."""
+    if asked.image:
+        image, parent = identity.identify(client, asked.image, project), asked.image
+    else:
+        image, parent = build.ensure(client, project, cuda=asked.cuda, say=say), tag(asked.cuda)
+    facts = identity.architectures(client, image.reference, project)
+    gpus.check(found.selection.gpus, image.cuda or asked.cuda, facts.get("architectures", ()))
+    if not asked.is_script or asked.mount_code:
+        return image
+    script = code.find(request.script_path(asked))
+    return code.derive(client, project, script, parent, image, say)
+
+
+def free_folder(output: Path, name: str) -> Path:
+    """
+    Return the run's folder, which must not exist yet; nothing is created.
+
+    Raises:
+        OutputError: It exists, its parent can't be written, or its disk is full.
+    """
+    folder = output.expanduser().resolve() / name
+    if folder.exists():
+        raise OutputError(f"The run's folder {folder} exists already.", "Choose another --name.")
+    existing = next(p for p in folder.parents if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{existing} can't be written by you.", "Choose another --output.")
+    status = os.statvfs(existing)
+    free = status.f_bavail * status.f_frsize
+    if free < LEAST_FREE_BYTES:
+        raise OutputError(
+            f"Only {free / 2**20:.0f} MiB are free under {existing}.",
+            "Make room, or choose another --output.",
+        )
+    return folder
+
+
+def _code(asked: Request, state: git.GitState) -> Code:
+    return Code(
+        kind="script" if asked.is_script else "recipe",
+        target=asked.target,
+        where="mounted" if asked.is_script and asked.mount_code else "image",
+        git_commit=state.commit,
+        git_dirty=state.dirty,
+        patch_sha256=state.patch_sha256,
+    )
+
+
+def _source(asked: Request, project: Project) -> Path:
+    if asked.is_script:
+        return code.find(request.script_path(asked)).folder
+    return project.root
+
+
+def _topology(asked: Request, found: Found) -> Topology:
+    procs = asked.procs or found.procs
+    return Topology(
+        gpus=found.selection.asked,
+        procs=procs,
+        shm_size=asked.shm_size,
+        threads=max(1, len(os.sched_getaffinity(0)) // procs),
+    )
+
+
+def unbuilt(reference: str) -> Image:
+    """Return a stand-in for an image that was not looked up: `--dry` needs no engine."""
+    return Image(
+        reference=reference,
+        digest="0" * 64,
+        digest_kind="manifest",
+        layers_digest="",
+        store="containerd",
+        platform="linux/amd64",
+        base=Base(reference="", origin="unknown"),
+    )
+
+
+def dry(asked: Request, project: Project, *, has_key: bool) -> Launch:
+    """Return the launch without any engine; the image's digest is looked up if one answers."""
+    found = look_up(asked, project, runtime=bool(gpus.probe()))
+    image = _image_if_known(asked, project)
+    folder = Path(asked.output).expanduser().resolve() / found.name
+    return plan(asked, found, image, folder, has_key=has_key)
+
+
+def _image_if_known(asked: Request, project: Project) -> Image:
+    from samerun.errors import EngineMissing, EnginePermission
+
+    reference = asked.image or tag(asked.cuda)
+    try:
+        return identity.identify(engine.connect(), reference, project)
+    except (EngineMissing, EnginePermission, ImageNotFound):
+        return unbuilt(reference)

@@ -1,0 +1,65 @@
+"""The checkout that the tasks run in: where its files are, what they hash to."""
+
+import hashlib
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+IMAGE = "samerun"
+CUDA_VERSIONS = ("12", "13")
+
+# Everything that the Dockerfile reads; .dockerignore lets nothing else through.
+INPUTS = ("Dockerfile", ".dockerignore", "docker", "pyproject.toml", "uv.lock", "src/samerun")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A checkout of this repository."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        """Folder of what the builds leave: logs and identities; ignored by git."""
+        folder = self.root / ".samerun"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
+    def recipes(self) -> Path:
+        """Folder of the recipes' sources."""
+        return self.root / "src" / "samerun" / "train" / "recipes"
+
+    def base_pins(self) -> dict[str, Any]:
+        """Return docker/base.toml."""
+        return tomllib.loads((self.root / "docker" / "base.toml").read_text(encoding="utf-8"))
+
+    def lock_sha256(self) -> str:
+        """Return the SHA-256 of uv.lock."""
+        return hashlib.sha256((self.root / "uv.lock").read_bytes()).hexdigest()
+
+    def inputs_sha256(self, *extra: str) -> str:
+        """Return a hash over names and contents of all that the build reads, and *extra*."""
+        digest = hashlib.sha256("\0".join(extra).encode())
+        for path in sorted(self._input_files()):
+            digest.update(f"\0{path.relative_to(self.root)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def _input_files(self) -> Iterable[Path]:
+        for name in INPUTS:
+            path = self.root / name
+            files = path.rglob("*") if path.is_dir() else [path]
+            yield from (f for f in files if f.is_file() and not self._is_left_out(f))
+
+    def _is_left_out(self, path: Path) -> bool:
+        # The host's own code does not go into the image: see .dockerignore.
+        host = self.root / "src" / "samerun" / "host"
+        return "__pycache__" in path.parts or path.is_relative_to(host)
+
+
+def tag(cuda: str) -> str:
+    """Return the image's local name for a CUDA release, e.g. ``samerun:cuda13``."""
+    return f"{IMAGE}:cuda{cuda}"

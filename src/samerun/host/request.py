@@ -1,0 +1,123 @@
+"""What a user asked `invoke train` for, checked."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from samerun import contract
+from samerun.errors import TagError, UsageError
+
+CHOICES = {"cuda": ("12", "13"), "base": ("auto", "pulled", "bootstrapped")}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of `invoke train`, as given."""
+
+    target: str = "digits"
+    arguments: tuple[str, ...] = ()
+    gpus: str | None = None
+    procs: int | None = None
+    data: str | None = None
+    output: str = "runs"
+    project: str | None = None
+    entity: str | None = None
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    seed: int = contract.DEFAULT_SEED
+    shm_size: str = "2g"
+    api_key_file: str | None = None
+    mount_code: bool = False
+    image: str | None = None
+    cuda: str = "13"
+    network: str | None = None
+
+    @property
+    def is_script(self) -> bool:
+        """Whether the target is a file of the user's, not a recipe."""
+        return self.target.endswith(".py")
+
+    def command(self) -> tuple[str, ...]:
+        """Return what was typed after `invoke train`: target, then its own arguments."""
+        return (self.target, *self.arguments)
+
+    def wandb_settings(self) -> dict[str, str]:
+        """Return W&B's variables: the host's, overridden by the options."""
+        settings = {n: os.environ[n] for n in contract.FORWARDED if os.environ.get(n, "").strip()}
+        given = {
+            "WANDB_PROJECT": self.project,
+            "WANDB_ENTITY": self.entity,
+            "WANDB_NAME": self.name,
+        }
+        return settings | {name: value for name, value in given.items() if value}
+
+
+def check(request: Request) -> None:
+    """
+    Refuse what can be seen to be wrong without an engine.
+
+    Raises:
+        UsageError, TagError: With the value and the rule.
+    """
+    for tag in request.tags:
+        check_tag(tag)
+    if request.procs is not None and request.procs < 1:
+        raise UsageError(f"--procs {request.procs} is not a number of processes.", "Use 1 or more.")
+    if request.seed < 0:
+        raise UsageError(f"--seed {request.seed} is negative.", "Use 0 or more.")
+    if not re.fullmatch(r"\d+[bkmgBKMG]?", request.shm_size):
+        raise UsageError(f"--shm-size {request.shm_size!r} is no size.", "Use e.g. 512m or 2g.")
+    if request.name is not None and not NAME.fullmatch(request.name):
+        raise UsageError(
+            f"--name {request.name!r} can't name a folder.", "Use letters, digits, - _ and dots."
+        )
+
+
+def check_tag(tag: str) -> None:
+    """Refuse a tag that would make ``wandb.init`` raise: W&B takes 1 to 64 characters."""
+    if not tag.strip():
+        raise TagError("A tag is empty.", "Write --tags a,b without spaces or double commas.")
+    if len(tag) > contract.TAG_LIMIT:
+        raise TagError(
+            f"The tag {tag!r} has {len(tag)} characters.", f"W&B takes {contract.TAG_LIMIT}."
+        )
+
+
+def split_tags(text: str | None) -> tuple[str, ...]:
+    """Split ``a,b`` into tags; an empty one between commas is kept, for `check` to refuse."""
+    return tuple(tag.strip() for tag in text.split(",")) if text is not None else ()
+
+
+def all_tags(request: Request, digest: str) -> tuple[str, ...]:
+    """Return the user's tags (options, else WANDB_TAGS), then the image's digest."""
+    tags = request.tags or split_tags(os.environ.get("WANDB_TAGS") or None)
+    for tag in tags:
+        check_tag(tag)
+    return (*(tag for tag in tags if tag != digest), digest)
+
+
+def split_remainder(argv: Sequence[str]) -> tuple[str, ...]:
+    """
+    Return what stands after ``--`` on the command line, each argument as it was.
+
+    Invoke joins the remainder into one string and so loses the quoting.
+    """
+    arguments = list(argv)
+    return tuple(arguments[arguments.index("--") + 1 :]) if "--" in arguments else ()
+
+
+def script_path(request: Request) -> Path:
+    """Return the path of the user's script."""
+    return Path(request.target).expanduser()
+
+
+def check_choices(**given: str) -> None:
+    """Refuse a value that is none of the option's."""
+    for name, value in given.items():
+        if value not in CHOICES[name]:
+            raise UsageError(
+                f"--{name} {value!r} is not possible.", f"Use one of {', '.join(CHOICES[name])}."
+            )

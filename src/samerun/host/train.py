@@ -1,0 +1,106 @@
+"""`invoke train`: prepare, run, say how it went."""
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from samerun.errors import OutputError
+from samerun.host import engine, keys, prepare
+from samerun.host import run as runs
+from samerun.host.project import Project
+from samerun.host.request import Request
+from samerun.record import Run
+
+
+def train(asked: Request, project: Project, say: Callable[[str], None]) -> Run:
+    """Train, and return the complete record; its exit code is the training's own."""
+    key = find_key(asked)
+    # What needs no engine is checked before one is asked for.
+    prepare.look_up(asked, project, runtime=True)
+    client = engine.connect()
+    prepared = prepare.prepare(client, asked, project, key, say)
+    say(headline(prepared.run))
+    return runs.execute(client, prepared, key)
+
+
+def find_key(asked: Request) -> keys.Key | None:
+    """Return the W&B key; None with W&B offline or disabled."""
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+        return None
+    file = Path(asked.api_key_file).expanduser() if asked.api_key_file else None
+    return keys.find(file)
+
+
+def show(asked: Request, project: Project) -> str:
+    """Return the command that `train` would run, for a shell; needs no engine."""
+    key = find_key(asked)
+    launch = prepare.dry(asked, project, has_key=key is not None)
+    # The key's file gets its real name, at random, only while a run needs it.
+    file = keys.TMPFS / "samerun-XXXXXXXX" / "netrc" if key else None
+    return shlex.join(runs.with_key(launch, file).argv())
+
+
+def headline(run: Run) -> str:
+    """Return one line: what runs where."""
+    topology = run.topology
+    device = "CPU" if topology.gpus == "0" else f"GPUs: {', '.join(run.hardware.gpus)}"
+    number = f"{topology.procs} process{'es' if topology.procs > 1 else ''}"
+    return f"Run {run.name} in {run.image.reference[:60]}… on {device}, {number}."
+
+
+def summarise(run: Run, folder: Path) -> str:
+    """Return the closing lines: result, where things lie, how to go on."""
+    result = run.result.get("metrics", {})
+    metrics = ", ".join(f"{k} {v:.4f}" for k, v in result.items() if isinstance(v, float))
+    place = shown(folder)
+    lines = [
+        ("result", metrics or "none recorded"),
+        ("state", _state(run)),
+        ("image", run.image.digest),
+        ("record", f"{place}/run.json"),
+        ("W&B", _wandb(run, place)),
+        ("again", again(run)),
+    ]
+    if any(entry["mode"] == "offline" for entry in run.wandb):
+        lines.append(("sync", f"invoke sync {place}  (with WANDB_API_KEY or ~/.netrc)"))
+    return "\n".join(f"  {name:<7} {text}" for name, text in lines)
+
+
+def _state(run: Run) -> str:
+    outcome = run.outcome
+    reason = f" ({outcome.reason})" if outcome.reason else ""
+    return f"{outcome.state}{reason}, exit code {outcome.exit_code}, {outcome.duration_s:.1f} s"
+
+
+def _wandb(run: Run, place: str) -> str:
+    if not run.wandb:
+        return "no run was started"
+    return ", ".join(entry["url"] or f"{place}/{entry['dir']}" for entry in run.wandb)
+
+
+def again(run: Run) -> str:
+    """Return the line that runs the same again in the same image."""
+    words = ["invoke", "train", run.code.target, "--gpus", run.topology.gpus]
+    if run.topology.gpus == "0" and run.topology.procs > 1:
+        words += ["--procs", str(run.topology.procs)]
+    words += ["--seed", str(run.seed)]
+    words += [word for data in run.data for word in ("--data", data.source)]
+    arguments = run.command[1:]
+    return shlex.join([*words, *(["--", *arguments] if arguments else [])])
+
+
+def shown(folder: Path) -> str:
+    """Return *folder* relative to here where that is shorter."""
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)
+
+
+def folder_of(name: str, output: str = "runs") -> Path:
+    """Return the folder of a run given by its path or its name; OutputError if none."""
+    for path in (Path(name), Path(output) / name):
+        if (path / "run.json").is_file():
+            return path.resolve()
+    raise OutputError(f"There is no run {name!r} here or in {output}/.", "Give its folder.")

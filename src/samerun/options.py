@@ -1,0 +1,124 @@
+"""
+The options of a recipe, read from its source without running it.
+
+A recipe is a file with ``def train(session, *, epochs: Annotated[int, "help"] = 4)``.
+Host and container read the same signature with the same parser, so a wrong flag is
+found before anything starts, and the host needs no framework to find it.
+"""
+
+import argparse
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from samerun.errors import UsageError
+
+TYPES = {"int": int, "float": float, "str": str}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One keyword argument of ``train``; *choices* for a ``Literal``."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """The option as typed."""
+        return "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe's name, first sentence and options."""
+
+    name: str
+    summary: str
+    options: tuple[Option, ...]
+
+    def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """
+        Return the value of every option, *arguments* over defaults.
+
+        Raises:
+            UsageError: An unknown flag or a value of the wrong type.
+        """
+        parser = _Parser(prog=self.name, description=self.summary, add_help=False)
+        for option in self.options:
+            _add(parser, option)
+        return vars(parser.parse_args(list(arguments)))
+
+    def usage(self) -> str:
+        """Return one line per option: flag, default, help."""
+        width = max((len(o.flag) for o in self.options), default=0)
+        return "\n".join(
+            f"  {o.flag:<{width}}  {o.help} (default {o.default})" for o in self.options
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        flags = " ".join(a.option_strings[0] for a in self._actions)
+        raise UsageError(f"Recipe {self.prog}: {message}.", f"It takes: {flags}")
+
+
+def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    if option.type == "bool":
+        parser.add_argument(
+            option.flag, action=argparse.BooleanOptionalAction, default=option.default
+        )
+        return
+    parser.add_argument(
+        option.flag,
+        type=TYPES.get(option.type, str),
+        default=option.default,
+        choices=option.choices or None,
+    )
+
+
+def read_recipe(path: Path) -> Recipe:
+    """
+    Read the recipe in the file *path*.
+
+    Raises:
+        UsageError: The file has no ``train`` function.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    summary = (ast.get_docstring(tree) or "").strip().split("\n")[0]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "train":
+            return Recipe(name=path.stem, summary=summary, options=_options(node.args))
+    raise UsageError(f"{path.name} has no train function.", "See docs/recipes.md.")
+
+
+def _options(args: ast.arguments) -> tuple[Option, ...]:
+    pairs = zip(args.kwonlyargs, args.kw_defaults, strict=True)
+    return tuple(_option(arg, default) for arg, default in pairs if default is not None)
+
+
+def _option(arg: ast.arg, default: ast.expr) -> Option:
+    """Read ``name: Annotated[type, "help"] = default``; type may be ``Literal[...]``."""
+    hint, text = arg.annotation, ""
+    if isinstance(hint, ast.Subscript) and isinstance(hint.slice, ast.Tuple):
+        hint, note = hint.slice.elts[0], hint.slice.elts[1]
+        text = str(ast.literal_eval(note))
+    choices: tuple[str, ...] = ()
+    if isinstance(hint, ast.Subscript):
+        names = hint.slice.elts if isinstance(hint.slice, ast.Tuple) else [hint.slice]
+        choices = tuple(str(ast.literal_eval(name)) for name in names)
+    kind = hint.id if isinstance(hint, ast.Name) else "str"
+    return Option(
+        name=arg.arg, type=kind, default=ast.literal_eval(default), help=text, choices=choices
+    )
+
+
+def list_recipes(folder: Path) -> tuple[Recipe, ...]:
+    """Read every recipe in *folder*, by name."""
+    files = sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))
+    return tuple(read_recipe(path) for path in files)

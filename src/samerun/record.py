@@ -1,0 +1,251 @@
+"""
+The record of a run, ``run.json``: frozen dataclasses, to JSON and back.
+
+The host writes it before the container starts. In the container every reporter
+writes a part of its own (``.samerun/NAME.json``), so that no two processes ever
+write one file, and `assemble` puts them together: in the container for the W&B
+artifact, on the host at the end, also when the container was killed.
+"""
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from samerun import contract
+from samerun.errors import RecordError
+
+SCHEMA = 1
+
+State = Literal["prepared", "running", "finished", "failed", "stopped", "killed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The image under ours; *reference* carries a digest."""
+
+    reference: str
+    origin: Literal["pulled", "bootstrapped", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """
+    Every digest of an image, by name; see docs/contract.md for what each one is.
+
+    *digest* is the headline, 64 hexadecimal digits without ``sha256:``: that of the
+    manifest or index, or of the config where the store knows no manifest.
+    """
+
+    reference: str
+    digest: str
+    digest_kind: Literal["index", "manifest", "config"]
+    index_digest: str | None = None
+    manifest_digest: str | None = None
+    config_digest: str | None = None
+    layers_digest: str
+    repo_digests: tuple[str, ...] = ()
+    store: Literal["containerd", "classic"]
+    platform: str
+    base: Base
+    cuda: str | None = None
+    inputs: str | None = None
+    lock: str | None = None
+    packages: dict[str, str] = field(default_factory=dict)
+    # None: no registry was asked. RepoDigests alone prove nothing (containerd fills them).
+    pushed: bool | None = None
+    pull_reference: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """What ran, and where its source stands."""
+
+    kind: Literal["recipe", "script"]
+    target: str
+    where: Literal["image", "mounted"]
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    patch_sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """How many processes on what; *gpus* as asked, ``0`` for the CPU."""
+
+    gpus: str
+    procs: int
+    nodes: int = 1
+    shm_size: str
+    threads: int | None = None
+
+    @property
+    def world_size(self) -> int:
+        """Processes over all nodes."""
+        return self.procs * self.nodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data folder and the hash over its content (names, sizes, bytes)."""
+
+    source: str
+    target: str
+    fingerprint: str
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """The machine as the host sees it."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    kernel: str
+    engine: str
+    gpus: tuple[str, ...] = ()
+    driver: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How it went. Times are ISO 8601 in UTC, durations in seconds."""
+
+    state: State = "prepared"
+    exit_code: int | None = None
+    reason: str | None = None
+    created: str
+    started: str | None = None
+    ended: str | None = None
+    duration_s: float | None = None
+    first_batch_s: float | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The whole record."""
+
+    schema: int = SCHEMA
+    name: str
+    image: Image
+    code: Code
+    # As typed after `invoke train`, and as handed to the engine (no secret in either).
+    command: tuple[str, ...]
+    arguments: tuple[str, ...]
+    config: dict[str, Any] = field(default_factory=dict)
+    seed: int
+    topology: Topology
+    data: tuple[Data, ...] = ()
+    secrets: tuple[str, ...] = ()
+    hardware: Hardware
+    outcome: Outcome
+    # Parts that the container reports: versions and threads, W&B runs, metrics and hashes.
+    environment: dict[str, Any] = field(default_factory=dict)
+    wandb: tuple[dict[str, Any], ...] = ()
+    result: dict[str, Any] = field(default_factory=dict)
+
+    def with_outcome(self, **changes: Any) -> Self:
+        """Return a copy whose outcome has *changes*."""
+        return dataclasses.replace(self, outcome=dataclasses.replace(self.outcome, **changes))
+
+
+def to_json(value: Any) -> str:
+    """Return *value*, a dataclass of this module, as indented JSON."""
+    return json.dumps(dataclasses.asdict(value), indent=2) + "\n"
+
+
+def from_json(text: str) -> Run:
+    """
+    Read a record.
+
+    Raises:
+        RecordError: Not JSON, a field is missing, or the schema is newer than ours.
+    """
+    try:
+        raw = json.loads(text)
+        if raw["schema"] > SCHEMA:
+            remedy = "Update samerun to read it."
+            raise RecordError(
+                f"The record has schema {raw['schema']}, this version reads up to {SCHEMA}.", remedy
+            )
+        return typing.cast("Run", _build(Run, raw))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(
+            f"The record can't be read: {error!r}.",
+            "It may be cut off; the run's log and W&B files are unaffected.",
+        ) from error
+
+
+def _build(hint: Any, raw: Any) -> Any:
+    """Turn JSON's plain values into what the type *hint* says; unknown keys are dropped."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        known = {f.name for f in dataclasses.fields(hint)}
+        return hint(**{k: _build(hints[k], v) for k, v in raw.items() if k in known})
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return tuple(_build(args[0], item) for item in raw)
+    if origin in (types.UnionType, typing.Union) and raw is not None:
+        return _build(args[0], raw)
+    return raw
+
+
+def write(folder: Path, run: Run) -> None:
+    """Write the record of *run* into *folder*, whole or not at all."""
+    write_atomically(folder / contract.RECORD, to_json(run))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write to a temporary name, then rename: a kill leaves the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def read(folder: Path) -> Run:
+    """Read the record in *folder*; RecordError if there is none."""
+    path = folder / contract.RECORD
+    if not path.is_file():
+        raise RecordError(f"There is no record at {path}.", "Give the folder of a run.")
+    return from_json(path.read_text(encoding="utf-8"))
+
+
+def report(folder: Path, part: str, value: Any) -> None:
+    """Write one part of the container's report; *part* is named by its one writer."""
+    parts = folder / contract.PARTS
+    parts.mkdir(exist_ok=True)
+    write_atomically(parts / f"{part}.json", json.dumps(value, indent=2) + "\n")
+
+
+def assemble(folder: Path, run: Run) -> Run:
+    """Return *run* with what the container has reported in *folder* so far."""
+    parts = folder / contract.PARTS
+    environment = _part(parts / "environment.json")
+    result = _part(parts / "result.json")
+    first_batch = _part(parts / "first_batch.json").get("seconds")
+    config = _part(parts / "config.json")
+    runs = tuple(_part(path) for path in sorted(parts.glob("wandb-*.json")))
+    run = dataclasses.replace(
+        run,
+        environment=environment,
+        result=result,
+        wandb=runs,
+        config=config or run.config,
+    )
+    return run.with_outcome(first_batch_s=first_batch)
+
+
+def _part(path: Path) -> dict[str, Any]:
+    """Read one part; one that is absent or torn counts as empty."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,37 @@
+"""
+Every switch that makes a training come out the same, each with its source.
+
+https://docs.pytorch.org/docs/stable/notes/randomness.html unless stated otherwise.
+"""
+
+import os
+import random
+
+
+def set_environment() -> None:
+    """Set what must stand before torch is loaded; a user's own value wins."""
+    # cuBLAS needs a fixed workspace to be repeatable (CUDA >= 10.2).
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Order of sets of strings; data code that lists a set depends on it.
+    os.environ.setdefault("PYTHONHASHSEED", "0")
+
+
+def seed_everything(seed: int) -> None:
+    """
+    Seed all generators alike on each rank, and choose deterministic algorithms.
+
+    The same seed on every rank matters: fastai splits the data where the loaders are
+    made, and ranks that split differently train on each other's validation items.
+    """
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    # An operation without a deterministic form warns instead of ending the training.
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Only needed to make reads of uninitialised memory repeatable; costs a fill per tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False

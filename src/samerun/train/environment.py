@@ -1,0 +1,53 @@
+"""Describe what the training computes with, for the record."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from samerun import contract, record
+
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "PYTHONHASHSEED",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "NCCL_ALGO",
+)
+
+
+def report() -> None:
+    """Report versions, threads, CPU capability and GPUs as torch sees them."""
+    if contract.ENV_RECORD in os.environ:
+        record.report(Path(os.environ[contract.ENV_RECORD]).parent, "environment", describe())
+
+
+def describe() -> dict[str, Any]:
+    """Return the description: plain values only."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "gpus": [_gpu(i) for i in range(torch.cuda.device_count())],
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
+
+
+def _gpu(index: int) -> dict[str, Any]:
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory_bytes": properties.total_memory,
+    }

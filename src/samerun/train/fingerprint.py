@@ -1,0 +1,36 @@
+"""Hashes of what a training made, independent of any file format."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def hash_weights(state: Mapping[str, Any]) -> str:
+    """
+    Return the SHA-256 of a model's state.
+
+    Over every entry of ``state_dict()`` by name: name, dtype, shape, then the
+    elements' bytes in C order (little-endian). Entries that are not tensors count
+    with their ``repr``.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name]
+        if not isinstance(value, torch.Tensor):
+            digest.update(f"{name}={value!r}\n".encode())
+            continue
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_history(epochs: Sequence[Mapping[str, float | None]]) -> str:
+    """Return the SHA-256 over all epochs' metrics, to the last bit (``float.hex``)."""
+    exact = [
+        {k: v.hex() if isinstance(v, float) else v for k, v in epoch.items()} for epoch in epochs
+    ]
+    return hashlib.sha256(json.dumps(exact, sort_keys=True).encode()).hexdigest()

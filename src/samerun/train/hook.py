@@ -1,0 +1,61 @@
+"""
+Loaded by every Python of the image (``samerun.pth``), before any other code.
+
+It must cost nothing where no framework is loaded, so it only registers what to do
+*after* an import: sign W&B runs, repair fastai's distributed training on the CPU,
+note results. ``fastai.callback.wandb`` itself gives our callback, so that scripts
+written for it run unchanged.
+"""
+
+import sys
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
+
+AFTER_IMPORT = {
+    "wandb": "samerun.train.sign",
+    "fastai.learner": "samerun.train.witness",
+    "fastai.distributed": "samerun.train.ddp",
+}
+ALIASES = {"fastai.callback.wandb": "samerun.callback.wandb"}
+
+
+class _Alias:
+    """Load another module under this name; the import system then returns that one."""
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: Any) -> None:
+        sys.modules[module.__name__] = import_module(ALIASES[module.__name__])
+
+
+class _Finder:
+    """Wrap the loaders of the modules named above; leave all others alone."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name in ALIASES:
+            return ModuleSpec(name, _Alias())  # type: ignore[arg-type]
+        if name not in AFTER_IMPORT:
+            return None
+        spec = PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            _extend(spec.loader, AFTER_IMPORT[name])
+        return spec
+
+
+def _extend(loader: Any, installer: str) -> None:
+    original = loader.exec_module
+
+    def exec_module(module: Any) -> None:
+        original(module)
+        try:
+            import_module(installer).install(module)
+        except Exception as error:  # noqa: BLE001 - the record is worth less than the training
+            sys.stderr.write(f"samerun: {module.__name__} is used without its hook: {error!r}\n")
+
+    loader.exec_module = exec_module
+
+
+sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]

@@ -1,0 +1,48 @@
+"""
+Start one worker per process with torch's own launcher, and keep exit codes exact.
+
+``torchrun`` exits 1 whatever its workers exited with, so its library is used instead
+of its command line: the error names the first rank that failed, and how.
+"""
+
+import sys
+import uuid
+from collections.abc import Sequence
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+
+def launch(procs: int, command: Sequence[str]) -> int:
+    """Run *command* (arguments of Python) in *procs* processes; return the exit code."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=procs,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        # Without it the launcher resolves its own host name, which hangs where the
+        # container has no network.
+        local_addr="127.0.0.1",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-u", *command)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        sys.stderr.write(f"samerun: rank {rank} failed first: {_how(failure.exitcode)}.\n")
+        return exit_code(failure.exitcode)
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
+
+
+def exit_code(code: int) -> int:
+    """Turn a subprocess's return code into a shell's: signal n is 128 + n."""
+    return 128 - code if code < 0 else code
+
+
+def _how(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,86 @@
+"""What a recipe is given: seed, folders, configuration, and one W&B run."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samerun import contract
+
+# Seconds that W&B may take to answer before the run goes on offline.
+INIT_TIMEOUT_S = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """
+    One training of a recipe.
+
+    *data* is the mounted data folder, or None; *config* the recipe's options.
+    """
+
+    recipe: str
+    config: dict[str, Any]
+    seed: int
+    output: Path
+    data: Path | None
+    rank: int
+    world_size: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process logs and writes files."""
+        return self.rank == 0
+
+    @contextlib.contextmanager
+    def logged(self, learn: Any, **callback_options: Any) -> Iterator[Any]:
+        """
+        Train inside: one W&B run on the main process, all processes on one model.
+
+        *callback_options* go to `samerun.callback.wandb.WandbCallback`.
+        """
+        from samerun.callback.wandb import WandbCallback
+
+        with self._run(), self._distributed(learn):
+            callbacks = [WandbCallback(**callback_options)] if self.is_main else []
+            with learn.added_cbs(callbacks):
+                yield learn
+
+    def _run(self) -> contextlib.AbstractContextManager[Any]:
+        return start_run(self.config) if self.is_main else contextlib.nullcontext()
+
+    def _distributed(self, learn: Any) -> contextlib.AbstractContextManager[Any]:
+        if self.world_size == 1:
+            return contextlib.nullcontext()
+        from fastai import distributed  # noqa: F401 - adds Learner.distrib_ctx
+
+        context: contextlib.AbstractContextManager[Any] = learn.distrib_ctx(sync_bn=False)
+        return context
+
+
+def start_run(config: dict[str, Any]) -> Any:
+    """Start a W&B run; offline if W&B can't be reached, because training does not need it."""
+    import wandb
+
+    settings = wandb.Settings(init_timeout=INIT_TIMEOUT_S)
+    try:
+        return wandb.init(config=config, settings=settings)
+    except wandb.errors.Error as error:
+        wandb.termwarn(f"W&B can't be reached ({error}); this run is recorded offline.")
+        return wandb.init(config=config, mode="offline")
+
+
+def current(recipe: str, config: dict[str, Any], seed: int) -> Session:
+    """Return the session of this process, from the environment that the launcher set."""
+    data = os.environ.get(contract.ENV_DATA)
+    return Session(
+        recipe=recipe,
+        config=config,
+        seed=seed,
+        output=Path.cwd(),
+        data=Path(data) if data else None,
+        rank=int(os.environ.get("RANK", "0")),
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+    )

@@ -1,0 +1,125 @@
+"""
+Sign every W&B run with the image that it ran in.
+
+``wandb.init(tags=...)`` replaces ``WANDB_TAGS``, so the digest is added once the run
+exists, whoever started it. Nothing here may stop a training: what fails is said once.
+"""
+
+import atexit
+import functools
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from samerun import contract, record
+from samerun.train.quiet import quietly
+
+
+def install(wandb: Any) -> None:
+    """Extend ``wandb.init`` and ``Run.finish`` of the module *wandb*."""
+    if contract.ENV_RECORD not in os.environ:
+        return
+    _extend_init(wandb)
+    _extend_finish(wandb.sdk.wandb_run.Run)
+
+
+def _extend_init(wandb: Any) -> None:
+    original = wandb.init
+
+    @functools.wraps(original)
+    def init(*args: Any, **kwargs: Any) -> Any:
+        run = original(*args, **kwargs)
+        quietly("sign the W&B run", sign, run)
+        return run
+
+    wandb.init = init
+
+
+def _extend_finish(cls: Any) -> None:
+    original = cls.finish
+
+    @functools.wraps(original)
+    def finish(self: Any, *args: Any, **kwargs: Any) -> Any:
+        quietly("log the run's record", log_record, self)
+        return original(self, *args, **kwargs)
+
+    cls.finish = finish
+
+
+def sign(run: Any) -> None:
+    """Put the digest on *run* as a tag, and the identities into its config."""
+    if run.disabled:
+        return
+    folder, signed = _folder(), _record()
+    digest = signed.image.digest
+    if digest not in (run.tags or ()):
+        run.tags = (*(run.tags or ()), digest)
+    run.config.update({contract.CONFIG_KEY: _config(signed)}, allow_val_change=True)
+    record.report(folder, f"wandb-{run.id}", describe(run, folder))
+    # wandb's own handler at exit does not call finish(); ours, registered later, runs first.
+    atexit.register(quietly, "log the run's record", log_record, run)
+
+
+def describe(run: Any, folder: Path) -> dict[str, Any]:
+    """Return what the record keeps of a W&B run; *dir* is relative to the run's folder."""
+    path = Path(run.dir).parent
+    return {
+        "id": run.id,
+        "name": run.name,
+        "project": run.project,
+        "entity": run.entity or None,
+        "mode": "offline" if run.offline else "online",
+        "url": None if run.offline else run.url,
+        "dir": str(path.relative_to(folder) if path.is_relative_to(folder) else path),
+        "rank": int(os.environ.get("RANK", "0")),
+    }
+
+
+def log_record(run: Any) -> None:
+    """Log the record, with all parts known by now, as an artifact of *run*; once."""
+    if run.disabled or getattr(run, "_samerun_logged", False):
+        return
+    run._samerun_logged = True
+    import wandb
+
+    text = record.to_json(record.assemble(_folder(), _record()))
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / contract.RECORD
+        path.write_text(text, encoding="utf-8")
+        artifact = wandb.Artifact(f"run-record-{run.id}", type="run-record")
+        artifact.add_file(str(path))
+        run.log_artifact(artifact)
+
+
+def _config(signed: record.Run) -> dict[str, Any]:
+    """Return what a reader of the run needs to find the image and run it again."""
+    image = signed.image
+    return {
+        "run": signed.name,
+        "image": image.reference,
+        "digest": image.digest,
+        "digest_kind": image.digest_kind,
+        "index_digest": image.index_digest,
+        "manifest_digest": image.manifest_digest,
+        "config_digest": image.config_digest,
+        "layers_digest": image.layers_digest,
+        "base": image.base.reference,
+        "lock": image.lock,
+        "cuda": image.cuda,
+        "code": signed.code.where,
+        "command": list(signed.command),
+        "git_commit": signed.code.git_commit,
+        "git_dirty": signed.code.git_dirty,
+        "seed": signed.seed,
+        "world_size": signed.topology.world_size,
+        "data": [d.fingerprint for d in signed.data],
+    }
+
+
+def _folder() -> Path:
+    return Path(os.environ[contract.ENV_RECORD]).parent
+
+
+def _record() -> record.Run:
+    return record.read(_folder())

@@ -1,0 +1,68 @@
+"""
+One training process: ``python -m samerun.train.worker SEED TARGET [ARGUMENTS]``.
+
+Started by the entry alone, or by torch's launcher once per process.
+"""
+
+import importlib
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from samerun import contract, record
+from samerun.options import read_recipe
+from samerun.train import determinism, environment, recipes, session
+from samerun.train.quiet import quietly
+
+
+def main(argv: Sequence[str]) -> None:
+    """Seed, describe the surroundings, then run the recipe or the script."""
+    seed, target, arguments = int(argv[0]), argv[1], list(argv[2:])
+    determinism.seed_everything(seed)
+    _choose_device()
+    if _is_main():
+        quietly("describe the environment", environment.report)
+    if target.endswith(".py"):
+        run_script(Path(target), arguments)
+    else:
+        run_recipe(target, arguments, seed)
+
+
+def run_recipe(name: str, arguments: Sequence[str], seed: int) -> None:
+    """Call the recipe's ``train`` with its options."""
+    config = read_recipe(recipes.path(name)).parse(arguments)
+    if _is_main():
+        quietly("record the configuration", _report_config, {"recipe": name, **config})
+    module = importlib.import_module(f"samerun.train.recipes.{name}")
+    module.train(session.current(name, config, seed), **config)
+
+
+def run_script(path: Path, arguments: Sequence[str]) -> None:
+    """Run a user's script as Python would: own folder first on the path, own ``argv``."""
+    sys.argv = [str(path), *arguments]
+    sys.path[0] = str(path.parent)
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def _choose_device() -> None:
+    """Give each process its own GPU before the script makes data loaders on the default one."""
+    import torch
+
+    if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _report_config(config: dict[str, Any]) -> None:
+    if contract.ENV_RECORD in os.environ:
+        record.report(Path(os.environ[contract.ENV_RECORD]).parent, "config", config)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

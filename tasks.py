@@ -1,0 +1,278 @@
+"""The verbs of samerun. Each parses its options, calls one function, and prints."""
+
+import dataclasses
+import json as jsonlib
+import shlex
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from invoke import Collection, Context, Exit, task
+from samerun.errors import SamerunError
+from samerun.host import positional, request
+from samerun.host.project import Project
+
+PROJECT = Project(root=Path(__file__).resolve().parent)
+positional.install()
+positional.optional("train", "target", "digits")
+
+
+def say(text: str = "") -> None:
+    """Print at once, in order with what containers print."""
+    print(text, flush=True)  # noqa: T201 - the one place where the host side prints
+
+
+def reports_errors(verb: Callable[..., None]) -> Callable[..., None]:
+    """Show our errors as text, and exit with their code."""
+
+    @wraps(verb)
+    def inner(*args: Any, **kwargs: Any) -> None:
+        try:
+            verb(*args, **kwargs)
+        except SamerunError as error:
+            raise Exit(f"{type(error).__name__}: {error}", error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise Exit("Interrupted.", 130) from error
+
+    return inner
+
+
+@task(auto_shortflags=False, help={"dry": "only say what would be done"})
+@reports_errors
+def setup(context: Context, dry: bool = False) -> None:
+    """
+    Bring a bare Debian or Ubuntu machine to a running Docker Engine.
+
+    Installs and starts an engine where none answers, the NVIDIA container toolkit
+    where there is a GPU, and what bootstrapping a base needs where no registry
+    answers. Changes nothing where all that is there.
+    """
+    from samerun.host import setup as machine
+
+    machine.setup(PROJECT, say, dry=dry)
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "cuda": "CUDA release, 12 or 13 (12 for drivers older than 580)",
+        "base": "auto, pulled or bootstrapped",
+        "no-cache": "build every layer again",
+        "json": "print the identity as JSON",
+    }
+)
+@reports_errors
+def build(
+    context: Context,
+    cuda: str = "13",
+    base: str = "auto",
+    no_cache: bool = False,
+    json: bool = False,
+) -> None:
+    """
+    Build the image, and print its identity.
+
+    Does nothing if the image of these very sources, locks and base is here.
+    """
+    from samerun.host import build as builder
+    from samerun.host import engine, report
+
+    tell = report.to_stderr if json else say
+    request.check_choices(cuda=cuda, base=base)
+    image = builder.ensure(
+        engine.connect(), PROJECT, cuda=cuda, base_choice=base, no_cache=no_cache, say=tell
+    )
+    say(jsonlib.dumps(dataclasses.asdict(image), indent=2) if json else report.identity(image))
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "image": "a tag, a digest or an ID; default: the image of this checkout",
+        "cuda": "CUDA release of this checkout's image",
+        "json": "print every digest, by name",
+    }
+)
+@reports_errors
+def digest(context: Context, image: str | None = None, cuda: str = "13", json: bool = False) -> None:
+    """Print the image's digest alone: 64 hexadecimal digits, the tag of its W&B runs."""
+    from samerun.host import engine, identity
+    from samerun.host.project import tag
+
+    found = identity.identify(engine.connect(), image or tag(cuda), PROJECT)
+    say(jsonlib.dumps(dataclasses.asdict(found), indent=2) if json else found.digest)
+
+
+@task(
+    auto_shortflags=False,
+    # The explicit list puts `target` first, as the one positional argument.
+    positional=["target"],
+    help={
+        "target": "a recipe (see `invoke recipes`) or the path of your own .py script; "
+        "its flags go after --",
+        "gpus": "a number, all, device=0,1, or 0 for the CPU; default: all there are",
+        "procs": "processes; default: one per GPU, or one on the CPU",
+        "data": "folder that the run sees read-only as /data",
+        "output": "folder under which the run gets its own",
+        "project": "W&B project",
+        "entity": "W&B entity (user or team)",
+        "name": "name of the run, here and in W&B; default: the target's and the time",
+        "tags": "W&B tags, a,b; the image's digest is added",
+        "seed": "seed of all random generators",
+        "shm-size": "shared memory for loaders and NCCL",
+        "api-key-file": "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc",
+        "mount-code": "mount the script's folder instead of putting it into the image",
+        "image": "run in exactly this local image (tag, digest or ID)",
+        "cuda": "CUDA release of the image, 12 or 13",
+        "network": "Docker network of the container, or none",
+        "dry": "print the command that would run, and run nothing",
+    },
+)
+@reports_errors
+def train(
+    context: Context,
+    target: str | None = None,
+    gpus: str | None = None,
+    procs: int = 0,
+    data: str | None = None,
+    output: str = "runs",
+    project: str | None = None,
+    entity: str | None = None,
+    name: str | None = None,
+    tags: str | None = None,
+    seed: int = 42,
+    shm_size: str = "2g",
+    api_key_file: str | None = None,
+    mount_code: bool = False,
+    image: str | None = None,
+    cuda: str = "13",
+    network: str | None = None,
+    dry: bool = False,
+) -> None:
+    """
+    Train a recipe, or your own fastai script, in the container.
+
+    Examples:
+
+        invoke train
+        invoke train tabular -- --epochs 3 --lr 0.002
+        invoke train --gpus 2
+        invoke train --gpus 0 --procs 2
+        invoke train path/to/train.py --data photos -- --arch resnet34
+
+    Flags of the recipe or the script come after --. Builds the image first if it is
+    not up to date. Without a W&B key the run is recorded offline. Exits with the
+    training's own exit code.
+    """
+    from samerun.host import train as trainer
+
+    request.check_choices(cuda=cuda)
+    asked = request.Request(
+        target=target or "digits",
+        arguments=request.split_remainder(sys.argv),
+        gpus=gpus,
+        procs=procs or None,
+        data=data,
+        output=output,
+        project=project,
+        entity=entity,
+        name=name,
+        tags=request.split_tags(tags),
+        seed=seed,
+        shm_size=shm_size,
+        api_key_file=api_key_file,
+        mount_code=mount_code,
+        image=image,
+        cuda=cuda,
+        network=network,
+    )
+    if dry:
+        say(trainer.show(asked, PROJECT))
+        return
+    run = trainer.train(asked, PROJECT, say)
+    say()
+    say(trainer.summarise(run, Path(output).expanduser().resolve() / run.name))
+    if run.outcome.exit_code:
+        raise Exit(code=run.outcome.exit_code)
+
+
+@task(
+    auto_shortflags=False,
+    positional=["run"],
+    help={
+        "run": "the run's folder, or its name under runs/",
+        "api-key-file": "file with the W&B key",
+        "network": "Docker network of the container",
+    },
+)
+@reports_errors
+def sync(
+    context: Context, run: str, api_key_file: str | None = None, network: str | None = None
+) -> None:
+    """Upload a run that was recorded offline to W&B, from inside its own image."""
+    from samerun.host import sync as syncer
+    from samerun.host.train import folder_of
+
+    key_file = Path(api_key_file).expanduser() if api_key_file else None
+    for delivered in syncer.sync(folder_of(run), PROJECT, key_file, network):
+        say(f"delivered {delivered}")
+
+
+@task(auto_shortflags=False)
+@reports_errors
+def recipes(context: Context) -> None:
+    """List the recipes with their flags."""
+    from samerun.options import list_recipes
+
+    for recipe in list_recipes(PROJECT.recipes):
+        say(f"{recipe.name}: {recipe.summary}\n{recipe.usage()}\n")
+
+
+@task(auto_shortflags=False)
+@reports_errors
+def doctor(context: Context) -> None:
+    """Check everything that a run needs; each line says ok, or what mends it."""
+    from samerun.host import doctor as physician
+
+    findings = []
+    for finding in physician.examine(PROJECT):
+        findings.append(finding)
+        say(physician.line(finding))
+    if any(finding.mend and not finding.optional for finding in findings):
+        raise Exit(code=1)
+
+
+@task(auto_shortflags=False, help={"upgrade": "take the newest versions that fit together"})
+@reports_errors
+def lock(context: Context, upgrade: bool = False) -> None:
+    """Refresh uv.lock and the torch layers' locks from pyproject.toml."""
+    from samerun.host import lock as locker
+
+    locker.lock(PROJECT, upgrade=upgrade)
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "fast": "only what needs no engine: style, types, unit tests",
+        "k": "pytest's -k, for the tests on the host",
+    }
+)
+@reports_errors
+def test(context: Context, fast: bool = False, k: str = "") -> None:
+    """
+    Run all checks: style, types, host tests, then those inside the image.
+
+    Fast ones first; the tests of the callback and of training run in the image
+    itself with pytest on top, the others drive a real engine.
+    """
+    from samerun.host import checks
+
+    code = checks.run(PROJECT, say, fast=fast, select=shlex.split(f"-k {k!r}") if k else [])
+    if code:
+        raise Exit(code=code)
+
+
+namespace = Collection(setup, build, digest, train, sync, recipes, doctor, lock, test)
