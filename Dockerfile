@@ -62,6 +62,7 @@ ENV HOME=/tmp/home USER=samerun LOGNAME=samerun \
     MPLCONFIGDIR=/tmp/home/matplotlib XDG_CACHE_HOME=/tmp/home/cache \
     TORCH_HOME=/tmp/home/torch FASTAI_HOME=/tmp/home/fastai \
     WANDB_DIR=/output WANDB_CACHE_DIR=/tmp/home/wandb WANDB_DATA_DIR=/output/wandb/data \
+    PYTHONWARNINGS="ignore:`torch.jit.script` is deprecated:FutureWarning" \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # Not root, whoever starts it; the kit passes the caller's own uid and gid.
 USER 1000:1000

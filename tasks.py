@@ -9,7 +9,11 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from invoke import Collection, Context, Exit, task
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
 from samerun.errors import SamerunError
 from samerun.host import positional, request
 from samerun.host.project import Project
@@ -61,7 +65,7 @@ def setup(context: Context, dry: bool = False) -> None:
         "base": "auto, pulled or bootstrapped",
         "no-cache": "build every layer again",
         "json": "print the identity as JSON",
-    }
+    },
 )
 @reports_errors
 def build(
@@ -93,10 +97,12 @@ def build(
         "image": "a tag, a digest or an ID; default: the image of this checkout",
         "cuda": "CUDA release of this checkout's image",
         "json": "print every digest, by name",
-    }
+    },
 )
 @reports_errors
-def digest(context: Context, image: str | None = None, cuda: str = "13", json: bool = False) -> None:
+def digest(
+    context: Context, image: str | None = None, cuda: str = "13", json: bool = False
+) -> None:
     """Print the image's digest alone: 64 hexadecimal digits, the tag of its W&B runs."""
     from samerun.host import engine, identity
     from samerun.host.project import tag
@@ -155,7 +161,6 @@ def train(
     Train a recipe, or your own fastai script, in the container.
 
     Examples:
-
         invoke train
         invoke train tabular -- --epochs 3 --lr 0.002
         invoke train --gpus 2
@@ -258,7 +263,7 @@ def lock(context: Context, upgrade: bool = False) -> None:
     help={
         "fast": "only what needs no engine: style, types, unit tests",
         "k": "pytest's -k, for the tests on the host",
-    }
+    },
 )
 @reports_errors
 def test(context: Context, fast: bool = False, k: str = "") -> None:

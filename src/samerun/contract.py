@@ -38,6 +38,10 @@ ENV_DATA: Final = "SAMERUN_DATA"
 """``/data`` where ``--data`` was given, unset otherwise."""
 
 ENV_SEED: Final = "SAMERUN_SEED"
+"""The run's seed, for scripts that make generators of their own."""
+
+ENV_PROGRESS: Final = "SAMERUN_PROGRESS"
+"""``1`` where the host's output is a terminal: progress bars are drawn."""
 
 FORWARDED: Final = (
     "WANDB_BASE_URL",

@@ -89,8 +89,6 @@ class CodeError(SamerunError):
 # 75 (EX_TEMPFAIL) is the run's own: "checkpointed after a signal, start me again".
 
 
-
-
 class EnginePermission(SamerunError):
     """The engine's socket may not be used by this user."""
 

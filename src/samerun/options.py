@@ -104,18 +104,30 @@ def _options(args: ast.arguments) -> tuple[Option, ...]:
 
 def _option(arg: ast.arg, default: ast.expr) -> Option:
     """Read ``name: Annotated[type, "help"] = default``; type may be ``Literal[...]``."""
-    hint, text = arg.annotation, ""
-    if isinstance(hint, ast.Subscript) and isinstance(hint.slice, ast.Tuple):
-        hint, note = hint.slice.elts[0], hint.slice.elts[1]
-        text = str(ast.literal_eval(note))
-    choices: tuple[str, ...] = ()
-    if isinstance(hint, ast.Subscript):
-        names = hint.slice.elts if isinstance(hint.slice, ast.Tuple) else [hint.slice]
-        choices = tuple(str(ast.literal_eval(name)) for name in names)
-    kind = hint.id if isinstance(hint, ast.Name) else "str"
+    hint, text = _annotated(arg.annotation)
     return Option(
-        name=arg.arg, type=kind, default=ast.literal_eval(default), help=text, choices=choices
+        name=arg.arg,
+        type=hint.id if isinstance(hint, ast.Name) else "str",
+        default=ast.literal_eval(default),
+        help=text,
+        choices=_choices(hint),
     )
+
+
+def _annotated(hint: ast.expr | None) -> tuple[ast.expr | None, str]:
+    """Split ``Annotated[type, "help"]``; any other hint has no help."""
+    if isinstance(hint, ast.Subscript) and ast.unparse(hint.value) == "Annotated":
+        kind, note = hint.slice.elts if isinstance(hint.slice, ast.Tuple) else (hint.slice, None)
+        return kind, str(ast.literal_eval(note)) if note is not None else ""
+    return hint, ""
+
+
+def _choices(hint: ast.expr | None) -> tuple[str, ...]:
+    """Return the values of ``Literal[...]``."""
+    if not isinstance(hint, ast.Subscript):
+        return ()
+    values = ast.literal_eval(hint.slice)
+    return tuple(map(str, values if isinstance(values, tuple) else (values,)))
 
 
 def list_recipes(folder: Path) -> tuple[Recipe, ...]:

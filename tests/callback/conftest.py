@@ -49,12 +49,13 @@ def finish(run: Any) -> LoggedRun:
     """Finish *run* and read what it wrote, which under load is complete only a little later."""
     path = Path(run.settings.sync_file)
     run.finish()
-    for _ in range(50):
+    for _ in range(100):
         logged = read_run(path)
-        if logged.rows or logged.config.get("_wandb"):
-            break
+        if logged.complete:
+            return logged
         time.sleep(0.1)
-    return logged
+    msg = f"{path} is not complete"
+    raise TimeoutError(msg)
 
 
 class Pick:

@@ -10,9 +10,9 @@ import torch.distributed
 import wandb
 from fastai.distributed import DistributedDL
 from fastai.torch_core import rank_distrib
+from tests.callback.conftest import make_learner
 
 from samerun.callback.wandb import WandbCallback
-from tests.callback.conftest import make_learner
 
 
 def broadcast(self, values, rank):

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 import wandb
 from fastai.basics import Callback
+from tests.callback.conftest import make_learner, weights
 
 from samerun.callback.wandb import WandbCallback
-from tests.callback.conftest import make_learner, weights
 
 
 def kill_core() -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import wandb
-from fastai.basics import Callback, CancelFitException, Learner
+from fastai.basics import Callback, CancelFitException
 
 from samerun.callback.wandb import WandbCallback
 
@@ -40,7 +40,9 @@ def test_losses_are_those_of_the_step(run, finished, learner):
     learn = learner(cbs=WandbCallback(log_preds=False))
     learn.fit(3)
 
-    assert finished(run).column("train_loss") == pytest.approx([float(x) for x in learn.recorder.losses])
+    assert finished(run).column("train_loss") == pytest.approx(
+        [float(x) for x in learn.recorder.losses]
+    )
 
 
 def test_metrics_share_the_last_row_of_their_epoch(run, finished, learner):
@@ -198,7 +200,10 @@ def test_metrics_may_be_dictionaries_and_arrays(run, finished, learner):
     """Each element of a metric with several values becomes a chart of its own."""
     from fastai.basics import ValueMetric
 
-    metrics = [ValueMetric(lambda: {"a": 1, "b": torch.tensor(2.0)}, "d"), ValueMetric(lambda: torch.tensor([3.0, 4.0]), "t")]
+    metrics = [
+        ValueMetric(lambda: {"a": 1, "b": torch.tensor(2.0)}, "d"),
+        ValueMetric(lambda: torch.tensor([3.0, 4.0]), "t"),
+    ]
     learner(metrics=metrics, cbs=WandbCallback(log_preds=False)).fit(1)
 
     row = finished(run).rows[-1]

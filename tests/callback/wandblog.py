@@ -38,6 +38,7 @@ class LoggedRun:
     summary: dict[str, Any] = dataclasses.field(default_factory=dict)
     artifacts: list[LoggedArtifact] = dataclasses.field(default_factory=list)
     metrics: dict[str, str] = dataclasses.field(default_factory=dict)
+    complete: bool = False
 
     def column(self, key: str) -> list[Any]:
         """Return the values of *key* in the rows that have it."""
@@ -71,6 +72,8 @@ def read_run(path: str | Path) -> LoggedRun:
             run.artifacts.append(_artifact(record.artifact))
         elif kind == "metric":
             run.metrics[record.metric.name] = record.metric.step_metric
+        elif kind == "exit":
+            run.complete = True
     return run
 
 
@@ -85,7 +88,8 @@ def _records(data: bytes) -> Iterator[Record]:
             continue
         checksum, size, kind = _HEADER.unpack(data[at : at + _HEADER.size])
         body = data[at + _HEADER.size : at + _HEADER.size + size]
-        assert zlib.crc32(bytes([kind]) + body) == checksum
+        if zlib.crc32(bytes([kind]) + body) != checksum:
+            return  # torn: wandb is still writing
         at += _HEADER.size + size
         parts = [body] if kind in (_FULL, _FIRST) else [*parts, body]
         if kind in (_FULL, _LAST):

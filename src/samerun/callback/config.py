@@ -15,6 +15,10 @@ from typing import Any
 import torch
 
 _DEPTH, _ITEMS, _CHARACTERS = 4, 32, 500
+_OF_LEARNER = (
+    *("loss_func", "opt_func", "lr", "metrics", "path", "model_dir", "splitter"),
+    *("wd", "wd_bn_bias", "train_bn", "moms"),
+)
 _SECRET = re.compile(r"pass(word|wd|phrase)|secret|token$|api_?key|credential|auth", re.IGNORECASE)
 # user:password@ in front of a host name, as in database and proxy addresses.
 _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
@@ -142,9 +146,7 @@ def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _learner(learn: Any) -> dict[str, Any]:
     described = {"_name": type(learn).__name__, "model": _name(learn.model)}
-    names = ("loss_func", "opt_func", "lr", "metrics", "path", "model_dir", "wd", "wd_bn_bias")
-    names += ("train_bn", "moms", "splitter")
-    for name in names:
+    for name in _OF_LEARNER:
         with contextlib.suppress(Exception):
             described[name] = describe(getattr(learn, name))
     return described

@@ -9,7 +9,7 @@ import torch
 import wandb
 
 
-class NoRun(ValueError):  # noqa: N818 - fastai raises ValueError here, and callers catch that.
+class NoRun(ValueError):
     """Training began without a W&B run to log to."""
 
     def __init__(self, caller: str) -> None:

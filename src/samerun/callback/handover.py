@@ -79,9 +79,7 @@ def _speaks_bulk(run: Any) -> bool:
 
 def _request(row: Row, stream: str) -> Any:
     """Build the message that ``run.log(row)`` would send."""
-    from wandb.proto import wandb_server_pb2 as messages
-
-    request = messages.ServerRequest()
+    request = _new_request()
     record = request.record_publish
     record._info.stream_id = stream
     add = record.request.partial_history.item.add
@@ -92,11 +90,16 @@ def _request(row: Row, stream: str) -> Any:
     return request
 
 
+def _new_request() -> Any:
+    from wandb.proto import wandb_server_pb2
+
+    messages: Any = wandb_server_pb2
+    return messages.ServerRequest()
+
+
 def _flush_request(stream: str) -> Any:
     """Build the message that closes a row someone left open."""
-    from wandb.proto import wandb_server_pb2 as messages
-
-    request = messages.ServerRequest()
+    request = _new_request()
     record = request.record_publish
     record._info.stream_id = stream
     record.request.partial_history.action.flush = True

@@ -19,7 +19,7 @@ def untouched_random_state() -> Iterator[None]:
     showing predictions would otherwise change the order of the batches that follow.
     """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - fastai uses it.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     try:
         with torch.random.fork_rng(devices=devices):
             yield

@@ -129,7 +129,7 @@ def to_number(value: Any) -> Any:
 
 
 def _memory() -> Row:
-    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
         return {}
     # Bookkeeping of the allocator: no synchronisation.
     return {

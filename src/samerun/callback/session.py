@@ -55,6 +55,8 @@ class Session:
     def add_step(self) -> None:
         """Keep the step that just ended. Nothing here waits for the device."""
         learn, progress = self.learn, self.progress
+        if getattr(self.run, "_is_finished", False):
+            return self._give_up("the run was finished")
         now = time.perf_counter()
         elapsed, self._last_s = now - self._last_s, now
         progress.epoch = self.offset + learn.epoch + (learn.iter + 1) / learn.n_iter
@@ -138,10 +140,12 @@ class Session:
         try:
             send(what)
         except Exception as error:
-            self.alive = False
-            self.buffer.discard()
-            reason = f"{type(error).__name__}: {error}"
-            self.warner.once("rows", f"W&B does not take rows any more ({reason}). {_LOST}")
+            self._give_up(f"{type(error).__name__}: {error}")
+
+    def _give_up(self, reason: str) -> None:
+        self.alive = False
+        self.buffer.discard()
+        self.warner.once("rows", f"W&B does not take rows any more ({reason}). {_LOST}")
 
     def _define(self, metrics: dict[str, Any]) -> None:
         new = [name for name in metrics if name not in self._defined]

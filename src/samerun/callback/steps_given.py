@@ -18,7 +18,9 @@ def keep_late_rows(run: Any) -> None:
     wandb issue 1597). Such a row is logged at the current step instead, and the step it was
     meant for is in it as ``requested_step``. All other calls go through unchanged.
     """
-    if isinstance(getattr(run, "log", None), _KeepingLog) or getattr(run.settings, "_shared", False):
+    if isinstance(getattr(run, "log", None), _KeepingLog) or getattr(
+        run.settings, "_shared", False
+    ):
         return
     original = run.log
     run.log = _KeepingLog(run)
@@ -36,7 +38,7 @@ class _KeepingLog:
     def __call__(
         self, data: dict[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
-        run = self._run()
+        run: Any = self._run()
         log = type(run).log
         if step is not None and step < _next_step(run):
             log(run, {**data, "requested_step": step})
@@ -45,7 +47,8 @@ class _KeepingLog:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A run that travels to another process brings its own log method.
-        return (functools.partial, (type(self._run()).log, self._run()))
+        run: Any = self._run()
+        return (functools.partial, (type(run).log, run))
 
 
 def _next_step(run: Any) -> int:

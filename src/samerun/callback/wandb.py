@@ -144,7 +144,7 @@ class WandbCallback(Callback):
             session.add_step()
         except Exception as error:
             self._warner.once("row of a step", f"W&B did not get a step ({error!r}).")
-        if self._sizes_due:
+        if self._sizes_due and session.alive:
             self._log_sizes(session)
         if self.log is not None and self.learn.iter < self.learn.n_iter - 1:
             session.send_now()
@@ -209,7 +209,7 @@ class WandbCallback(Callback):
                 session.samples = Samples(self.learn, self.valid_dl, self.n_preds, self.seed)
 
     def _dataset_folder(self) -> Path:
-        if self.log_dataset is not True:
+        if not isinstance(self.log_dataset, bool):
             return Path(self.log_dataset)
         folder = Path(self.learn.dls.path)
         if folder == Path():
@@ -229,7 +229,7 @@ class WandbCallback(Callback):
             self._log_predictions(self._session, row=True)
 
     def _log_predictions(self, session: Session, *, row: bool) -> None:
-        if session.samples is None:
+        if session.samples is None or not session.alive:
             return
         with untouched_random_state(), self._warner.guarded("prediction samples"):
             values = session.samples.table(self.learn)
@@ -239,7 +239,7 @@ class WandbCallback(Callback):
     def _log_end(self, session: Session) -> None:
         if not self.log_preds_every_epoch:
             self.log_predictions()
-        if session.main and session.samples is not None:
+        if session.main and session.alive and session.samples is not None:
             with untouched_random_state(), self._warner.guarded("charts"):
                 values = session.samples.charts(self.learn)
                 if values:
@@ -274,11 +274,11 @@ class WandbCallback(Callback):
             path = learn.save(self.model_name or "model")
         elif getattr(saver, "at_end", False):
             path, metadata = saver.last_saved_path, dict(session.metrics)
-        elif session.saved is None:
+        elif session.saved is None or (file := saved_file(learn)) is None:
             self._warner.once("model", "No model was saved in this fit, so none was logged.")
             return
         else:
-            path = saved_file(learn)[0]
+            path = file[0]
         name = self.model_name or getattr(saver, "fname", "model")
         aliases = ["latest", "best"] if _is_best(session, saver, metadata) else ["latest"]
         log_model(path, name=str(name), metadata=metadata, aliases=aliases)

@@ -179,7 +179,7 @@ def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
 def describe_step(line: str) -> str | None:
     """Return the step that a line of BuildKit's output announces, shortened; else None."""
     found = re.match(r"#\d+ (\[[^]]*\d+/\d+\].*|exporting layers|unpacking to .*)$", line)
-    return re.sub(r"--mount=\S+\s*|\s+", " ", found[1]).strip()[:100] if found else None
+    return " ".join(re.sub(r"--mount=\S+", "", found[1]).split())[:100] if found else None
 
 
 def _failure(log: Path) -> str:

@@ -73,7 +73,7 @@ def _git_files(folder: Path) -> list[Path] | None:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
-    except FileNotFoundError:
+    except OSError:
         return None
     if done.returncode:
         return None

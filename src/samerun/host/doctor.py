@@ -143,7 +143,7 @@ def _key(project: Project) -> Finding:
     if len(key.value) < LEAST_KEY_CHARACTERS:
         return Finding(
             subject="key",
-            text=f"the key from {key.source} has {len(key.value)} characters; W&B's have 40 or more",
+            text=f"the key from {key.source} has {len(key.value)} characters; 40 is the least",
             mend="Copy it again from W&B's settings page.",
         )
     return Finding(subject="key", text=f"found in {key.source}")

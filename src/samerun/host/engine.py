@@ -68,7 +68,7 @@ def _explain(error: Exception) -> EngineMissing | EnginePermission:
             "Add yourself to its group (`sudo usermod -aG docker $USER`, then log in again).",
         )
     return EngineMissing(
-        f"No Docker Engine answers ({text.split('(')[-1].strip(')')}).",
+        f"No Docker Engine answers ({text.rsplit('(', maxsplit=1)[-1].strip(')')}).",
         "Run `invoke setup`, which installs and starts one, or set DOCKER_HOST.",
     )
 

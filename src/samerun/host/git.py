@@ -33,6 +33,6 @@ def describe(folder: Path) -> GitState:
 def _git(folder: Path, *arguments: str) -> bytes | None:
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)
-    except FileNotFoundError:
+    except OSError:
         return None
     return done.stdout if done.returncode == 0 else None

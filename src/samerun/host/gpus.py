@@ -39,7 +39,8 @@ def probe() -> tuple[Gpu, ...]:
     command = ["nvidia-smi", query, "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+    # OSError: PATH may hold folders that this user may not read.
+    except (OSError, subprocess.TimeoutExpired):
         return ()
     return parse(done.stdout) if done.returncode == 0 else ()
 

@@ -105,7 +105,7 @@ def hash_layers(layers: list[str]) -> str:
 
 def _name(raw: dict[str, Any], reference: str) -> str:
     """Return the repository part: of the reference given, else of the image's first tag."""
-    if reference.startswith("sha256:") or "/" not in reference and ":" not in reference:
+    if reference.startswith("sha256:") or ("/" not in reference and ":" not in reference):
         tags = raw.get("RepoTags") or [reference]
         reference = tags[0]
     reference = reference.split("@")[0]

@@ -94,6 +94,7 @@ def environment(
     *,
     has_key: bool,
     has_data: bool,
+    has_terminal: bool,
     seed: int,
 ) -> dict[str, str]:
     """
@@ -115,6 +116,8 @@ def environment(
     if values.get("WANDB_MODE") == "offline":
         # Else wandb asks the network for a minute at exit of an offline run.
         values["WANDB_ERROR_REPORTING"] = "false"
+    if has_terminal:
+        values[contract.ENV_PROGRESS] = "1"
     if has_data:
         values[contract.ENV_DATA] = contract.DATA
     return values

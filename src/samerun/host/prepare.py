@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,6 +139,7 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
             request.all_tags(asked, image.digest),
             has_key=has_key,
             has_data=found.data is not None,
+            has_terminal=sys.stdout.isatty(),
             seed=asked.seed,
         ),
         gpus=found.selection.flag,

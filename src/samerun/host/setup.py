@@ -115,9 +115,7 @@ def _from_docker(machine: Machine) -> list[Step]:
 def _own(machine: Machine) -> list[Step]:
     """Return the distribution's own engine; Debian 12's has no buildx, Debian 13's runs on it."""
     if machine.codename != "bookworm":
-        packages = "docker.io docker-buildx" + (
-            " docker-cli" if machine.system == "debian" else ""
-        )
+        packages = "docker.io docker-buildx" + (" docker-cli" if machine.system == "debian" else "")
         return [Step(why="install the distribution's engine", command=f"{_APT} {packages}")]
     packages = "docker.io docker-cli docker-buildx containerd"
     wanted = " ".join(f"{name}/trixie" for name in packages.split())
@@ -141,7 +139,9 @@ def _own(machine: Machine) -> list[Step]:
 
 def _start(machine: Machine) -> Step:
     if machine.systemd:
-        return Step(why="start the engine, now and at boot", command="systemctl enable --now docker")
+        return Step(
+            why="start the engine, now and at boot", command="systemctl enable --now docker"
+        )
     return Step(
         why="start the engine (this machine has no systemd)",
         command=f"setsid nohup dockerd > {LOG} 2>&1 < /dev/null &",

@@ -15,6 +15,7 @@ from typing import Any
 AFTER_IMPORT = {
     "wandb": "samerun.train.sign",
     "fastai.learner": "samerun.train.witness",
+    "fastprogress.fastprogress": "samerun.train.progress",
     "fastai.distributed": "samerun.train.ddp",
 }
 ALIASES = {"fastai.callback.wandb": "samerun.callback.wandb"}
@@ -58,4 +59,4 @@ def _extend(loader: Any, installer: str) -> None:
     loader.exec_module = exec_module
 
 
-sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+sys.meta_path.insert(0, _Finder)

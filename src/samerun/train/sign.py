@@ -15,9 +15,12 @@ from typing import Any
 from samerun import contract, record
 from samerun.train.quiet import quietly
 
+# W&B runs of this process that have their record already.
+_logged: set[str] = set()
+
 
 def install(wandb: Any) -> None:
-    """Extend ``wandb.init`` and ``Run.finish`` of the module *wandb*."""
+    """Extend ``wandb.init`` and the end of a run of the module *wandb*."""
     if contract.ENV_RECORD not in os.environ:
         return
     _extend_init(wandb)
@@ -37,14 +40,15 @@ def _extend_init(wandb: Any) -> None:
 
 
 def _extend_finish(cls: Any) -> None:
-    original = cls.finish
+    # The common end of finish(), of wandb.finish() and of `with wandb.init():`.
+    original = cls._finish
 
     @functools.wraps(original)
     def finish(self: Any, *args: Any, **kwargs: Any) -> Any:
         quietly("log the run's record", log_record, self)
         return original(self, *args, **kwargs)
 
-    cls.finish = finish
+    cls._finish = finish
 
 
 def sign(run: Any) -> None:
@@ -78,9 +82,9 @@ def describe(run: Any, folder: Path) -> dict[str, Any]:
 
 def log_record(run: Any) -> None:
     """Log the record, with all parts known by now, as an artifact of *run*; once."""
-    if run.disabled or getattr(run, "_samerun_logged", False):
+    if run.disabled or run.id in _logged:
         return
-    run._samerun_logged = True
+    _logged.add(run.id)
     import wandb
 
     text = record.to_json(record.assemble(_folder(), _record()))

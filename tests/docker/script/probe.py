@@ -1,0 +1,62 @@
+"""A user's script: says what it sees, tries what it must not, starts a W&B run, exits."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from lib import helper
+
+
+def attempt(action):
+    """Return the error that *action* meets, or "allowed"."""
+    try:
+        action()
+    except OSError as error:
+        return type(error).__name__
+    return "allowed"
+
+
+def see():
+    """Return what the container looks like from inside."""
+    status = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
+    )
+    return {
+        "argv": sys.argv,
+        "helper": helper.VALUE,
+        "uid": os.getuid(),
+        "capabilities": status["CapEff"].strip(),
+        "bounding": status["CapBnd"].strip(),
+        "no_new_privileges": status["NoNewPrivs"].strip(),
+        "pid1": Path("/proc/1/comm").read_text().strip(),
+        "write_root": attempt(lambda: Path("/opt/x").write_text("x")),
+        "write_code": attempt(lambda: Path("/code/x").write_text("x")),
+        "write_data": attempt(lambda: Path("/data/x").write_text("x")),
+        "write_output": attempt(lambda: Path("/output/made").write_text("x")),
+        "data": sorted(p.name for p in Path("/data").glob("*")),
+        "environment": dict(os.environ),
+    }
+
+
+def log(tags):
+    """Start a W&B run as scripts do, with tags of its own."""
+    import wandb
+
+    with wandb.init(project="own", tags=tags) as run:
+        run.log({"x": 1})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--text", default="")
+    parser.add_argument("--wandb", nargs="*")
+    parser.add_argument("--exit", type=int, default=0)
+    parser.add_argument("--only-rank", type=int, default=None)
+    options = parser.parse_args()
+    print("SEEN " + json.dumps(see()), flush=True)  # noqa: T201
+    if options.wandb is not None:
+        log(options.wandb)
+    if options.only_rank in (None, int(os.environ.get("RANK", "0"))):
+        sys.exit(options.exit)

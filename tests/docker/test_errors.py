@@ -1,0 +1,148 @@
+"""Bad input: a clear message, the remedy, its own exit code, and nothing lost."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import ROOT, invoke
+from samerun.errors import SamerunError
+from samerun.host import engine
+from samerun.host.project import Project
+from samerun.host.request import Request
+from samerun.host.train import train as train_now
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["digit"], 64, "Did you mean digits?"),
+        (["digits", "--", "--epoch", "x"], 64, "--epochs --lr"),
+        (["digits", "--tags", "x" * 65], 65, "65 characters"),
+        (["digits", "--tags", "a,,b"], 65, "empty"),
+        (["digits", "--data", "/does/not/exist"], 66, "/does/not/exist"),
+        (["digits", "--gpus", "2"], 72, "--gpus 0"),
+        (["digits", "--gpus", "all"], 72, "--gpus 0"),
+        (["no/such/train.py"], 74, "no/such/train.py"),
+        (["digits", "--api-key-file", "/does/not/exist"], 79, "/does/not/exist"),
+        (["digits", "--cuda", "11"], 64, "12, 13"),
+        (["digits", "--gpus", "0", "--network", "nowhere"], 64, "nowhere"),
+        (["digits", "--gpus", "0", "--output", "/dev/null/x"], 73, "/dev/null"),
+    ],
+)
+def test_bad_input_has_its_message_and_code(image, tmp_path, arguments, code, words):
+    """Whatever is wrong, the last line says what to do."""
+    options = [] if "--output" in arguments else ["--output", str(tmp_path)]
+
+    done = invoke("train", arguments[0], *options, *arguments[1:])
+
+    assert code == done.returncode, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_absent_engine_is_told_with_the_remedy():
+    """Exit code 69, and `invoke setup`."""
+    done = invoke("build", DOCKER_HOST="unix:///nonexistent.sock")
+
+    assert 69 == done.returncode
+    assert "invoke setup" in done.stderr
+
+
+def test_dry_needs_no_engine_and_shows_no_secret(tmp_path):
+    """The very command, with a key around."""
+    key = "0123456789abcdef" * 3
+
+    done = invoke(
+        "train", "digits", "--dry", "--output", tmp_path,
+        DOCKER_HOST="unix:///nonexistent.sock", WANDB_API_KEY=key,
+    )  # fmt: skip
+
+    assert 0 == done.returncode, done.stderr
+    assert done.stdout.startswith("docker run ")
+    assert key not in done.stdout + done.stderr
+    assert "target=/run/secrets/netrc" in done.stdout
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_run_folder_is_never_overwritten(image, tmp_path):
+    """A second run of the same name is refused before it starts."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("x")
+
+    done = invoke("train", "tabular", "--output", tmp_path, "--name", "mine")
+
+    assert 73 == done.returncode
+    assert "x" == (tmp_path / "mine" / "precious").read_text()
+
+
+def test_full_disk_is_found_before_the_start(image, tmp_path):
+    """An output on a file system with less than 100 MiB free."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        done = invoke("train", "tabular", "--output", tmp_path)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+    assert 73 == done.returncode
+    assert "MiB are free" in done.stderr
+
+
+def as_user(uid, groups, action):
+    """Run *action* in a child process with another user's rights; return what it returned."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming another user needs root")
+    read, write = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.setgroups(groups)
+            os.setgid(uid)
+            os.setuid(uid)
+            os.environ["HOME"] = "/tmp"
+            result = action()
+        except SamerunError as error:
+            result = {"exit_code": error.exit_code, "text": str(error)}
+        except BaseException as error:  # noqa: BLE001 - the child must not go on as a test
+            result = {"exit_code": -1, "text": repr(error)}
+        os.write(write, json.dumps(result).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        return json.loads(pipe.read())
+
+
+def test_closed_socket_is_told_from_an_absent_engine(client):
+    """Another exit code, another remedy: the group."""
+    found = as_user(12345, [], lambda: engine.connect() and {})
+
+    assert 77 == found["exit_code"]
+    assert "usermod" in found["text"]
+
+
+def test_any_uid_can_train(client, image, tmp_path, monkeypatch):
+    """A user without a passwd entry: the training runs, and the files are theirs."""
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    monkeypatch.setenv("NETRC", "/nonexistent")
+    group = os.stat("/var/run/docker.sock").st_gid
+    asked = Request(
+        target="tabular",
+        arguments=("--epochs", "1"),
+        output=str(tmp_path / "runs"),
+        name="r",
+        image=image["reference"],
+        gpus="0",
+    )
+
+    def action():
+        run = train_now(asked, Project(root=ROOT), lambda text: None)
+        return {"exit_code": run.outcome.exit_code, "text": run.outcome.state}
+
+    found = as_user(12345, [group], action)
+
+    assert {"exit_code": 0, "text": "finished"} == found
+    owners = {(p.lstat().st_uid, p.lstat().st_gid) for p in (tmp_path / "runs").rglob("*")}
+    assert {(12345, 12345)} == owners

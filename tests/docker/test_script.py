@@ -1,0 +1,98 @@
+"""Users' own scripts, and what the container lets them do."""
+
+import json
+import shutil
+
+import pytest
+from conftest import HERE, read_wandb
+
+
+def seen(done):
+    """Return what each process of the probe printed."""
+    lines = [line for line in done.stdout.splitlines() if "SEEN " in line]
+    assert lines, done.stderr
+    return [json.loads(line.split("SEEN ", 1)[1]) for line in lines]
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A copy of the probe's folder, with a file that is ignored."""
+    folder = tmp_path / "script"
+    shutil.copytree(HERE / "script", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data.bin").write_text("not code")
+    (folder / ".gitignore").write_text("*.bin\n")
+    return folder / "probe.py"
+
+
+def test_script_is_pinned_by_the_digest(train, image, script, tmp_path):
+    """Its folder is a layer: own tags stay, the digest is the derived image's, arguments intact."""
+    arguments = ["--text", "it's a \"b\"  c", "--wandb", "own", "tag"]
+    done, run = train(script, "--gpus", "0", "--", *arguments)
+    (found,) = seen(done)
+
+    assert ["/code/probe.py", *arguments] == found["argv"]
+    assert "helped" == found["helper"]
+    assert "image" == run.code.where
+    assert run.image.digest != image["digest"]
+    (logged,) = read_wandb(image, tmp_path / "runs" / "run")
+    assert ["own", "tag", run.image.digest] == logged["tags"]
+    assert run.image.reference == logged["docker"]
+
+
+def test_changed_code_is_another_digest(train, script):
+    """And unchanged code is the same one, whatever its file times."""
+    _, first = train(script, "--gpus", "0", name="a")
+    (script.parent / "lib" / "helper.py").touch()
+    _, same = train(script, "--gpus", "0", name="b")
+    (script.parent / "lib" / "helper.py").write_text('VALUE = "changed"')
+    done, other = train(script, "--gpus", "0", name="c")
+
+    assert first.image.digest == same.image.digest
+    assert first.image.digest != other.image.digest
+    assert "changed" == seen(done)[0]["helper"]
+
+
+def test_mounted_code_is_recorded_as_such(train, image, script):
+    """--mount-code runs in the plain image, and the record says `mounted`."""
+    done, run = train(script, "--gpus", "0", "--mount-code")
+
+    assert "mounted" == run.code.where
+    assert image["digest"] == run.image.digest
+    assert "OSError" == seen(done)[0]["write_code"]
+
+
+def test_container_is_a_cage(train, script, tmp_path):
+    """No capabilities, no new privileges, an init; only /output can be written."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.csv").write_text("1")
+
+    done, run = train(script, "--gpus", "0", "--data", tmp_path / "data")
+    (found,) = seen(done)
+
+    assert ("0" * 16, "0" * 16) == (found["capabilities"], found["bounding"])
+    assert "1" == found["no_new_privileges"]
+    assert found["pid1"] in ("docker-init", "tini")
+    assert {"OSError"} == {found[k] for k in ("write_root", "write_code", "write_data")}
+    assert "allowed" == found["write_output"]
+    assert ["x.csv"] == found["data"]
+    assert 1 == run.data[0].files
+
+
+@pytest.mark.parametrize("procs", ["1", "2"])
+def test_exit_code_is_the_scripts(train, script, procs):
+    """One process or several, whichever rank fails."""
+    options = ["--exit", "7", "--only-rank", "1" if procs == "2" else "0"]
+
+    done, run = train(script, "--gpus", "0", "--procs", procs, "--", *options)
+
+    assert (7, 7) == (done.returncode, run.outcome.exit_code)
+    assert "failed" == run.outcome.state
+
+
+def test_every_process_that_starts_a_run_is_signed(train, image, script, tmp_path):
+    """Two ranks, two runs, both with the digest."""
+    _, run = train(script, "--gpus", "0", "--procs", "2", "--", "--wandb", "mine")
+
+    runs = read_wandb(image, tmp_path / "runs" / "run")
+    assert [["mine", run.image.digest]] * 2 == [entry["tags"] for entry in runs]
+    assert {0, 1} == {entry["rank"] for entry in run.wandb}

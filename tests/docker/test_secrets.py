@@ -1,0 +1,143 @@
+"""The W&B key: where it is found, and all the places where it must not be."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import HERE, ROOT, command, containers, environment, invoke
+from samerun import record
+
+sys.path.insert(0, str(ROOT / "tests" / "standin"))
+import wbserver
+
+KEY = "5ec2e7" * 7
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A W&B stand-in on loopback that takes our key and no other."""
+    server = wbserver.make_server(0, str(tmp_path / "server"), "ent", [KEY])
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+
+
+def url(server):
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def grep(folder):
+    """Return the files under *folder* that hold the key."""
+    files = [p for p in Path(folder).rglob("*") if p.is_file() and not p.is_symlink()]
+    return [str(p) for p in files if KEY.encode() in p.read_bytes()]
+
+
+def processes():
+    """Return argv and environment of every process that this machine lets us see."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        for name in ("cmdline", "environ"):
+            try:
+                found[f"{folder.name}/{name}"] = (folder / name).read_bytes()
+            except OSError:
+                continue
+    return found
+
+
+def test_key_reaches_wandb_and_no_other_place(image, server, client, tmp_path):
+    """Online with the key: the run arrives; argv, inspect, layers, log and record are clean."""
+    (tmp_path / "key").write_text(KEY)
+    options = ["--gpus", "0", "--output", tmp_path / "runs", "--name", "keyed"]
+    options += ["--network", "host", "--api-key-file", tmp_path / "key"]
+    process = subprocess.Popen(
+        command("train", HERE / "script" / "sleeper.py", *options),
+        cwd=ROOT,
+        env=environment(WANDB_BASE_URL=url(server)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if "WAITING" in line:
+            break
+    (container,) = containers(client, "keyed")
+    inspected = str(client.api.inspect_container(container.id))
+    seen = processes()
+    container.stop(timeout=20)
+    printed += process.communicate(timeout=60)[0]
+
+    run = record.read(tmp_path / "runs" / "keyed")
+    assert "online" == run.wandb[0]["mode"], printed
+    assert KEY not in printed
+    assert KEY not in inspected
+    assert [] == [where for where, text in seen.items() if KEY.encode() in text]
+    assert [] == grep(tmp_path / "runs")
+    history = ["docker", "history", "--no-trunc", "--format", "{{.CreatedBy}}"]
+    layers = subprocess.run([*history, run.image.reference], capture_output=True, check=True)
+    assert KEY.encode() not in layers.stdout
+    assert ("WANDB_API_KEY",) == run.secrets
+
+
+def test_key_from_environment_and_netrc(image, server, tmp_path):
+    """Both of W&B's own places count; the key then is in no process's environment inside."""
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login user password {KEY}\n")
+    probe = HERE / "script" / "probe.py"
+    options = ["--gpus", "0", "--network", "host", "--output", tmp_path / "runs"]
+    base = {"WANDB_BASE_URL": url(server)}
+
+    for name, found in (
+        ("env", {"WANDB_API_KEY": KEY}),
+        ("netrc", {"NETRC": str(tmp_path / "netrc")}),
+    ):
+        done = invoke(
+            "train", probe, *options, "--name", name, "--", "--wandb", "t", **base, **found
+        )
+        run = record.read(tmp_path / "runs" / name)
+        assert "online" == run.wandb[0]["mode"], done.stderr
+        assert KEY not in done.stdout + done.stderr
+
+
+def test_offline_run_is_delivered_by_sync(image, server, tmp_path):
+    """`invoke sync` uploads from inside the run's image; the server then has run, tag, rows."""
+    options = ["--gpus", "0", "--output", tmp_path / "runs", "--name", "later"]
+    invoke("train", "tabular", *options, "--", "--epochs", "2")
+    run = record.read(tmp_path / "runs" / "later")
+
+    done = invoke(
+        "sync", tmp_path / "runs" / "later", "--network", "host",
+        WANDB_BASE_URL=url(server), WANDB_API_KEY=KEY,
+    )  # fmt: skip
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    state = str(server.store.s)
+    assert run.wandb[0]["id"] in state
+    assert run.image.digest in state
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_sync_without_a_key_says_so(image, tmp_path):
+    """Exit code 79, before any container starts."""
+    options = ["--gpus", "0", "--output", tmp_path, "--name", "unsynced"]
+    invoke("train", HERE / "script" / "probe.py", *options, "--", "--wandb", "x")
+
+    done = invoke("sync", tmp_path / "unsynced")
+
+    assert 79 == done.returncode
+    assert "WANDB_API_KEY" in done.stderr
+
+
+def test_unreachable_wandb_does_not_stop_a_training(image, tmp_path):
+    """The run goes on offline and says so; the training's exit code is 0."""
+    options = ["--gpus", "0", "--output", tmp_path, "--name", "alone", "--network", "none"]
+
+    done = invoke("train", "tabular", *options, "--", "--epochs", "1", WANDB_API_KEY=KEY)
+
+    run = record.read(tmp_path / "alone")
+    assert 0 == done.returncode, done.stderr
+    assert "offline" == run.wandb[0]["mode"]
+    assert "can't be reached" in done.stderr

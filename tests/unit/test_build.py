@@ -1,0 +1,59 @@
+import pytest
+from samerun.host import build
+from samerun.host.build import Build
+from samerun.record import Base
+
+BASE = Base(reference="base@sha256:1", origin="pulled")
+
+
+def test_build_carries_what_the_image_is_made_of(project):
+    """Labels hold inputs, lock and base, so that an image is told apart without starting it."""
+    plan = build.plan(project, "base:tag", BASE, "12", no_cache=False)
+
+    assert "base@sha256:1" == plan.labels["io.samerun.base"]
+    assert {
+        "BASE": "base:tag",
+        "CUDA": "cuda12",
+        "SOURCE_DATE_EPOCH": "315532800",
+    } == plan.arguments
+
+
+def test_provenance_is_off_with_buildx_and_unknown_without():
+    """Provenance would give every build another digest; CLI 20.10 does not know the flag."""
+    plan = Build(context=".", tag="t", metadata="m.json", ca="/ca.pem")
+
+    assert "--provenance=false" in plan.argv(buildx=True)
+    assert not {"--provenance=false", "--metadata-file", "--load"} & set(plan.argv(buildx=False))
+    assert "id=ca,src=/ca.pem" in plan.argv(buildx=False)
+
+
+def test_inputs_change_with_base_and_cuda(project):
+    """The same sources on another base are another image."""
+    other = Base(reference="base@sha256:2", origin="pulled")
+
+    hashes = {build.inputs(project, base, cuda) for base in (BASE, other) for cuda in ("12", "13")}
+
+    assert 4 == len(hashes)
+
+
+def test_host_code_does_not_change_the_image(project, tmp_path):
+    """A change of the kit's host side needs no other image."""
+    names = {str(p.relative_to(project.root)) for p in project._input_files()}
+
+    assert "src/samerun/contract.py" in names
+    assert "uv.lock" in names
+    assert not [name for name in names if name.startswith("src/samerun/host")]
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        ("#7 [image 2/5] RUN --mount=type=bind,x  uv venv", "[image 2/5] RUN uv venv"),
+        ("#11 exporting layers", "exporting layers"),
+        ("#7 0.531 Downloading torch", None),
+        ("#7 DONE 34.6s", None),
+    ],
+)
+def test_steps_are_told_and_noise_is_not(line, step):
+    """One line per step of the Dockerfile."""
+    assert step == build.describe_step(line)

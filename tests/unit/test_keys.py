@@ -1,0 +1,69 @@
+import os
+import stat
+
+import pytest
+from samerun.errors import KeyFileError
+from samerun.host import keys
+
+KEY = "0123456789" * 4
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch, tmp_path):
+    """No key anywhere."""
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def test_no_key_is_none():
+    """A run without a key is recorded offline."""
+    assert keys.find() is None
+
+
+def test_file_wins_over_environment_and_netrc(monkeypatch, tmp_path):
+    """The most explicit source is taken."""
+    monkeypatch.setenv("WANDB_API_KEY", "e" * 40)
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {'n' * 40}\n")
+    (tmp_path / "key").write_text(KEY + "\n")
+
+    assert KEY == keys.find(tmp_path / "key").value
+    assert "e" * 40 == keys.find().value
+    monkeypatch.delenv("WANDB_API_KEY")
+    assert "n" * 40 == keys.find().value
+
+
+def test_netrc_entry_of_the_server_in_use(monkeypatch, tmp_path):
+    """A key for another server is not sent to this one."""
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {KEY}\n")
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.com/x")
+
+    assert keys.find() is None
+
+
+@pytest.mark.parametrize("content", ["", "two words", None])
+def test_bad_key_file_is_an_error_without_its_content(tmp_path, content):
+    """The message names the file, never what is in it."""
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(KeyFileError) as caught:
+        keys.find(path)
+    assert "two words" not in str(caught.value)
+
+
+def test_lent_key_is_private_and_gone_afterwards():
+    """One netrc file, mode 0400, on tmpfs where there is one."""
+    key = keys.Key(value=KEY, source="test")
+
+    with keys.lent(key, os.getuid(), os.getgid()) as path:
+        assert 0o400 == stat.S_IMODE(path.stat().st_mode)
+        assert KEY in path.read_text()
+        assert path.is_relative_to(keys.TMPFS) or not os.access(keys.TMPFS, os.W_OK)
+    assert not path.exists()
+
+
+def test_key_is_not_in_its_repr():
+    """A traceback that shows it shows nothing."""
+    assert KEY not in repr(keys.Key(value=KEY, source="test"))

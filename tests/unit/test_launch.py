@@ -1,0 +1,98 @@
+import csv
+
+import pytest
+from samerun import contract
+from samerun.host import launch
+from samerun.host.launch import Launch, Mount
+
+
+@pytest.fixture
+def two():
+    """Two processes on the CPU with data."""
+    return Launch(
+        run="r1",
+        image="samerun@sha256:" + "a" * 64,
+        user="12345:12345",
+        target="digits",
+        arguments=("--name", "a b"),
+        procs=2,
+        seed=7,
+        shm_size="1g",
+        mounts=(Mount(source="/runs/r1", target="/output", read_only=False),),
+        environment={"B": "2", "A": "1"},
+    )
+
+
+def test_container_is_locked_down(two):
+    """Not root, no capabilities, no new privileges, read-only root, an init, bounded processes."""
+    argv = two.argv()
+
+    for flag in (
+        "--user=12345:12345",
+        "--cap-drop=ALL",
+        "--security-opt=no-new-privileges",
+        "--read-only",
+        "--init",
+        "--pids-limit=4096",
+        "--pull=never",
+    ):
+        assert flag in argv
+
+
+def test_arguments_stay_apart(two):
+    """Quoting is not needed: an argument with a blank is one element at the end."""
+    assert ["--procs", "2", "--seed", "7", "digits", "--name", "a b"] == two.argv()[-7:]
+
+
+def test_stop_timeout_is_longer_than_the_launchers(two):
+    """Torch's launcher gives workers 30 s; the engine must not kill it before."""
+    assert contract.STOP_TIMEOUT_S > 30
+    assert f"--stop-timeout={contract.STOP_TIMEOUT_S}" in two.argv()
+
+
+def test_mounts_are_read_only_unless_said():
+    """Only the output is writable."""
+    assert Mount(source="/a", target="/data").spec().endswith(",readonly")
+    assert "readonly" not in Mount(source="/a", target="/output", read_only=False).spec()
+
+
+def test_comma_and_quote_in_a_path_survive():
+    """Docker reads --mount as CSV."""
+    spec = Mount(source='/a,b"c', target="/data").spec()
+
+    assert ["type=bind", 'source=/a,b"c', "target=/data", "readonly"] == next(csv.reader([spec]))
+
+
+def make(forwarded, **given):
+    defaults = {"has_key": True, "has_data": False, "has_terminal": False, "seed": 1}
+    return launch.environment(forwarded, "img@sha256:1", ("t", "d"), **defaults | given)
+
+
+def test_every_run_carries_the_image_reference_and_the_tags():
+    """W&B reads both from the environment."""
+    values = make({})
+
+    assert "img@sha256:1" == values["WANDB_DOCKER"]
+    assert "t,d" == values["WANDB_TAGS"]
+
+
+def test_empty_variables_are_dropped():
+    """An empty WANDB_TAGS makes wandb.init raise."""
+    assert "WANDB_NOTES" not in make({"WANDB_NOTES": ""})
+
+
+def test_without_a_key_wandb_is_offline():
+    """Nothing asks a question, and nothing waits for the network."""
+    values = make({}, has_key=False)
+
+    assert "offline" == values["WANDB_MODE"]
+    assert "false" == values["WANDB_ERROR_REPORTING"]
+    assert "NETRC" not in values
+
+
+def test_key_is_named_by_its_file_only():
+    """The environment has the path of the netrc file, and nothing else of the key."""
+    values = make({}, has_key=True)
+
+    assert contract.NETRC == values["NETRC"]
+    assert "WANDB_API_KEY" not in values

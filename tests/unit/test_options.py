@@ -1,0 +1,60 @@
+import pytest
+from samerun.errors import UsageError
+from samerun.options import read_recipe
+
+SOURCE = '''"""Learn something.
+
+More text.
+"""
+from typing import Annotated, Literal
+import a_framework_that_does_not_exist
+
+def train(
+    session,
+    *,
+    epochs: Annotated[int, "passes"] = 4,
+    lr: Annotated[float, "peak"] = 1e-3,
+    arch: Annotated[Literal["small", "large"], "model"] = "small",
+    flip: Annotated[bool, "mirror images"] = True,
+):
+    """Train."""
+'''
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_text(SOURCE)
+    return read_recipe(path)
+
+
+def test_recipe_is_read_without_importing_its_framework(recipe):
+    """Name, first sentence, options and defaults come from the source alone."""
+    assert recipe.name == "toy"
+    assert recipe.summary == "Learn something."
+    assert {"epochs": 4, "lr": 1e-3, "arch": "small", "flip": True} == recipe.parse([])
+
+
+def test_given_arguments_win_over_defaults(recipe):
+    """Values are converted to the annotated type."""
+    arguments = ["--epochs", "2", "--lr", "0.5", "--arch", "large", "--no-flip"]
+
+    assert {"epochs": 2, "lr": 0.5, "arch": "large", "flip": False} == recipe.parse(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--epoch-count", "2"], ["--epochs", "two"], ["--arch", "huge"], ["stray"]]
+)
+def test_wrong_arguments_name_the_recipe_and_its_flags(recipe, arguments):
+    """An unknown flag or a wrong value is a usage error that lists what there is."""
+    with pytest.raises(UsageError, match=r"(?s)Recipe toy: .*--epochs --lr --arch --flip"):
+        recipe.parse(arguments)
+
+
+def test_file_without_train_is_refused(tmp_path):
+    """A recipe must have a train function."""
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1")
+
+    with pytest.raises(UsageError, match="no train function"):
+        read_recipe(path)

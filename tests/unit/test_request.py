@@ -1,0 +1,72 @@
+import pytest
+from samerun.errors import TagError, UsageError
+from samerun.host import request
+from samerun.host.request import Request
+
+
+def test_arguments_after_the_dashes_stay_as_typed():
+    """Invoke would join them into one string and lose the quoting."""
+    argv = ["invoke", "train", "x.py", "--seed", "1", "--", "--a", "x y", "it's", "--", "-v"]
+
+    assert ("--a", "x y", "it's", "--", "-v") == request.split_remainder(argv)
+    assert () == request.split_remainder(["invoke", "train"])
+
+
+def test_tag_of_64_characters_is_taken_and_65_refused():
+    """W&B's limit, checked before anything starts."""
+    request.check_tag("x" * 64)
+
+    with pytest.raises(TagError, match="65 characters"):
+        request.check_tag("x" * 65)
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "a, ,b", "a,"])
+def test_empty_tag_is_refused(text):
+    """W&B refuses it too, but only in the container."""
+    with pytest.raises(TagError, match="empty"):
+        request.check(Request(tags=request.split_tags(text)))
+
+
+def test_digest_follows_the_users_tags(monkeypatch):
+    """The digest is added once, whatever else is there."""
+    monkeypatch.delenv("WANDB_TAGS", raising=False)
+
+    assert ("a", "b", "d") == request.all_tags(Request(tags=("a", "b")), "d")
+    assert ("a", "d") == request.all_tags(Request(tags=("d", "a")), "d")
+
+
+def test_tags_of_the_environment_count_without_the_option(monkeypatch):
+    """WANDB_TAGS is what W&B's users know."""
+    monkeypatch.setenv("WANDB_TAGS", "x, y")
+
+    assert ("x", "y", "d") == request.all_tags(Request(), "d")
+    assert ("a", "d") == request.all_tags(Request(tags=("a",)), "d")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Request(procs=0),
+        Request(seed=-1),
+        Request(shm_size="lots"),
+        Request(name="../up"),
+        Request(name="a/b"),
+    ],
+)
+def test_impossible_options_are_refused(asked):
+    """Each is a usage error, found without an engine."""
+    with pytest.raises(UsageError):
+        request.check(asked)
+
+
+def test_options_win_over_the_environment(monkeypatch):
+    """W&B's variables are taken over, and the options override them; no key is among them."""
+    monkeypatch.setenv("WANDB_PROJECT", "from-env")
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+
+    settings = Request(project="mine").wandb_settings()
+
+    assert "mine" == settings["WANDB_PROJECT"]
+    assert "team" == settings["WANDB_ENTITY"]
+    assert "WANDB_API_KEY" not in settings
