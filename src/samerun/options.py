@@ -49,7 +49,7 @@ class Recipe:
         Raises:
             UsageError: An unknown flag or a value of the wrong type.
         """
-        parser = _Parser(prog=self.name, description=self.summary, add_help=False)
+        parser = _Parser(prog=self.name, add_help=False, allow_abbrev=False)
         for option in self.options:
             _add(parser, option)
         return vars(parser.parse_args(list(arguments)))

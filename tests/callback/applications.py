@@ -164,7 +164,7 @@ def multi_label(path: Path) -> Learner:
 
 
 def image_regression(path: Path) -> Learner:
-    """A number for each image."""
+    """Map each image to a number."""
     blocks, loss = (ImageBlock, RegressionBlock(1)), MSELossFlat()
     return _vision(path, blocks, [draw_number], _to_vector(1), loss, rmse)
 
@@ -176,7 +176,7 @@ def key_points(path: Path) -> Learner:
 
 
 def boxes(path: Path) -> Learner:
-    """A labelled box on each image."""
+    """Find a labelled box on each image."""
     blocks = (ImageBlock, BBoxBlock, BBoxLblBlock)
     return _vision(path, blocks, [draw_boxes, draw_labels_of_boxes], ToBoxes(), boxes_loss, None)
 
@@ -188,7 +188,7 @@ def segmentation(path: Path) -> Learner:
 
 
 def image_to_image(path: Path) -> Learner:
-    """The image itself, out of itself."""
+    """Make each image out of itself."""
     blocks = (ImageBlock, ImageBlock)
     return _vision(path, blocks, [draw_image], _to_image(3), MSELossFlat(), None)
 
@@ -211,7 +211,7 @@ def text_classification(path: Path) -> Learner:
 
 
 def language_model(path: Path) -> Learner:
-    """The next word of reviews."""
+    """Write the next word of reviews."""
     options = {"text_col": "text", "valid_col": "valid", "bs": 4, "seq_len": 12, "is_lm": True}
     dls = TextDataLoaders.from_df(_texts(), path=path, **options)
     config = {**awd_lstm_lm_config, "emb_sz": 8, "n_hid": 8, "n_layers": 2}
@@ -229,7 +229,8 @@ def tabular(path: Path, y: str = "kind", block: Any = CategoryBlock) -> Learner:
     """Rows of a table, with column names as scikit-learn makes them."""
     dls = TabularDataLoaders.from_df(
         _frame(), path=path, procs=[Categorify, FillMissing, Normalize], cat_names=["colour"],
-        cont_names=[np.str_("size")], y_names=y, y_block=block(), valid_idx=list(range(30, 40)), bs=8,
+        cont_names=[np.str_("size")], y_names=y, y_block=block(), valid_idx=list(range(30, 40)),
+        bs=8,
     )  # fmt: skip
     return tabular_learner(dls, layers=[8], path=path)
 

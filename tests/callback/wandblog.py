@@ -44,14 +44,20 @@ class LoggedRun:
         """Return the values of *key* in the rows that have it."""
         return [row[key] for row in self.rows if key in row]
 
+    def tables(self, key: str) -> list[dict[str, Any]]:
+        """Return columns and data of all tables logged as *key*: artifacts, as their images are."""
+        name = f"{key}.table.json"
+        files = [a.files[name] for a in self.artifacts if name in a.files]
+        return [json.loads(Path(file).read_text()) for file in files]
+
     def table(self, key: str) -> dict[str, Any]:
         """Return columns and data of the last table logged as *key*."""
-        path = self.folder / "files" / self.column(key)[-1]["path"]
-        return json.loads(path.read_text())
+        return self.tables(key)[-1]
 
     def media(self, value: dict[str, Any]) -> Path:
-        """Return the file of a logged image."""
-        return self.folder / "files" / value["path"]
+        """Return the file of an image, a mask or a set of boxes in a table."""
+        found = [a.files[value["path"]] for a in self.artifacts if value["path"] in a.files]
+        return Path(found[0])
 
 
 def read_run(path: str | Path) -> LoggedRun:
@@ -108,4 +114,4 @@ def _update(tree: dict[str, Any], items: Any) -> None:
 def _artifact(record: Any) -> LoggedArtifact:
     files = {entry.path: entry.local_path or entry.ref for entry in record.manifest.contents}
     metadata = json.loads(record.metadata or "{}")
-    return LoggedArtifact(record.name, record.type, list(record.aliases), metadata, files)
+    return LoggedArtifact(record.name, record.type, sorted(record.aliases), metadata, files)

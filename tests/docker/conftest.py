@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from samerun import record
 from samerun.errors import SamerunError
 from samerun.host import engine
@@ -58,7 +59,7 @@ def invoke(*arguments, cwd=ROOT, **changes):
 def image(client):
     """The image of this checkout, built if it is not there yet."""
     done = invoke("build", "--json")
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
@@ -101,5 +102,3 @@ def read_wandb(image, folder):
 def containers(client, name):
     """Return all containers of a run, ended ones too."""
     return client.containers.list(all=True, filters={"label": f"io.samerun.run={name}"})
-
-

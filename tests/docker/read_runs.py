@@ -22,4 +22,4 @@ def describe(path):
 
 if __name__ == "__main__":
     paths = sorted(Path("/output/wandb").glob("offline-run-*/*.wandb"))
-    print(json.dumps([describe(path) for path in paths]))  # noqa: T201
+    print(json.dumps([describe(path) for path in paths]))

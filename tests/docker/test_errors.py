@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT, invoke
+
 from samerun.errors import SamerunError
 from samerun.host import engine
 from samerun.host.project import Project
@@ -45,7 +46,7 @@ def test_absent_engine_is_told_with_the_remedy():
     """Exit code 69, and `invoke setup`."""
     done = invoke("build", DOCKER_HOST="unix:///nonexistent.sock")
 
-    assert 69 == done.returncode
+    assert done.returncode == 69
     assert "invoke setup" in done.stderr
 
 
@@ -58,11 +59,11 @@ def test_dry_needs_no_engine_and_shows_no_secret(tmp_path):
         DOCKER_HOST="unix:///nonexistent.sock", WANDB_API_KEY=key,
     )  # fmt: skip
 
-    assert 0 == done.returncode, done.stderr
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("docker run ")
     assert key not in done.stdout + done.stderr
     assert "target=/run/secrets/netrc" in done.stdout
-    assert [] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_run_folder_is_never_overwritten(image, tmp_path):
@@ -72,8 +73,8 @@ def test_run_folder_is_never_overwritten(image, tmp_path):
 
     done = invoke("train", "tabular", "--output", tmp_path, "--name", "mine")
 
-    assert 73 == done.returncode
-    assert "x" == (tmp_path / "mine" / "precious").read_text()
+    assert done.returncode == 73
+    assert (tmp_path / "mine" / "precious").read_text() == "x"
 
 
 def test_full_disk_is_found_before_the_start(image, tmp_path):
@@ -86,7 +87,7 @@ def test_full_disk_is_found_before_the_start(image, tmp_path):
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
-    assert 73 == done.returncode
+    assert done.returncode == 73
     assert "MiB are free" in done.stderr
 
 
@@ -104,7 +105,7 @@ def as_user(uid, groups, action):
             result = action()
         except SamerunError as error:
             result = {"exit_code": error.exit_code, "text": str(error)}
-        except BaseException as error:  # noqa: BLE001 - the child must not go on as a test
+        except BaseException as error:  # the child must not go on as a test
             result = {"exit_code": -1, "text": repr(error)}
         os.write(write, json.dumps(result).encode())
         os._exit(0)
@@ -117,7 +118,7 @@ def test_closed_socket_is_told_from_an_absent_engine(client):
     """Another exit code, another remedy: the group."""
     found = as_user(12345, [], lambda: engine.connect() and {})
 
-    assert 77 == found["exit_code"]
+    assert found["exit_code"] == 77
     assert "usermod" in found["text"]
 
 
@@ -143,6 +144,6 @@ def test_any_uid_can_train(client, image, tmp_path, monkeypatch):
 
     found = as_user(12345, [group], action)
 
-    assert {"exit_code": 0, "text": "finished"} == found
+    assert found == {"exit_code": 0, "text": "finished"}
     owners = {(p.lstat().st_uid, p.lstat().st_gid) for p in (tmp_path / "runs").rglob("*")}
     assert {(12345, 12345)} == owners

@@ -15,7 +15,7 @@ def test_second_build_does_nothing(image):
     done = invoke("build", "--json")
 
     assert image == json.loads(done.stdout)
-    assert "" == done.stderr
+    assert done.stderr == ""
     assert time.monotonic() - began < 10
 
 
@@ -59,7 +59,7 @@ def test_build_failure_shows_the_reason_and_keeps_the_log(image, tmp_path):
 
     done = invoke("build", cwd=checkout)
 
-    assert 71 == done.returncode
+    assert done.returncode == 71
     assert "the-reason-is-here" in done.stderr
     assert "the-reason-is-here" in (checkout / ".samerun" / "build.log").read_text()
 
@@ -68,7 +68,7 @@ def test_missing_image_is_not_replaced_by_another():
     """An unknown digest is an error, never a fall-back to a tag."""
     done = invoke("train", "tabular", "--gpus", "0", "--image", "samerun@sha256:" + "0" * 64)
 
-    assert 67 == done.returncode
+    assert done.returncode == 67
     assert "0" * 64 in done.stderr
 
 

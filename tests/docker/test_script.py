@@ -26,13 +26,13 @@ def script(tmp_path):
 
 def test_script_is_pinned_by_the_digest(train, image, script, tmp_path):
     """Its folder is a layer: own tags stay, the digest is the derived image's, arguments intact."""
-    arguments = ["--text", "it's a \"b\"  c", "--wandb", "own", "tag"]
+    arguments = ["--text", 'it\'s a "b"  c', "--wandb", "own", "tag"]
     done, run = train(script, "--gpus", "0", "--", *arguments)
     (found,) = seen(done)
 
     assert ["/code/probe.py", *arguments] == found["argv"]
-    assert "helped" == found["helper"]
-    assert "image" == run.code.where
+    assert found["helper"] == "helped"
+    assert run.code.where == "image"
     assert run.image.digest != image["digest"]
     (logged,) = read_wandb(image, tmp_path / "runs" / "run")
     assert ["own", "tag", run.image.digest] == logged["tags"]
@@ -49,16 +49,16 @@ def test_changed_code_is_another_digest(train, script):
 
     assert first.image.digest == same.image.digest
     assert first.image.digest != other.image.digest
-    assert "changed" == seen(done)[0]["helper"]
+    assert seen(done)[0]["helper"] == "changed"
 
 
 def test_mounted_code_is_recorded_as_such(train, image, script):
     """--mount-code runs in the plain image, and the record says `mounted`."""
     done, run = train(script, "--gpus", "0", "--mount-code")
 
-    assert "mounted" == run.code.where
+    assert run.code.where == "mounted"
     assert image["digest"] == run.image.digest
-    assert "OSError" == seen(done)[0]["write_code"]
+    assert seen(done)[0]["write_code"] == "OSError"
 
 
 def test_container_is_a_cage(train, script, tmp_path):
@@ -69,13 +69,13 @@ def test_container_is_a_cage(train, script, tmp_path):
     done, run = train(script, "--gpus", "0", "--data", tmp_path / "data")
     (found,) = seen(done)
 
-    assert ("0" * 16, "0" * 16) == (found["capabilities"], found["bounding"])
-    assert "1" == found["no_new_privileges"]
+    assert (found["capabilities"], found["bounding"]) == ("0" * 16, "0" * 16)
+    assert found["no_new_privileges"] == "1"
     assert found["pid1"] in ("docker-init", "tini")
     assert {"OSError"} == {found[k] for k in ("write_root", "write_code", "write_data")}
-    assert "allowed" == found["write_output"]
-    assert ["x.csv"] == found["data"]
-    assert 1 == run.data[0].files
+    assert found["write_output"] == "allowed"
+    assert found["data"] == ["x.csv"]
+    assert run.data[0].files == 1
 
 
 @pytest.mark.parametrize("procs", ["1", "2"])
@@ -85,8 +85,8 @@ def test_exit_code_is_the_scripts(train, script, procs):
 
     done, run = train(script, "--gpus", "0", "--procs", procs, "--", *options)
 
-    assert (7, 7) == (done.returncode, run.outcome.exit_code)
-    assert "failed" == run.outcome.state
+    assert (done.returncode, run.outcome.exit_code) == (7, 7)
+    assert run.outcome.state == "failed"
 
 
 def test_every_process_that_starts_a_run_is_signed(train, image, script, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HERE, ROOT, command, containers, environment, invoke
+
 from samerun import record
 
 sys.path.insert(0, str(ROOT / "tests" / "standin"))
@@ -72,20 +73,20 @@ def test_key_reaches_wandb_and_no_other_place(image, server, client, tmp_path):
     printed += process.communicate(timeout=60)[0]
 
     run = record.read(tmp_path / "runs" / "keyed")
-    assert "online" == run.wandb[0]["mode"], printed
+    assert run.wandb[0]["mode"] == "online", printed
     assert KEY not in printed
     assert KEY not in inspected
-    assert [] == [where for where, text in seen.items() if KEY.encode() in text]
-    assert [] == grep(tmp_path / "runs")
+    assert [where for where, text in seen.items() if KEY.encode() in text] == []
+    assert grep(tmp_path / "runs") == []
     history = ["docker", "history", "--no-trunc", "--format", "{{.CreatedBy}}"]
     layers = subprocess.run([*history, run.image.reference], capture_output=True, check=True)
     assert KEY.encode() not in layers.stdout
-    assert ("WANDB_API_KEY",) == run.secrets
+    assert run.secrets == ("WANDB_API_KEY",)
 
 
 def test_key_from_environment_and_netrc(image, server, tmp_path):
     """Both of W&B's own places count; the key then is in no process's environment inside."""
-    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login user password {KEY}\n")
+    (tmp_path / "netrc").write_text(f"machine {url(server)[7:]} login user password {KEY}\n")
     probe = HERE / "script" / "probe.py"
     options = ["--gpus", "0", "--network", "host", "--output", tmp_path / "runs"]
     base = {"WANDB_BASE_URL": url(server)}
@@ -98,7 +99,7 @@ def test_key_from_environment_and_netrc(image, server, tmp_path):
             "train", probe, *options, "--name", name, "--", "--wandb", "t", **base, **found
         )
         run = record.read(tmp_path / "runs" / name)
-        assert "online" == run.wandb[0]["mode"], done.stderr
+        assert run.wandb[0]["mode"] == "online", done.stderr
         assert KEY not in done.stdout + done.stderr
 
 
@@ -113,7 +114,7 @@ def test_offline_run_is_delivered_by_sync(image, server, tmp_path):
         WANDB_BASE_URL=url(server), WANDB_API_KEY=KEY,
     )  # fmt: skip
 
-    assert 0 == done.returncode, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     state = str(server.store.s)
     assert run.wandb[0]["id"] in state
     assert run.image.digest in state
@@ -127,7 +128,7 @@ def test_sync_without_a_key_says_so(image, tmp_path):
 
     done = invoke("sync", tmp_path / "unsynced")
 
-    assert 79 == done.returncode
+    assert done.returncode == 79
     assert "WANDB_API_KEY" in done.stderr
 
 
@@ -138,6 +139,6 @@ def test_unreachable_wandb_does_not_stop_a_training(image, tmp_path):
     done = invoke("train", "tabular", *options, "--", "--epochs", "1", WANDB_API_KEY=KEY)
 
     run = record.read(tmp_path / "alone")
-    assert 0 == done.returncode, done.stderr
-    assert "offline" == run.wandb[0]["mode"]
+    assert done.returncode == 0, done.stderr
+    assert run.wandb[0]["mode"] == "offline"
     assert "can't be reached" in done.stderr

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from conftest import HERE, command, containers, environment
+
 from samerun import record
 
 
@@ -36,9 +37,9 @@ def test_interrupt_stops_the_container_within_seconds(started, client, tmp_path)
 
     run = record.read(tmp_path / "waits")
     assert time.monotonic() - began < 15
-    assert ("stopped", "SIGINT") == (run.outcome.state, run.outcome.reason)
+    assert (run.outcome.state, run.outcome.reason) == ("stopped", "SIGINT")
     assert code == run.outcome.exit_code == 143
-    assert [] == containers(client, "waits")
+    assert containers(client, "waits") == []
 
 
 def test_record_is_complete_after_a_kill(started, client, tmp_path):
@@ -49,11 +50,11 @@ def test_record_is_complete_after_a_kill(started, client, tmp_path):
 
     run = record.read(tmp_path / "waits")
     assert 137 == code == run.outcome.exit_code
-    assert ("killed", "SIGKILL") == (run.outcome.state, run.outcome.reason)
+    assert (run.outcome.state, run.outcome.reason) == ("killed", "SIGKILL")
     assert run.outcome.ended
     assert run.outcome.duration_s > 0
     assert run.environment["torch"]
-    assert 1 == len(run.wandb)
+    assert len(run.wandb) == 1
     assert run.arguments[:2] == ("docker", "run")
 
 
@@ -62,8 +63,8 @@ def test_termination_of_the_host_side_stops_the_run(started, client, tmp_path):
     started.send_signal(signal.SIGTERM)
     started.wait(timeout=60)
 
-    assert ("stopped", "SIGTERM") == (
+    assert (
         record.read(tmp_path / "waits").outcome.state,
         record.read(tmp_path / "waits").outcome.reason,
-    )
-    assert [] == containers(client, "waits")
+    ) == ("stopped", "SIGTERM")
+    assert containers(client, "waits") == []

@@ -2,6 +2,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
 from samerun import record
 from samerun.host.project import Project
 

@@ -1,4 +1,5 @@
 import pytest
+
 from samerun.host import build
 from samerun.host.build import Build
 from samerun.record import Base
@@ -10,12 +11,12 @@ def test_build_carries_what_the_image_is_made_of(project):
     """Labels hold inputs, lock and base, so that an image is told apart without starting it."""
     plan = build.plan(project, "base:tag", BASE, "12", no_cache=False)
 
-    assert "base@sha256:1" == plan.labels["io.samerun.base"]
-    assert {
+    assert plan.labels["io.samerun.base"] == "base@sha256:1"
+    assert plan.arguments == {
         "BASE": "base:tag",
         "CUDA": "cuda12",
         "SOURCE_DATE_EPOCH": "315532800",
-    } == plan.arguments
+    }
 
 
 def test_provenance_is_off_with_buildx_and_unknown_without():
@@ -33,7 +34,7 @@ def test_inputs_change_with_base_and_cuda(project):
 
     hashes = {build.inputs(project, base, cuda) for base in (BASE, other) for cuda in ("12", "13")}
 
-    assert 4 == len(hashes)
+    assert len(hashes) == 4
 
 
 def test_host_code_does_not_change_the_image(project, tmp_path):

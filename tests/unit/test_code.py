@@ -4,6 +4,7 @@ import subprocess
 import tarfile
 
 import pytest
+
 from samerun.errors import CodeError
 from samerun.host import code
 
@@ -24,14 +25,14 @@ def names(folder):
 
 def test_ignore_files_are_respected(folder):
     """What .gitignore names, and what tools leave, is no code."""
-    assert [".gitignore", "lib/helper.py", "train.py"] == names(folder)
+    assert names(folder) == [".gitignore", "lib/helper.py", "train.py"]
 
 
 def test_dockerignore_counts_too(folder):
     """Both files are known to users."""
     (folder / ".dockerignore").write_text("lib/\n.dockerignore\n.gitignore\n")
 
-    assert ["train.py"] == names(folder)
+    assert names(folder) == ["train.py"]
 
 
 def test_nested_gitignore_counts_in_a_git_tree(folder):
@@ -39,7 +40,7 @@ def test_nested_gitignore_counts_in_a_git_tree(folder):
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     (folder / "lib" / ".gitignore").write_text("helper.py\n")
 
-    assert [".gitignore", "lib/.gitignore", "train.py"] == names(folder)
+    assert names(folder) == [".gitignore", "lib/.gitignore", "train.py"]
 
 
 def test_same_code_gives_the_same_bytes(folder):

@@ -1,4 +1,5 @@
 import pytest
+
 from samerun.errors import DataError
 from samerun.host import data
 
@@ -14,14 +15,14 @@ def folder(tmp_path):
 def test_fingerprint_follows_content_and_names(folder):
     """The same content gives the same fingerprint; another content or name another one."""
     first = data.describe(folder)
-    assert (2, 6) == (first.files, first.size_bytes)
+    assert (first.files, first.size_bytes) == (2, 6)
     assert first == data.describe(folder)
 
     (folder / "2.txt").write_text("owt")
     changed = data.describe(folder)
     (folder / "2.txt").rename(folder / "3.txt")
 
-    assert 3 == len({first.fingerprint, changed.fingerprint, data.describe(folder).fingerprint})
+    assert len({first.fingerprint, changed.fingerprint, data.describe(folder).fingerprint}) == 3
 
 
 @pytest.mark.parametrize(("name", "words"), [("no", "does not exist"), ("2.txt", "not a folder")])

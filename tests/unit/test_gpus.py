@@ -1,4 +1,5 @@
 import pytest
+
 from samerun.errors import DriverTooOld, NoGpu, UsageError
 from samerun.host import gpus
 from samerun.host.gpus import CPU, Gpu
@@ -20,20 +21,20 @@ def test_nvidia_smi_is_read():
 
 def test_nothing_asked_takes_what_there_is():
     """All GPUs, or the CPU where there are none or no runtime."""
-    assert "all" == gpus.select(None, TWO, runtime=True).flag
-    assert CPU == gpus.select(None, (), runtime=True)
-    assert CPU == gpus.select(None, TWO, runtime=False)
+    assert gpus.select(None, TWO, runtime=True).flag == "all"
+    assert gpus.select(None, (), runtime=True) == CPU
+    assert gpus.select(None, TWO, runtime=False) == CPU
 
 
 def test_zero_is_the_cpu_even_with_gpus():
     """An explicit 0 hides the GPUs."""
-    assert CPU == gpus.select("0", TWO, runtime=True)
+    assert gpus.select("0", TWO, runtime=True) == CPU
 
 
 def test_one_of_two_is_the_first():
     """A count takes the first ones by index, quoted for Docker's CSV."""
-    assert '"device=0"' == gpus.select("1", TWO, runtime=True).flag
-    assert '"device=1"' == gpus.select("device=1", TWO, runtime=True).flag
+    assert gpus.select("1", TWO, runtime=True).flag == '"device=0"'
+    assert gpus.select("device=1", TWO, runtime=True).flag == '"device=1"'
 
 
 @pytest.mark.parametrize("asked", ["3", "all", "device=5", "1"])

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from samerun import contract, errors
 from samerun.host import lock
 
@@ -50,7 +51,7 @@ def test_import_law(part):
         if name.startswith("samerun") and not is_within(name, ALLOWED[part])
     ]
 
-    assert [] == broken
+    assert broken == []
 
 
 def test_shared_modules_use_the_standard_library_only():
@@ -81,7 +82,7 @@ def test_listing_the_tasks_loads_nothing_heavy():
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    assert "[]" == done.stdout.strip()
+    assert done.stdout.strip() == "[]"
 
 
 def test_exit_codes_are_distinct_and_documented():
@@ -104,7 +105,7 @@ def test_contract_is_documented():
         if name.startswith(("ENV_", "LABEL_", "OUTPUT", "DATA", "CODE", "NETRC", "RECORD"))
     ]
 
-    assert [] == [value for value in values if f"`{value}`" not in page]
+    assert [value for value in values if f"`{value}`" not in page] == []
 
 
 def test_readme_names_only_tasks_that_exist():
@@ -118,7 +119,7 @@ def test_readme_names_only_tasks_that_exist():
     ).stdout
     verbs = set(re.findall(r"invoke ([a-z]+)", (ROOT / "README.md").read_text()))
 
-    assert [] == [verb for verb in verbs if f"  {verb} " not in listed]
+    assert [verb for verb in verbs if f"  {verb} " not in listed] == []
 
 
 @pytest.mark.parametrize("cuda", ["12", "13"])
@@ -131,4 +132,4 @@ def test_modules_are_small():
     """A module has one subject: about 300 lines, 350 at most."""
     sizes = {p.name: len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
 
-    assert {} == {name: size for name, size in sizes.items() if size > 350}
+    assert {name: size for name, size in sizes.items() if size > 350} == {}

@@ -19,9 +19,9 @@ def test_containerd_store_names_the_manifest():
 
     image = identity.describe(raw, "samerun:cuda13", "containerd", {"config_digest": CONFIG})
 
-    assert ("manifest", "1" * 64) == (image.digest_kind, image.digest)
+    assert (image.digest_kind, image.digest) == ("manifest", "1" * 64)
     assert f"samerun@{DIGEST}" == image.reference
-    assert CONFIG == image.config_digest
+    assert image.config_digest == CONFIG
     assert image.pushed is None
 
 
@@ -32,7 +32,7 @@ def test_containerd_store_tells_an_index():
 
     image = identity.describe(raw, "samerun:cuda13", "containerd", {})
 
-    assert ("index", DIGEST) == (image.digest_kind, image.index_digest)
+    assert (image.digest_kind, image.index_digest) == ("index", DIGEST)
     assert image.manifest_digest is None
 
 
@@ -40,7 +40,7 @@ def test_classic_store_without_a_push_has_the_config_only():
     """The reference is then the ID, which runs here but can't be pulled."""
     image = identity.describe(RAW, "samerun:cuda13", "classic", {})
 
-    assert ("config", "2" * 64, CONFIG) == (image.digest_kind, image.digest, image.reference)
+    assert (image.digest_kind, image.digest, image.reference) == ("config", "2" * 64, CONFIG)
 
 
 def test_classic_store_matches_the_repository():
@@ -51,7 +51,7 @@ def test_classic_store_matches_the_repository():
     image = identity.describe(raw, "host:5000/samerun:cuda13", "classic", {})
 
     assert f"host:5000/samerun@{DIGEST}" == image.reference
-    assert CONFIG == image.config_digest
+    assert image.config_digest == CONFIG
 
 
 def test_layers_digest_depends_on_layers_and_order():
@@ -64,4 +64,4 @@ def test_image_that_is_not_ours_is_described_too():
     """Without labels the base is unknown."""
     image = identity.describe(RAW | {"Config": {}}, "other:1", "classic", {})
 
-    assert "unknown" == image.base.origin
+    assert image.base.origin == "unknown"

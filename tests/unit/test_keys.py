@@ -2,6 +2,7 @@ import os
 import stat
 
 import pytest
+
 from samerun.errors import KeyFileError
 from samerun.host import keys
 
@@ -27,10 +28,10 @@ def test_file_wins_over_environment_and_netrc(monkeypatch, tmp_path):
     (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {'n' * 40}\n")
     (tmp_path / "key").write_text(KEY + "\n")
 
-    assert KEY == keys.find(tmp_path / "key").value
-    assert "e" * 40 == keys.find().value
+    assert keys.find(tmp_path / "key").value == KEY
+    assert keys.find().value == "e" * 40
     monkeypatch.delenv("WANDB_API_KEY")
-    assert "n" * 40 == keys.find().value
+    assert keys.find().value == "n" * 40
 
 
 def test_netrc_entry_of_the_server_in_use(monkeypatch, tmp_path):
@@ -58,7 +59,7 @@ def test_lent_key_is_private_and_gone_afterwards():
     key = keys.Key(value=KEY, source="test")
 
     with keys.lent(key, os.getuid(), os.getgid()) as path:
-        assert 0o400 == stat.S_IMODE(path.stat().st_mode)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o400
         assert KEY in path.read_text()
         assert path.is_relative_to(keys.TMPFS) or not os.access(keys.TMPFS, os.W_OK)
     assert not path.exists()
@@ -67,3 +68,10 @@ def test_lent_key_is_private_and_gone_afterwards():
 def test_key_is_not_in_its_repr():
     """A traceback that shows it shows nothing."""
     assert KEY not in repr(keys.Key(value=KEY, source="test"))
+
+
+def test_server_with_a_port_is_named_with_it(monkeypatch):
+    """As wandb itself writes and reads its netrc entries."""
+    monkeypatch.setenv("WANDB_BASE_URL", "http://localhost:8080")
+
+    assert keys.host() == "localhost:8080"

@@ -1,6 +1,7 @@
 import csv
 
 import pytest
+
 from samerun import contract
 from samerun.host import launch
 from samerun.host.launch import Launch, Mount
@@ -41,7 +42,7 @@ def test_container_is_locked_down(two):
 
 def test_arguments_stay_apart(two):
     """Quoting is not needed: an argument with a blank is one element at the end."""
-    assert ["--procs", "2", "--seed", "7", "digits", "--name", "a b"] == two.argv()[-7:]
+    assert two.argv()[-7:] == ["--procs", "2", "--seed", "7", "digits", "--name", "a b"]
 
 
 def test_stop_timeout_is_longer_than_the_launchers(two):
@@ -60,7 +61,7 @@ def test_comma_and_quote_in_a_path_survive():
     """Docker reads --mount as CSV."""
     spec = Mount(source='/a,b"c', target="/data").spec()
 
-    assert ["type=bind", 'source=/a,b"c', "target=/data", "readonly"] == next(csv.reader([spec]))
+    assert next(csv.reader([spec])) == ["type=bind", 'source=/a,b"c', "target=/data", "readonly"]
 
 
 def make(forwarded, **given):
@@ -72,8 +73,8 @@ def test_every_run_carries_the_image_reference_and_the_tags():
     """W&B reads both from the environment."""
     values = make({})
 
-    assert "img@sha256:1" == values["WANDB_DOCKER"]
-    assert "t,d" == values["WANDB_TAGS"]
+    assert values["WANDB_DOCKER"] == "img@sha256:1"
+    assert values["WANDB_TAGS"] == "t,d"
 
 
 def test_empty_variables_are_dropped():
@@ -85,8 +86,8 @@ def test_without_a_key_wandb_is_offline():
     """Nothing asks a question, and nothing waits for the network."""
     values = make({}, has_key=False)
 
-    assert "offline" == values["WANDB_MODE"]
-    assert "false" == values["WANDB_ERROR_REPORTING"]
+    assert values["WANDB_MODE"] == "offline"
+    assert values["WANDB_ERROR_REPORTING"] == "false"
     assert "NETRC" not in values
 
 
@@ -94,5 +95,5 @@ def test_key_is_named_by_its_file_only():
     """The environment has the path of the netrc file, and nothing else of the key."""
     values = make({}, has_key=True)
 
-    assert contract.NETRC == values["NETRC"]
+    assert values["NETRC"] == contract.NETRC
     assert "WANDB_API_KEY" not in values

@@ -1,4 +1,5 @@
 import pytest
+
 from samerun.errors import UsageError
 from samerun.options import read_recipe
 
@@ -32,18 +33,26 @@ def test_recipe_is_read_without_importing_its_framework(recipe):
     """Name, first sentence, options and defaults come from the source alone."""
     assert recipe.name == "toy"
     assert recipe.summary == "Learn something."
-    assert {"epochs": 4, "lr": 1e-3, "arch": "small", "flip": True} == recipe.parse([])
+    assert recipe.parse([]) == {"epochs": 4, "lr": 1e-3, "arch": "small", "flip": True}
 
 
 def test_given_arguments_win_over_defaults(recipe):
     """Values are converted to the annotated type."""
     arguments = ["--epochs", "2", "--lr", "0.5", "--arch", "large", "--no-flip"]
 
-    assert {"epochs": 2, "lr": 0.5, "arch": "large", "flip": False} == recipe.parse(arguments)
+    assert recipe.parse(arguments) == {"epochs": 2, "lr": 0.5, "arch": "large", "flip": False}
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--epoch-count", "2"], ["--epochs", "two"], ["--arch", "huge"], ["stray"]]
+    "arguments",
+    [
+        ["--epoch-count", "2"],
+        ["--epochs", "two"],
+        ["--arch", "huge"],
+        ["stray"],
+        ["--epoch", "2"],
+        ["--epoch", "2"],
+    ],
 )
 def test_wrong_arguments_name_the_recipe_and_its_flags(recipe, arguments):
     """An unknown flag or a wrong value is a usage error that lists what there is."""

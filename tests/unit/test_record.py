@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from samerun import contract, record
 from samerun.errors import RecordError
 
@@ -43,10 +44,10 @@ def test_parts_are_assembled_into_the_record(tmp_path, running):
 
     whole = record.assemble(tmp_path, running)
 
-    assert {"torch": "2"} == whole.environment
-    assert {"metrics": {"accuracy": 1.0}} == whole.result
-    assert 2.5 == whole.outcome.first_batch_s
-    assert ["a", "b"] == [entry["id"] for entry in whole.wandb]
+    assert whole.environment == {"torch": "2"}
+    assert whole.result == {"metrics": {"accuracy": 1.0}}
+    assert whole.outcome.first_batch_s == 2.5
+    assert [entry["id"] for entry in whole.wandb] == ["a", "b"]
 
 
 def test_torn_part_counts_as_absent(tmp_path, running):
@@ -56,15 +57,15 @@ def test_torn_part_counts_as_absent(tmp_path, running):
 
     whole = record.assemble(tmp_path, running)
 
-    assert {} == whole.result
-    assert {"torch": "2"} == whole.environment
+    assert whole.result == {}
+    assert whole.environment == {"torch": "2"}
 
 
 def test_writing_leaves_no_other_file(tmp_path, run):
     """The temporary name is gone once the record is there."""
     record.write(tmp_path, run)
 
-    assert [contract.RECORD] == [path.name for path in tmp_path.iterdir()]
+    assert [path.name for path in tmp_path.iterdir()] == [contract.RECORD]
     assert run == record.read(tmp_path)
 
 

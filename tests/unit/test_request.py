@@ -1,4 +1,5 @@
 import pytest
+
 from samerun.errors import TagError, UsageError
 from samerun.host import request
 from samerun.host.request import Request
@@ -8,8 +9,8 @@ def test_arguments_after_the_dashes_stay_as_typed():
     """Invoke would join them into one string and lose the quoting."""
     argv = ["invoke", "train", "x.py", "--seed", "1", "--", "--a", "x y", "it's", "--", "-v"]
 
-    assert ("--a", "x y", "it's", "--", "-v") == request.split_remainder(argv)
-    assert () == request.split_remainder(["invoke", "train"])
+    assert request.split_remainder(argv) == ("--a", "x y", "it's", "--", "-v")
+    assert request.split_remainder(["invoke", "train"]) == ()
 
 
 def test_tag_of_64_characters_is_taken_and_65_refused():
@@ -31,16 +32,16 @@ def test_digest_follows_the_users_tags(monkeypatch):
     """The digest is added once, whatever else is there."""
     monkeypatch.delenv("WANDB_TAGS", raising=False)
 
-    assert ("a", "b", "d") == request.all_tags(Request(tags=("a", "b")), "d")
-    assert ("a", "d") == request.all_tags(Request(tags=("d", "a")), "d")
+    assert request.all_tags(Request(tags=("a", "b")), "d") == ("a", "b", "d")
+    assert request.all_tags(Request(tags=("d", "a")), "d") == ("a", "d")
 
 
 def test_tags_of_the_environment_count_without_the_option(monkeypatch):
     """WANDB_TAGS is what W&B's users know."""
     monkeypatch.setenv("WANDB_TAGS", "x, y")
 
-    assert ("x", "y", "d") == request.all_tags(Request(), "d")
-    assert ("a", "d") == request.all_tags(Request(tags=("a",)), "d")
+    assert request.all_tags(Request(), "d") == ("x", "y", "d")
+    assert request.all_tags(Request(tags=("a",)), "d") == ("a", "d")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,6 @@ def test_options_win_over_the_environment(monkeypatch):
 
     settings = Request(project="mine").wandb_settings()
 
-    assert "mine" == settings["WANDB_PROJECT"]
-    assert "team" == settings["WANDB_ENTITY"]
+    assert settings["WANDB_PROJECT"] == "mine"
+    assert settings["WANDB_ENTITY"] == "team"
     assert "WANDB_API_KEY" not in settings

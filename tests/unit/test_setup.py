@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+
 from samerun.errors import SetupFailed
 from samerun.host import setup
 from samerun.host.setup import Machine
@@ -26,7 +27,7 @@ def commands(**changes):
 
 def test_nothing_is_done_where_an_engine_answers():
     """`invoke setup` may be run at any time."""
-    assert "" == commands(engine_answers=True)
+    assert commands(engine_answers=True) == ""
 
 
 def test_dockers_own_repository_is_the_first_choice():
@@ -50,7 +51,7 @@ def test_other_releases_get_their_own_engine():
 def test_installed_engine_is_only_started():
     """After a restart without systemd."""
     assert commands(engine_installed=True).startswith("setsid nohup dockerd")
-    assert "systemctl enable --now docker" == commands(engine_installed=True, systemd=True)
+    assert commands(engine_installed=True, systemd=True) == "systemctl enable --now docker"
 
 
 def test_bootstrap_tool_comes_only_where_it_is_needed():
@@ -62,7 +63,7 @@ def test_bootstrap_tool_comes_only_where_it_is_needed():
 def test_gpu_without_runtime_gets_the_toolkit():
     """And a machine with both is left alone."""
     assert "nvidia-container-toolkit" in commands(engine_answers=True, has_gpu=True)
-    assert "" == commands(engine_answers=True, has_gpu=True, gpu_runtime=True)
+    assert commands(engine_answers=True, has_gpu=True, gpu_runtime=True) == ""
 
 
 def test_other_systems_are_sent_to_dockers_pages():

@@ -9,36 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 import wandb
-from fastai.callback.tracker import SaveModelCallback
 
 from samerun.callback.config import describe
 from samerun.callback.distributed import current_run
 
 _NO_METADATA: Mapping[str, Any] = MappingProxyType({})
-
-
-class BestModelCallback(SaveModelCallback):
-    """
-    Save the best model, as ``SaveModelCallback`` does, but never end a training.
-
-    Without one finite ``valid_loss`` nothing is saved, and loading at the end would raise,
-    or load a file of an earlier training.
-    """
-
-    @property
-    def name(self) -> str:
-        """Return the name that fastai's own callback has on the learner."""
-        return "save_model"
-
-    def before_fit(self) -> None:
-        """Forget the file of the last training."""
-        super().before_fit()
-        self.last_saved_path = None
-
-    def after_fit(self, **_: Any) -> None:
-        """Load the best model, if there is one."""
-        if self.last_saved_path is not None:
-            super().after_fit()
 
 
 def log_dataset(

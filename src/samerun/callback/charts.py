@@ -1,3 +1,4 @@
+# ruff: noqa: PLR2004 - numbers of dimensions and of channels
 """Charts for the end of a classification."""
 
 from __future__ import annotations

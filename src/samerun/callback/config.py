@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0911 - one return for each kind of value
 """Describe a learner as JSON, whatever objects it holds."""
 
 from __future__ import annotations

@@ -58,6 +58,6 @@ def unwrapped(dl: Any) -> Any:
 
 
 def bare(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the model inside DistributedDataParallel or DataParallel, whose forward is collective."""
+    """Return the model inside (Distributed)DataParallel, whose forward is collective."""
     parallel = (torch.nn.parallel.DistributedDataParallel, torch.nn.DataParallel)
     return model.module if isinstance(model, parallel) else model

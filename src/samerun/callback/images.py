@@ -1,3 +1,4 @@
+# ruff: noqa: PLR2004 - numbers of dimensions and of channels
 """Turn decoded fastai tensors into what W&B draws, as arrays and without matplotlib."""
 
 from __future__ import annotations

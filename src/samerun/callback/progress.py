@@ -46,7 +46,7 @@ def progress_of(run: Any) -> Progress:
 
 def _from_summary(run: Any) -> Progress:
     summary = run.summary
-    best = {key: summary.get(key) for key in summary.keys() if key.startswith("best_")}
+    best = {key: summary.get(key) for key in list(summary.keys()) if key.startswith("best_")}
     return Progress(
         steps=int(_number(summary.get("train_step"), -1) + 1),
         epoch=_number(summary.get("epoch"), 0.0),

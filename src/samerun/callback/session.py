@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,8 @@ class Session:
         """Keep the step that just ended. Nothing here waits for the device."""
         learn, progress = self.learn, self.progress
         if getattr(self.run, "_is_finished", False):
-            return self._give_up("the run was finished")
+            self._give_up("the run was finished")
+            return
         now = time.perf_counter()
         elapsed, self._last_s = now - self._last_s, now
         progress.epoch = self.offset + learn.epoch + (learn.iter + 1) / learn.n_iter
@@ -117,7 +117,7 @@ class Session:
         self.run.log({**values, **axes})
 
     def watch(self, what: str, log_freq: int | None) -> None:
-        """Hook gradients and parameters, for this fit only: the next may have more of them."""
+        """Watch gradients and parameters, of this fit only: the next may have more of them."""
         learn = self.learn
         steps = max(1, len(learn.dls.train) * (learn.n_epoch - learn.epoch))
         freq = log_freq or min(max(steps // _HISTOGRAMS, 1), _FEWEST_STEPS)
@@ -182,7 +182,7 @@ def saved_file(learn: Any) -> tuple[Path, int] | None:
     path = getattr(getattr(learn, "save_model", None), "last_saved_path", None)
     if path is None or not Path(path).is_file():
         return None
-    return Path(path), os.stat(path).st_mtime_ns
+    return Path(path), Path(path).stat().st_mtime_ns
 
 
 def _detached(loss: Any) -> Any:

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-redef, no-untyped-def"
-# ruff: noqa: F811, ANN001, ANN201 - one function for many types, which the dispatcher reads
+# ruff: noqa: F811, ANN001, ANN201, TC002, PLR2004 - one function for many types, which the dispatcher reads
 """
 Build the table of prediction samples, by the type of inputs and targets.
 
@@ -22,7 +22,7 @@ from fastai.imports import dispatch
 from fastai.tabular.core import Tabular
 from fastai.text.data import LMTensorText, TensorText
 from fastai.torch_core import TensorCategory, TensorImage, TensorMask, TensorMultiCategory
-from fastai.vision.core import TensorBBox, TensorPoint
+from fastai.vision.core import LabeledBBox, TensorBBox, TensorPoint
 
 from samerun.callback import images
 
@@ -114,12 +114,11 @@ def wandb_process(x: TensorImage, y: tuple, samples, outs, preds):
     if not (y and isinstance(y[0], TensorBBox)):
         raise NoTable(x, y)
     table = wandb.Table(columns=[_IMAGE, _TRUTH, _PREDICTION])
-    for (image, boxes, *labels), out in zip(samples, outs, strict=True):
-        truth = images.to_boxes_image(image, boxes, _labels(boxes, labels), "Ground_Truth")
-        predicted = None
-        if len(out) and hasattr(out[0], "shape"):
-            predicted = images.to_boxes_image(image, out[0], _labels(out[0], out[1:]), "Prediction")
-        table.add_data(images.to_image(image), truth, predicted)
+    for (image, *truth), out in zip(samples, outs, strict=True):
+        predicted = _boxes(out)
+        shown = images.to_boxes_image(image, *predicted, "Prediction") if predicted else None
+        true = images.to_boxes_image(image, *(_boxes(truth) or ((), ())), "Ground_Truth")
+        table.add_data(images.to_image(image), true, shown)
     return {KEY: table}
 
 
@@ -140,9 +139,9 @@ def wandb_process(x: LMTensorText, y, samples, outs, preds):
 @dispatch
 def wandb_process(x: Tabular, y: Tabular, samples, outs, preds):
     """Show the rows of a data frame, decoded, with the predictions beside the targets."""
-    frame = x.all_cols.copy()
+    frame, predicted = _decoded(x), _decoded(y)
     for name in x.y_names:
-        frame[f"{name}_pred"] = y[name].to_numpy()
+        frame[f"{name}_pred"] = predicted[name].to_numpy()
     # W&B takes no columns whose names are np.str_, as scikit-learn makes them, nor categories.
     columns: list[str | int] = [str(column) for column in frame.columns]
     rows = [[plain(value) for value in row] for row in frame.astype(object).to_numpy()]
@@ -171,6 +170,11 @@ def _image_table(samples: Any, outs: Any, show_truth: Any, show_prediction: Any)
     return {KEY: table}
 
 
+def _decoded(table: Tabular) -> Any:
+    """Return the data frame of *table*, its categories by their names."""
+    return table.new(table.all_cols.copy()).decode().items.copy()
+
+
 def _text(text: Any) -> str:
     shown = str(text)
     return shown if len(shown) <= _CHARACTERS else shown[:_CHARACTERS] + " ..."
@@ -184,7 +188,10 @@ def _codes(truth: Any, predicted: Any, preds: Any) -> Sequence[Any]:
     return range(preds.shape[1] if isinstance(preds, torch.Tensor) else preds[0].shape[0])
 
 
-def _labels(boxes: Any, labels: Sequence[Any]) -> Sequence[Any]:
-    given = getattr(boxes, "lbl", None)
-    named = given if given is not None else labels[0] if labels else ()
-    return list(named) if len(named) else ["object"] * (boxes.numel() // 4)
+def _boxes(parts: Sequence[Any]) -> tuple[Any, Sequence[Any]] | None:
+    """Return boxes of shape (n, 4) and n labels, or None if *parts* has no boxes."""
+    if len(parts) and isinstance(parts[0], LabeledBBox):
+        parts = tuple(parts[0])
+    if not parts or not hasattr(parts[0], "shape"):
+        return None
+    return parts[0], list(parts[1]) if len(parts) > 1 else ["object"] * (parts[0].numel() // 4)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from fastai.callback.core import Callback, CancelEpochException, CancelFitException
+from fastai.callback.core import Callback
 from fastai.callback.tracker import SaveModelCallback
 
-from samerun.callback.artifacts import BestModelCallback, log_dataset, log_model
+from samerun.callback.artifacts import log_dataset, log_model
+from samerun.callback.checkpoint import BestModelCallback, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
 from samerun.callback.distributed import bare, current_run
-from samerun.callback.metrics import best_is_min
+from samerun.callback.guard import EpochGuard
 from samerun.callback.predictions import Samples
 from samerun.callback.rng import untouched_random_state
-from samerun.callback.session import Session, saved_file
+from samerun.callback.session import Session
 from samerun.callback.steps_given import keep_late_rows
 from samerun.callback.tables import wandb_process
 from samerun.callback.warn import Warner
@@ -115,7 +115,7 @@ class WandbCallback(Callback):
         self._drop_session()
         if self._elsewhere():
             return
-        _EpochGuard.install(self.learn, self._abort)
+        EpochGuard.install(self.learn, self._abort)
         if self.log_model and current_run("WandbCallback") is not None:
             # Passed to fit(), the callback was never told of the learner's creation.
             self._ensure_saver(started=True)
@@ -171,7 +171,7 @@ class WandbCallback(Callback):
                 self._log_end(session)
             if self.log_model and session.main:
                 with self._warner.guarded("model"):
-                    self._log_saved_model(session)
+                    log_saved_model(session, self.model_name)
         self._end()
 
     # -- parts ---------------------------------------------------------------------------
@@ -266,23 +266,6 @@ class WandbCallback(Callback):
             self._own_saver = saver
             saver("before_fit")
 
-    def _log_saved_model(self, session: Session) -> None:
-        learn = self.learn
-        saver = getattr(learn, "save_model", None)
-        metadata = dict(session.saved or session.metrics)
-        if saver is None:
-            path = learn.save(self.model_name or "model")
-        elif getattr(saver, "at_end", False):
-            path, metadata = saver.last_saved_path, dict(session.metrics)
-        elif session.saved is None or (file := saved_file(learn)) is None:
-            self._warner.once("model", "No model was saved in this fit, so none was logged.")
-            return
-        else:
-            path = file[0]
-        name = self.model_name or getattr(saver, "fname", "model")
-        aliases = ["latest", "best"] if _is_best(session, saver, metadata) else ["latest"]
-        log_model(path, name=str(name), metadata=metadata, aliases=aliases)
-
     def _abort(self) -> None:
         """Tidy up after an exception or Ctrl-C, of which fastai tells no callback."""
         session = self._session
@@ -292,7 +275,7 @@ class WandbCallback(Callback):
         self._end()
 
     def _end(self) -> None:
-        _EpochGuard.remove(self.learn)
+        EpochGuard.remove(self.learn)
         self._drop_session()
         if self._own_saver is not None:
             self.learn.remove_cb(self._own_saver)
@@ -304,42 +287,8 @@ class WandbCallback(Callback):
             self._session = None
 
 
-class _EpochGuard:
-    """Tell of exceptions that leave an epoch: fastai calls no event for them."""
-
-    def __init__(self, epoch: Callable[[], None], abort: Callable[[], None]) -> None:
-        self._epoch, self._abort = epoch, abort
-
-    def __call__(self) -> None:
-        try:
-            self._epoch()
-        except (CancelEpochException, CancelFitException):
-            raise
-        except BaseException:
-            self._abort()
-            raise
-
-    @classmethod
-    def install(cls, learn: Any, abort: Callable[[], None]) -> None:
-        cls.remove(learn)
-        learn._do_epoch = cls(learn._do_epoch, abort)
-
-    @staticmethod
-    def remove(learn: Any) -> None:
-        if isinstance(vars(learn).get("_do_epoch"), _EpochGuard):
-            del learn._do_epoch
-
-
 def _grad_norm(model: Any) -> Any:
     import torch
 
     grads = [p.grad for p in bare(model).parameters() if p.grad is not None]
     return torch.nn.utils.get_total_norm(grads).detach() if grads else None
-
-
-def _is_best(session: Session, saver: Any, metadata: dict[str, Any]) -> bool:
-    monitor = getattr(saver, "monitor", "valid_loss")
-    value, best = metadata.get(monitor), session.progress.best.get(monitor)
-    if value is None or best is None:
-        return False
-    return bool(value <= best if best_is_min(monitor) else value >= best)

@@ -60,8 +60,8 @@ def _from_netrc(path: Path) -> Key | None:
 
 
 def host() -> str:
-    """Return the host name of the W&B server in use."""
-    return urlsplit(os.environ.get("WANDB_BASE_URL", DEFAULT_URL)).hostname or ""
+    """Return the W&B server in use as its netrc entry names it: with the port, if it has one."""
+    return urlsplit(os.environ.get("WANDB_BASE_URL", DEFAULT_URL)).netloc
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from samerun.train import determinism, recipes
 
 def main(argv: Sequence[str]) -> int:
     """Check the target's arguments before anything heavy is loaded, then start it."""
-    parser = argparse.ArgumentParser(prog="samerun.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="samerun.train", allow_abbrev=False)
     parser.add_argument("--procs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=contract.DEFAULT_SEED)
     parser.add_argument("target")

@@ -55,7 +55,7 @@ if __name__ == "__main__":
     parser.add_argument("--exit", type=int, default=0)
     parser.add_argument("--only-rank", type=int, default=None)
     options = parser.parse_args()
-    print("SEEN " + json.dumps(see()), flush=True)  # noqa: T201
+    print("SEEN " + json.dumps(see()), flush=True)
     if options.wandb is not None:
         log(options.wandb)
     if options.only_rank in (None, int(os.environ.get("RANK", "0"))):

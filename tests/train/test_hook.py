@@ -1,0 +1,95 @@
+"""The hook that every Python of the image loads."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from samerun import record
+
+SIGNED = """
+import json, wandb
+run = wandb.init(mode="offline", tags={tags!r})
+print(json.dumps([list(run.tags), run.config["samerun"]["digest"]]))
+{end}
+"""
+
+
+def python(code, **environment):
+    """Run *code* in a Python of its own, with the hook as the image has it."""
+    return subprocess.run(
+        [sys.executable, "-c", "import samerun.train.hook\n" + code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_documented_import_gives_our_callback():
+    """Scripts written for fastai.callback.wandb run unchanged."""
+    code = (
+        "from fastai.callback.wandb import *; import fastai.callback.wandb as m;"
+        "print(WandbCallback.__module__, m.__name__, callable(log_model))"
+    )
+
+    assert python(code).stdout.split() == [
+        "samerun.callback.wandb",
+        "samerun.callback.wandb",
+        "True",
+    ]
+
+
+def test_hook_loads_nothing_by_itself():
+    """A Python without frameworks pays nothing for it."""
+    code = (
+        "import sys; print([m for m in ('wandb', 'torch', 'fastai', 'json') if m in sys.modules])"
+    )
+
+    assert python(code).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("end", ["run.finish()", "wandb.finish()", ""])
+def test_every_run_is_signed_and_carries_its_record(folder, end):
+    """However the run ends: the digest beside the script's own tags, and one record artifact."""
+    code = SIGNED.format(tags=["own"], end=end)
+
+    done = python(code, SAMERUN_RECORD=str(folder / "run.json"), WANDB_DIR=str(folder))
+
+    tags, digest = json.loads(done.stdout.splitlines()[0])
+    assert tags == ["own", "a" * 64]
+    assert digest == "a" * 64
+    (reported,) = record.assemble(folder, record.read(folder)).wandb
+    assert reported["mode"] == "offline"
+    assert (folder / reported["dir"]).is_dir()
+    assert "samerun:" not in done.stderr
+
+
+def test_broken_record_does_not_stop_the_script(folder):
+    """Logging never harms training: one line on stderr, exit code 0."""
+    (folder / "run.json").write_text("{")
+
+    done = python(
+        "import wandb; wandb.init(mode='offline'); print('went on')",
+        SAMERUN_RECORD=str(folder / "run.json"),
+        WANDB_DIR=str(folder),
+    )
+
+    assert done.returncode == 0
+    assert "went on" in done.stdout
+    assert "could not sign" in done.stderr
+
+
+def test_disabled_wandb_is_left_alone(folder):
+    """WANDB_MODE=disabled: no tag, no file."""
+    done = python(
+        "import wandb; print(wandb.init().disabled)",
+        SAMERUN_RECORD=str(folder / "run.json"),
+        WANDB_MODE="disabled",
+    )
+
+    assert done.stdout.strip() == "True"
+    assert "samerun:" not in done.stderr
+    assert record.assemble(folder, record.read(folder)).wandb == ()
