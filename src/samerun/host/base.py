@@ -108,7 +108,7 @@ def bootstrap(project: Project, pin: dict[str, Any], tag: str) -> None:
     if shutil.which("mmdebstrap") is None or os.geteuid() != 0:
         raise BaseUnavailable(
             "Bootstrapping the base needs root and the package mmdebstrap.",
-            "Run `sudo invoke setup build`, or build where a registry can be reached.",
+            "Run `invoke setup build` as root, or build where a registry can be reached.",
         )
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(contract.EPOCH)}
     docker = project.root / "docker"

@@ -237,7 +237,10 @@ def setup(project: Project, say: Callable[[str], None], *, dry: bool) -> None:
 
 def _carry_out(step: Step, *, root: bool) -> None:
     if not root:
-        raise SetupFailed("Setting up this machine needs root.", "Run `sudo invoke setup`.")
+        raise SetupFailed(
+            "Setting up this machine needs root.",
+            "Run `sudo .venv/bin/invoke setup` (or another path to invoke).",
+        )
     done = subprocess.run(
         ["sh", "-c", step.command],
         stdin=subprocess.DEVNULL,
