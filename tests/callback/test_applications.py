@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 
 import numpy as np
@@ -113,7 +112,7 @@ def test_boxes_are_in_pixels(run, finished, tmp_path):
     logged = logged_by("boxes", run, finished, tmp_path)
 
     image = column(logged.table("Prediction_Samples"), "Ground_Truth")[0]
-    (box,) = json.loads(logged.media(image["boxes"]["Ground_Truth"]).read_text())
+    (box,) = image["boxes"]["Ground_Truth"]
     position = box["position"]
     assert [position[k] for k in ("minX", "minY", "maxX", "maxY")] == pytest.approx([3, 4, 8, 9])
     assert box["box_caption"] == "square"

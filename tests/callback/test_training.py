@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import wandb
+from fastai.basics import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.mixup import MixUp
 from fastai.callback.training import GradientAccumulation, GradientClip, ShortEpochCallback
@@ -91,13 +92,18 @@ def test_frozen_learner_is_described(run, finished, learner):
 
 def test_tensor_hypers_are_numbers(run, finished, learner):
     """Hyper-parameters that a schedule keeps as tensors are logged as numbers."""
-    learner(cbs=WandbCallback(log_preds=False)).fit(1, lr=torch.tensor(0.01))
+
+    class Tensors(Callback):
+        def before_batch(self):
+            self.opt.hypers[0]["lr"] = torch.tensor(0.01)
+
+    learner(cbs=[Tensors(), WandbCallback(log_preds=False)]).fit(1)
 
     assert finished(run).column("lr_0") == pytest.approx([0.01] * 3)
 
 
-def test_fastai_key_of_the_model(run, finished, learner):
-    """A log of the user's between the fits keeps its place."""
+def test_log_between_fits_keeps_its_place(run, finished, learner):
+    """What the user logs between two fits stays between them."""
     learn = learner(cbs=WandbCallback(log_preds=False))
     learn.fit(1)
     wandb.log({"between": 1})

@@ -51,7 +51,6 @@ def test_given_arguments_win_over_defaults(recipe):
         ["--arch", "huge"],
         ["stray"],
         ["--epoch", "2"],
-        ["--epoch", "2"],
     ],
 )
 def test_wrong_arguments_name_the_recipe_and_its_flags(recipe, arguments):

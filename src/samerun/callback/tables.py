@@ -190,8 +190,8 @@ def _codes(truth: Any, predicted: Any, preds: Any) -> Sequence[Any]:
 
 def _boxes(parts: Sequence[Any]) -> tuple[Any, Sequence[Any]] | None:
     """Return boxes of shape (n, 4) and n labels, or None if *parts* has no boxes."""
-    if len(parts) and isinstance(parts[0], LabeledBBox):
-        parts = tuple(parts[0])
+    # Decoding makes (boxes, LabeledBBox of boxes and labels) of the two targets.
+    parts = next((tuple(part) for part in parts if isinstance(part, LabeledBBox)), parts)
     if not parts or not hasattr(parts[0], "shape"):
         return None
     return parts[0], list(parts[1]) if len(parts) > 1 else ["object"] * (parts[0].numel() // 4)

@@ -33,7 +33,7 @@ def provide(client: "DockerClient", project: Project, choice: str = "auto") -> t
     """
     pins = project.base_pins()
     for origin in ("pulled", "bootstrapped"):
-        if choice in ("auto", origin) and _has(client, _tag(origin, pins)):
+        if choice in ("auto", origin) and has(client, _tag(origin, pins)):
             return _describe(client, origin, pins)
     problem = ""
     if choice in ("auto", "pulled"):
@@ -53,7 +53,7 @@ def is_reachable(client: "DockerClient", project: Project) -> bool:
     from docker.errors import DockerException
 
     pins = project.base_pins()
-    if any(_has(client, _tag(origin, pins)) for origin in ("pulled", "bootstrapped")):
+    if any(has(client, _tag(origin, pins)) for origin in ("pulled", "bootstrapped")):
         return True
     try:
         client.api.inspect_distribution(pins["pulled"]["reference"])
@@ -68,7 +68,8 @@ def _tag(origin: str, pins: dict[str, Any]) -> str:
     return f"{REPOSITORY}:{origin}-{hashlib.sha256(pin.encode()).hexdigest()[:12]}"
 
 
-def _has(client: "DockerClient", tag: str) -> bool:
+def has(client: "DockerClient", tag: str) -> bool:
+    """Whether the image *tag* is on this machine."""
     from docker.errors import ImageNotFound
 
     try:

@@ -5,10 +5,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samerun.errors import SamerunError
-from samerun.host import base, engine, gpus, keys, machine, setup
-from samerun.host.project import Project, tag
+from samerun.host import base, engine, gpus, identity, keys, machine, setup
+from samerun.host.project import CUDA_VERSIONS, Project, tag
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 # A cold build holds packages, layers and the unpacked image at once.
 BUILD_BYTES = 25 * 10**9
@@ -58,7 +62,7 @@ def _buildx(project: Project) -> Finding:
         return Finding(subject="buildx", text=version)
     return Finding(
         subject="buildx",
-        text="absent: builds use the CLI's own BuildKit, and digests hold no config digest",
+        text="absent: builds use the BuildKit of the docker command itself",
         mend="sudo apt-get install docker-buildx-plugin (or docker-buildx)",
         optional=True,
     )
@@ -102,8 +106,11 @@ def _gpu(project: Project) -> Finding:
     if not found:
         return Finding(subject="gpu", text="none: training uses the CPU", optional=True)
     names = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in found)
-    gpus.check(found, "13", ())
-    gpus.select("all", found, runtime=engine.inspect(engine.connect()).serves_gpus)
+    client = engine.connect()
+    gpus.select("all", found, runtime=engine.inspect(client).serves_gpus)
+    built = _built(client)
+    facts = identity.architectures(client, tag(built), project) if built else {}
+    gpus.check(found, built or "13", facts.get("architectures", ()))
     return Finding(subject="gpu", text=f"{names}, driver {found[0].driver}")
 
 
@@ -120,15 +127,17 @@ def _base(project: Project) -> Finding:
 
 
 def _image(project: Project) -> Finding:
-    from docker.errors import ImageNotFound
+    client = engine.connect()
+    cuda = _built(client)
+    if cuda is None:
+        return Finding(subject="image", text="not built yet", mend="invoke build", optional=True)
+    raw = client.api.inspect_image(tag(cuda))
+    return Finding(subject="image", text=f"{tag(cuda)} {raw['Id'][:19]}…")
 
-    for cuda in ("13", "12"):
-        try:
-            raw = engine.connect().api.inspect_image(tag(cuda))
-        except ImageNotFound:
-            continue
-        return Finding(subject="image", text=f"{tag(cuda)} {raw['Id'][:19]}…")
-    return Finding(subject="image", text="not built yet", mend="invoke build", optional=True)
+
+def _built(client: "DockerClient") -> str | None:
+    """Return the CUDA release of the image that is here, the newest first."""
+    return next((cuda for cuda in reversed(CUDA_VERSIONS) if base.has(client, tag(cuda))), None)
 
 
 def _key(project: Project) -> Finding:
