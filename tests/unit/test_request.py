@@ -3,6 +3,7 @@ import pytest
 from samerun.errors import TagError, UsageError
 from samerun.host import request
 from samerun.host.request import Request
+from samerun.host.train import again
 
 
 def test_arguments_after_the_dashes_stay_as_typed():
@@ -71,3 +72,11 @@ def test_options_win_over_the_environment(monkeypatch):
     assert settings["WANDB_PROJECT"] == "mine"
     assert settings["WANDB_ENTITY"] == "team"
     assert "WANDB_API_KEY" not in settings
+
+
+def test_line_to_run_again_names_the_image(run):
+    """The summary's line runs the same recipe with the same options in the same image."""
+    line = again(run)
+
+    assert line.startswith(f"invoke train digits --gpus 0 --image {run.image.reference}")
+    assert line.endswith("--procs 2 --seed 1 --data /d -- --epochs 1")

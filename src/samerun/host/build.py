@@ -85,7 +85,8 @@ def plan(project: Project, base_tag: str, under: Base, cuda: str, *, no_cache: b
             contract.LABEL_LOCK: project.lock_sha256(),
         },
         ca=find_ca(),
-        metadata=str(project.state / "build-metadata.json"),
+        # A file of this process: two builds at once must not read each other's.
+        metadata=str(project.state / f"build-metadata-{os.getpid()}.json"),
         no_cache=no_cache,
     )
 
@@ -134,8 +135,9 @@ def _remember(client: "DockerClient", project: Project, build: Build) -> None:
     """Keep the config's digest, which containerd's store does not tell later."""
     if engine.buildx_version() is None or build.metadata is None:
         return
-    metadata = json.loads(Path(build.metadata).read_text(encoding="utf-8"))
-    config = metadata.get("containerimage.config.digest")
+    path = Path(build.metadata)
+    config = json.loads(path.read_text(encoding="utf-8")).get("containerimage.config.digest")
+    path.unlink()
     if config:
         raw = client.api.inspect_image(build.tag)
         identity.remember(project, raw["Id"], {"config_digest": config})

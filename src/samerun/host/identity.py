@@ -10,7 +10,7 @@ from samerun import contract
 from samerun.errors import ImageNotFound
 from samerun.host import engine
 from samerun.host.project import Project
-from samerun.record import Base, Image
+from samerun.record import Base, Image, write_atomically
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -117,7 +117,7 @@ def remember(project: Project, identity: str, facts: dict[str, Any]) -> None:
     """Keep what only the build knows of an image (its config's digest), by its ID."""
     path = _memory(project, identity)
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    path.write_text(json.dumps({**known, **facts}, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps({**known, **facts}, indent=2) + "\n")
 
 
 def _memory(project: Project, identity: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from samerun.errors import OutputError
 from samerun.host import engine, keys, prepare
 from samerun.host import run as runs
-from samerun.host.project import Project
+from samerun.host.project import CUDA_VERSIONS, Project
 from samerun.host.request import Request
 from samerun.record import Run
 
@@ -82,6 +82,11 @@ def _wandb(run: Run, place: str) -> str:
 def again(run: Run) -> str:
     """Return the line that runs the same again in the same image."""
     words = ["invoke", "train", run.code.target, "--gpus", run.topology.gpus]
+    if run.code.kind == "recipe":
+        # A script's code is in its image; named again, it would lie in there twice.
+        words += ["--image", run.image.reference]
+    elif run.image.cuda and run.image.cuda != CUDA_VERSIONS[-1]:
+        words += ["--cuda", run.image.cuda]
     if run.topology.gpus == "0" and run.topology.procs > 1:
         words += ["--procs", str(run.topology.procs)]
     words += ["--seed", str(run.seed)]
