@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,13 @@ REPOSITORY = "samerun-base"
 Choice = Literal["auto", "pulled", "bootstrapped"]
 
 
-def provide(client: "DockerClient", project: Project, choice: str = "auto") -> tuple[str, Base]:
+def provide(
+    client: "DockerClient",
+    project: Project,
+    choice: str = "auto",
+    *,
+    say: Callable[[str], None],
+) -> tuple[str, Base]:
     """
     Return the local tag to build from, and what it is.
 
@@ -43,7 +50,7 @@ def provide(client: "DockerClient", project: Project, choice: str = "auto") -> t
     if choice == "pulled":
         raise BaseUnavailable(problem, "Check the network, or build with --base bootstrapped.")
     if problem:
-        print(f"{problem}\nBootstrapping the base from Debian's packages instead.")  # noqa: T201
+        say(f"{problem}\nBootstrapping the base from Debian's packages instead.")
     bootstrap(project, pins["bootstrap"], _tag("bootstrapped", pins))
     return _describe(client, "bootstrapped", pins)
 

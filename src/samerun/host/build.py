@@ -111,7 +111,7 @@ def ensure(
     Raises:
         BuildFailed: With the last lines of the log, which is kept.
     """
-    base_tag, under = base.provide(client, project, base_choice)
+    base_tag, under = base.provide(client, project, base_choice, say=say)
     if not no_cache and _is_current(client, project, under, cuda):
         return identity.identify(client, tag(cuda), project)
     build = plan(project, base_tag, under, cuda, no_cache=no_cache)

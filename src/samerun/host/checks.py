@@ -22,13 +22,20 @@ def run(project: Project, say: Callable[[str], None], *, fast: bool, select: Seq
         [*python, "mypy"],
         [*python, "pytest", "tests/unit", *select],
     ]
-    if not fast:
-        commands += [[*python, "pytest", "tests/docker", *select]]
-    for command in commands:
-        code = _call(project, say, command)
-        if code:
-            return code
-    return 0 if fast else _inside(project, say)
+    code = _first_failure(project, say, commands)
+    if code or fast:
+        return code
+    # Built here, so that its steps are seen while they take their minutes.
+    build.ensure(engine.connect(), project, cuda="13", say=say)
+    docker = [[*python, "pytest", "tests/docker", "--durations=10", *select]]
+    return _first_failure(project, say, docker) or _inside(project, say)
+
+
+def _first_failure(
+    project: Project, say: Callable[[str], None], commands: Sequence[Sequence[str]]
+) -> int:
+    codes = (_call(project, say, command) for command in commands)
+    return next((code for code in codes if code), 0)
 
 
 def _inside(project: Project, say: Callable[[str], None]) -> int:
@@ -46,7 +53,7 @@ def build_test_image(project: Project, say: Callable[[str], None]) -> None:
     """Build the image's `test` target: the image itself, and pytest on top."""
     client = engine.connect()
     build.ensure(client, project, cuda="13", say=say)
-    base_tag, under = base.provide(client, project)
+    base_tag, under = base.provide(client, project, say=say)
     plan = build.plan(project, base_tag, under, "13", no_cache=False)
     target = Build(
         context=plan.context,
