@@ -18,7 +18,8 @@ def train(mode: str, folder: Path) -> None:
     """Run the script on two processes of torchrun."""
     script = Path(__file__).with_name("ddp_script.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    command += ["--standalone", str(script), mode]
+    # With the address given, torchrun does not resolve its host name, which needs a network.
+    command += ["--standalone", "--local-addr=127.0.0.1", str(script), mode]
     # WANDB_SERVICE would lead the processes to the wandb-core of this one.
     env = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | python_path()
     subprocess.run(command, check=True, cwd=folder, env=env, timeout=180, capture_output=True)
