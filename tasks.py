@@ -107,7 +107,7 @@ def digest(
     from samerun.host import engine, identity
     from samerun.host.project import tag
 
-    found = identity.identify(engine.connect(), image or tag(cuda), PROJECT)
+    found = identity.identify(engine.connect(), image or tag(cuda))
     say(jsonlib.dumps(dataclasses.asdict(found), indent=2) if json else found.digest)
 
 

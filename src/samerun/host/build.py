@@ -113,11 +113,15 @@ def ensure(
     """
     base_tag, under = base.provide(client, project, base_choice, say=say)
     if not no_cache and _is_current(client, project, under, cuda):
-        return identity.identify(client, tag(cuda), project)
+        image = identity.identify(client, tag(cuda))
+        # Only a build tells the config's digest in containerd's store. Where it was
+        # forgotten the build is repeated, from the cache, to the same image.
+        if image.config_digest or engine.buildx_version() is None:
+            return image
     build = plan(project, base_tag, under, cuda, no_cache=no_cache)
     run(build, project.state / "build.log", say)
     _remember(client, project, build)
-    return identity.identify(client, tag(cuda), project)
+    return identity.identify(client, tag(cuda))
 
 
 def _is_current(client: "DockerClient", project: Project, under: Base, cuda: str) -> bool:
@@ -140,7 +144,7 @@ def _remember(client: "DockerClient", project: Project, build: Build) -> None:
     path.unlink()
     if config:
         raw = client.api.inspect_image(build.tag)
-        identity.remember(project, raw["Id"], {"config_digest": config})
+        identity.remember(raw["Id"], {"config_digest": config})
 
 
 def run(build: Build, log: Path, say: Callable[[str], None], stdin: bytes | None = None) -> None:

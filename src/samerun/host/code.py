@@ -132,4 +132,4 @@ def derive(
     if not client.images.list(name=tag):
         derived = build.Build(context="-", tag=tag, labels={contract.LABEL_INPUTS: key})
         build.run(derived, project.state / "code-build.log", say, stdin=context)
-    return identity.identify(client, tag, project)
+    return identity.identify(client, tag)

@@ -109,7 +109,7 @@ def _gpu(project: Project) -> Finding:
     client = engine.connect()
     gpus.select("all", found, runtime=engine.inspect(client).serves_gpus)
     built = _built(client)
-    facts = identity.architectures(client, tag(built), project) if built else {}
+    facts = identity.architectures(client, tag(built)) if built else {}
     gpus.check(found, built or "13", facts.get("architectures", ()))
     return Finding(subject="gpu", text=f"{names}, driver {found[0].driver}")
 

@@ -1,15 +1,17 @@
 """The identity of an image: every digest, by its name."""
 
+import contextlib
 import hashlib
 import io
 import json
+import os
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from samerun import contract
 from samerun.errors import ImageNotFound
 from samerun.host import engine
-from samerun.host.project import Project
 from samerun.record import Base, Image, write_atomically
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ INDEX_TYPES = (
 )
 
 
-def identify(client: "DockerClient", reference: str, project: Project) -> Image:
+def identify(client: "DockerClient", reference: str) -> Image:
     """
     Return the identity of the local image *reference* (a tag, a digest or an ID).
 
@@ -37,7 +39,7 @@ def identify(client: "DockerClient", reference: str, project: Project) -> Image:
             f"The image {reference} is not on this machine.",
             "Build it with `invoke build`, or pull it with `docker pull`.",
         ) from error
-    facts = _facts(client, raw, project)
+    facts = _facts(client, raw)
     return describe(raw, reference, engine.inspect(client).store, facts)
 
 
@@ -113,32 +115,39 @@ def _name(raw: dict[str, Any], reference: str) -> str:
     return f"{head}/{last.split(':')[0]}" if head else last.split(":")[0]
 
 
-def remember(project: Project, identity: str, facts: dict[str, Any]) -> None:
+def remember(identity: str, facts: dict[str, Any]) -> None:
     """Keep what only the build knows of an image (its config's digest), by its ID."""
-    path = _memory(project, identity)
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    write_atomically(path, json.dumps({**known, **facts}, indent=2) + "\n")
+    path = _memory(identity)
+    with contextlib.suppress(OSError):  # A home that can't be written costs a look-up only.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({**_recall(identity), **facts}, indent=2) + "\n")
 
 
-def _memory(project: Project, identity: str) -> Any:
-    folder = project.state / "images"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{identity.removeprefix('sha256:')}.json"
+def _recall(identity: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_memory(identity).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
-def _facts(client: "DockerClient", raw: dict[str, Any], project: Project) -> dict[str, Any]:
+def _memory(identity: str) -> Path:
+    """Return the file of an image in the user's cache: every checkout shares the engine."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "samerun" / "images" / f"{identity.removeprefix('sha256:')}.json"
+
+
+def _facts(client: "DockerClient", raw: dict[str, Any]) -> dict[str, Any]:
     """Return versions and architectures from the image's own file; read once per image."""
-    path = _memory(project, raw["Id"])
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = _recall(raw["Id"])
     if "packages" not in known:
-        remember(project, raw["Id"], read_facts(client, raw["Id"]))
-        known = json.loads(path.read_text(encoding="utf-8"))
-    return dict(known)
+        known |= read_facts(client, raw["Id"])
+        remember(raw["Id"], known)
+    return known
 
 
-def architectures(client: "DockerClient", reference: str, project: Project) -> dict[str, Any]:
+def architectures(client: "DockerClient", reference: str) -> dict[str, Any]:
     """Return the image's CUDA release and the GPU architectures that its torch serves."""
-    return _facts(client, client.api.inspect_image(reference), project)
+    return _facts(client, client.api.inspect_image(reference))
 
 
 def read_facts(client: "DockerClient", reference: str) -> dict[str, Any]:

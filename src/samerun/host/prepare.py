@@ -156,10 +156,10 @@ def _image(
 ) -> Image:
     """Return the very image to run in: the one named, or this checkout's, plus the script."""
     if asked.image:
-        image, parent = identity.identify(client, asked.image, project), asked.image
+        image, parent = identity.identify(client, asked.image), asked.image
     else:
         image, parent = build.ensure(client, project, cuda=asked.cuda, say=say), tag(asked.cuda)
-    facts = identity.architectures(client, image.reference, project)
+    facts = identity.architectures(client, image.reference)
     gpus.check(found.selection.gpus, image.cuda or asked.cuda, facts.get("architectures", ()))
     if not asked.is_script or asked.mount_code:
         return image
@@ -243,6 +243,6 @@ def _image_if_known(asked: Request, project: Project) -> Image:
 
     reference = asked.image or tag(asked.cuda)
     try:
-        return identity.identify(engine.connect(), reference, project)
+        return identity.identify(engine.connect(), reference)
     except (EngineMissing, EnginePermission, ImageNotFound):
         return unbuilt(reference)

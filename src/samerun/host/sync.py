@@ -31,7 +31,7 @@ def sync(folder: Path, project: Project, key_file: Path | None, network: str | N
     if key is None:
         raise KeyFileError("No W&B key was found.", "Set WANDB_API_KEY or give --api-key-file.")
     client = engine.connect()
-    identity.identify(client, run.image.reference, project)
+    identity.identify(client, run.image.reference)
     uid, gid = os.getuid(), os.getgid()
     with keys.lent(key, uid, gid) as netrc:
         plan = with_key(_launch(run, folder, offline, f"{uid}:{gid}", network), netrc)
