@@ -64,7 +64,9 @@ def start_run(config: dict[str, Any]) -> Any:
     """Start a W&B run; offline if W&B can't be reached, because training does not need it."""
     import wandb
 
-    settings = wandb.Settings(init_timeout=INIT_TIMEOUT_S)
+    # Offline, wandb's closing lines name paths of the container; the host names its own.
+    quiet = os.environ.get("WANDB_MODE") == "offline"
+    settings = wandb.Settings(init_timeout=INIT_TIMEOUT_S, quiet=quiet)
     try:
         return wandb.init(config=config, settings=settings)
     except wandb.errors.Error as error:
