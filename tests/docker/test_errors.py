@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import ROOT, invoke
+from driving import ROOT, invoke
 
 from samerun.errors import SamerunError
 from samerun.host import engine

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 
-from conftest import ROOT, invoke
+from driving import ROOT, invoke
 
 
 def test_second_build_does_nothing(image):

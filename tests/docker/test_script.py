@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from conftest import HERE, read_wandb
+from driving import HERE, read_wandb
 
 
 def seen(done):

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import HERE, ROOT, command, containers, environment, invoke
+from driving import HERE, ROOT, command, containers, environment, invoke
 
 from samerun import record
 

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import HERE, command, containers, environment
+from driving import HERE, command, containers, environment
 
 from samerun import record
 

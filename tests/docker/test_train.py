@@ -3,7 +3,7 @@
 import json
 import os
 
-from conftest import HERE, containers, read_wandb
+from driving import HERE, containers, read_wandb
 
 
 def test_digits_reach_95_percent_on_the_cpu(train, image, tmp_path):
