@@ -221,7 +221,7 @@ def sync(
     from samerun.host.train import folder_of
 
     key_file = Path(api_key_file).expanduser() if api_key_file else None
-    for delivered in syncer.sync(folder_of(run), PROJECT, key_file, network):
+    for delivered in syncer.sync(folder_of(run), key_file, network):
         say(f"delivered {delivered}")
 
 

@@ -8,6 +8,7 @@ found before anything starts, and the host needs no framework to find it.
 
 import argparse
 import ast
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,28 @@ def _choices(hint: ast.expr | None) -> tuple[str, ...]:
     return tuple(map(str, values if isinstance(values, tuple) else (values,)))
 
 
+def find_recipe(folder: Path, name: str) -> Path:
+    """
+    Return the file of the recipe *name* in *folder*.
+
+    Raises:
+        UsageError: There is none; with the list and the nearest name.
+    """
+    files = {path.stem: path for path in _files(folder)}
+    if name in files:
+        return files[name]
+    near = difflib.get_close_matches(name, files, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise UsageError(
+        f"There is no recipe {name!r}.",
+        f"{hint}Recipes: {', '.join(files)}. A script of your own ends in .py.",
+    )
+
+
 def list_recipes(folder: Path) -> tuple[Recipe, ...]:
     """Read every recipe in *folder*, by name."""
-    files = sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))
-    return tuple(read_recipe(path) for path in files)
+    return tuple(read_recipe(path) for path in _files(folder))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))

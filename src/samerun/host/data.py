@@ -15,14 +15,9 @@ def describe(folder: Path) -> Data:
     Return *folder* with the fingerprint of its content.
 
     Raises:
-        DataError: It does not exist, is no folder, holds no file, or can't be read.
+        DataError: As `list_files`, or a file can't be read.
     """
-    if not folder.is_dir():
-        kind = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"--data {folder} {kind}.", "Give the folder that holds the data.")
-    files = _files(folder)
-    if not files:
-        raise DataError(f"--data {folder} holds no file.", "Is it mounted or downloaded?")
+    files = list_files(folder)
     return Data(
         source=str(folder.resolve()),
         target=contract.DATA,
@@ -32,9 +27,21 @@ def describe(folder: Path) -> Data:
     )
 
 
-def _files(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
+    """
+    Return all files under *folder*, sorted.
+
+    Raises:
+        DataError: It does not exist, is no folder, or holds no file.
+    """
+    if not folder.is_dir():
+        kind = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"--data {folder} {kind}.", "Give the folder that holds the data.")
     found = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in found if path.is_file())
+    files = sorted(path for path in found if path.is_file())
+    if not files:
+        raise DataError(f"--data {folder} holds no file.", "Is it mounted or downloaded?")
+    return files
 
 
 def fingerprint(folder: Path, files: list[Path]) -> str:

@@ -22,12 +22,12 @@ from samerun.host import (
     keys,
     launch,
     machine,
-    recipes,
     request,
 )
 from samerun.host.launch import Launch, Mount
 from samerun.host.project import Project, tag
 from samerun.host.request import Request
+from samerun.options import find_recipe, read_recipe
 from samerun.record import Base, Code, Data, Image, Outcome, Run, Topology
 
 if TYPE_CHECKING:
@@ -60,13 +60,20 @@ class Found:
         return max(1, len(self.selection.gpus))
 
 
-def look_up(asked: Request, project: Project, *, runtime: bool) -> Found:
-    """Check *asked* against recipes, data and GPUs; no engine is needed."""
+def check(asked: Request, project: Project) -> None:
+    """Refuse what is seen to be wrong without an engine, at once: no data is hashed."""
     request.check(asked)
     if asked.is_script:
         code.find(request.script_path(asked))
     elif asked.image is None:
-        recipes.find(project, asked.target).parse(asked.arguments)
+        read_recipe(find_recipe(project.recipes, asked.target)).parse(asked.arguments)
+    if asked.data is not None:
+        data.list_files(Path(asked.data))
+    gpus.select(asked.gpus, gpus.probe(), runtime=True)
+
+
+def look_up(asked: Request, *, runtime: bool) -> Found:
+    """Return data, GPUs and name for *asked*, which `check` let through."""
     found_data = data.describe(Path(asked.data)) if asked.data is not None else None
     selection = gpus.select(asked.gpus, gpus.probe(), runtime=runtime)
     return Found(data=found_data, selection=selection, name=run_name(asked))
@@ -87,9 +94,9 @@ def prepare(
     key: keys.Key | None,
     say: Callable[[str], None],
 ) -> Prepared:
-    """Check, build what is missing, and write nothing but images."""
+    """Build what is missing for *asked*, which `check` let through; write only images."""
     facts = engine.inspect(client)
-    found = look_up(asked, project, runtime=facts.serves_gpus)
+    found = look_up(asked, runtime=facts.serves_gpus)
     folder = free_folder(Path(asked.output), found.name)
     created = datetime.now(UTC)
     image = _image(client, asked, project, found, say)
@@ -232,7 +239,8 @@ def unbuilt(reference: str) -> Image:
 
 def dry(asked: Request, project: Project, *, has_key: bool) -> Launch:
     """Return the launch without any engine; the image's digest is looked up if one answers."""
-    found = look_up(asked, project, runtime=bool(gpus.probe()))
+    check(asked, project)
+    found = look_up(asked, runtime=True)
     image = _image_if_known(asked, project)
     folder = Path(asked.output).expanduser().resolve() / found.name
     return plan(asked, found, image, folder, has_key=has_key)

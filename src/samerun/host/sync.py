@@ -8,12 +8,11 @@ from samerun import contract, record
 from samerun.errors import KeyFileError, RecordError
 from samerun.host import engine, identity, keys, launch
 from samerun.host.launch import Launch, Mount
-from samerun.host.project import Project
 from samerun.host.run import with_key
 from samerun.record import Run
 
 
-def sync(folder: Path, project: Project, key_file: Path | None, network: str | None) -> list[str]:
+def sync(folder: Path, key_file: Path | None, network: str | None) -> list[str]:
     """
     Upload the run in *folder*; return the names of the W&B runs delivered.
 

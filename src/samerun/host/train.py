@@ -17,7 +17,7 @@ def train(asked: Request, project: Project, say: Callable[[str], None]) -> Run:
     """Train, and return the complete record; its exit code is the training's own."""
     key = find_key(asked)
     # What needs no engine is checked before one is asked for.
-    prepare.look_up(asked, project, runtime=True)
+    prepare.check(asked, project)
     client = engine.connect()
     prepared = prepare.prepare(client, asked, project, key, say)
     say(headline(prepared.run))

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from samerun import contract
 from samerun.errors import SamerunError
-from samerun.options import read_recipe
+from samerun.options import find_recipe, read_recipe
 from samerun.train import determinism, recipes
 
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _check(target: str, arguments: Sequence[str]) -> None:
     if not target.endswith(".py"):
-        read_recipe(recipes.path(target)).parse(arguments)
+        read_recipe(find_recipe(recipes.FOLDER, target)).parse(arguments)
 
 
 def _prepare(procs: int, seed: int) -> None:

@@ -2,10 +2,7 @@
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
-
-from samerun import contract, record
 
 VARIABLES = (
     "OMP_NUM_THREADS",
@@ -17,14 +14,8 @@ VARIABLES = (
 )
 
 
-def report() -> None:
-    """Report versions, threads, CPU capability and GPUs as torch sees them."""
-    if contract.ENV_RECORD in os.environ:
-        record.report(Path(os.environ[contract.ENV_RECORD]).parent, "environment", describe())
-
-
 def describe() -> dict[str, Any]:
-    """Return the description: plain values only."""
+    """Return versions, threads, CPU capability and GPUs as torch sees them: plain values."""
     import torch
 
     return {

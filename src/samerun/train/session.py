@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from samerun import contract
+from samerun.train import reporting
 
 # Seconds that W&B may take to answer before the run goes on offline.
 INIT_TIMEOUT_S = 20
@@ -83,6 +84,6 @@ def current(recipe: str, config: dict[str, Any], seed: int) -> Session:
         seed=seed,
         output=Path.cwd(),
         data=Path(data) if data else None,
-        rank=int(os.environ.get("RANK", "0")),
+        rank=reporting.rank(),
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
     )

@@ -7,12 +7,12 @@ exists, whoever started it. Nothing here may stop a training: what fails is said
 
 import atexit
 import functools
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from samerun import contract, record
+from samerun.train import reporting
 from samerun.train.quiet import quietly
 
 # W&B runs of this process that have their record already.
@@ -21,7 +21,7 @@ _logged: set[str] = set()
 
 def install(wandb: Any) -> None:
     """Extend ``wandb.init`` and the end of a run of the module *wandb*."""
-    if contract.ENV_RECORD not in os.environ:
+    if not reporting.is_recorded():
         return
     _extend_init(wandb)
     _extend_finish(wandb.sdk.wandb_run.Run)
@@ -55,12 +55,12 @@ def sign(run: Any) -> None:
     """Put the digest on *run* as a tag, and the identities into its config."""
     if run.disabled:
         return
-    folder, signed = _folder(), _record()
+    signed = _record()
     digest = signed.image.digest
     if digest not in (run.tags or ()):
         run.tags = (*(run.tags or ()), digest)
     run.config.update({contract.CONFIG_KEY: _config(signed)}, allow_val_change=True)
-    record.report(folder, f"wandb-{run.id}", describe(run, folder))
+    reporting.report(f"wandb-{run.id}", describe(run, reporting.folder()))
     # wandb's own handler at exit does not call finish(); ours, registered later, runs first.
     atexit.register(quietly, "log the run's record", log_record, run)
 
@@ -76,7 +76,7 @@ def describe(run: Any, folder: Path) -> dict[str, Any]:
         "mode": "offline" if run.offline else "online",
         "url": None if run.offline else run.url,
         "dir": str(path.relative_to(folder) if path.is_relative_to(folder) else path),
-        "rank": int(os.environ.get("RANK", "0")),
+        "rank": reporting.rank(),
     }
 
 
@@ -87,7 +87,7 @@ def log_record(run: Any) -> None:
     _logged.add(run.id)
     import wandb
 
-    text = record.to_json(record.assemble(_folder(), _record()))
+    text = record.to_json(record.assemble(reporting.folder(), _record()))
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / contract.RECORD
         path.write_text(text, encoding="utf-8")
@@ -121,9 +121,5 @@ def _config(signed: record.Run) -> dict[str, Any]:
     }
 
 
-def _folder() -> Path:
-    return Path(os.environ[contract.ENV_RECORD]).parent
-
-
 def _record() -> record.Run:
-    return record.read(_folder())
+    return record.read(reporting.folder())

@@ -6,16 +6,15 @@ exported learner does not need this package to be loaded.
 """
 
 import functools
-import os
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from fastai.callback.core import Callback
 
-from samerun import contract, record
+from samerun import record
+from samerun.train import reporting
 from samerun.train.fingerprint import hash_history, hash_weights
 from samerun.train.quiet import quietly
 
@@ -26,7 +25,7 @@ _batch_seen = False
 
 def install(learner: Any) -> None:
     """Extend ``Learner.fit`` of the module ``fastai.learner``; on the main process only."""
-    if contract.ENV_RECORD not in os.environ or os.environ.get("RANK", "0") != "0":
+    if not reporting.is_recorded() or reporting.rank() != 0:
         return
     original = learner.Learner.fit
 
@@ -80,9 +79,8 @@ def _number(value: Any) -> float | None:
 
 def report_first_batch() -> None:
     """Report the seconds from the record's creation (`invoke train`) to now."""
-    folder = _folder()
-    created = datetime.fromisoformat(record.read(folder).outcome.created)
-    record.report(folder, "first_batch", {"seconds": round(time.time() - created.timestamp(), 3)})
+    created = datetime.fromisoformat(record.read(reporting.folder()).outcome.created)
+    reporting.report("first_batch", {"seconds": round(time.time() - created.timestamp(), 3)})
 
 
 def report_result(state: Mapping[str, Any]) -> None:
@@ -93,8 +91,4 @@ def report_result(state: Mapping[str, Any]) -> None:
         "metric_history_sha256": hash_history(_epochs),
         "weights_sha256": hash_weights(state),
     }
-    record.report(_folder(), "result", result)
-
-
-def _folder() -> Path:
-    return Path(os.environ[contract.ENV_RECORD]).parent
+    reporting.report("result", result)

@@ -10,11 +10,9 @@ import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from samerun import contract, record
-from samerun.options import read_recipe
-from samerun.train import determinism, environment, recipes, session
+from samerun.options import find_recipe, read_recipe
+from samerun.train import determinism, environment, recipes, reporting, session
 from samerun.train.quiet import quietly
 
 
@@ -23,8 +21,8 @@ def main(argv: Sequence[str]) -> None:
     seed, target, arguments = int(argv[0]), argv[1], list(argv[2:])
     determinism.seed_everything(seed)
     _choose_device()
-    if _is_main():
-        quietly("describe the environment", environment.report)
+    if reporting.rank() == 0:
+        quietly("describe the environment", _report_environment)
     if target.endswith(".py"):
         run_script(Path(target), arguments)
     else:
@@ -33,9 +31,9 @@ def main(argv: Sequence[str]) -> None:
 
 def run_recipe(name: str, arguments: Sequence[str], seed: int) -> None:
     """Call the recipe's ``train`` with its options."""
-    config = read_recipe(recipes.path(name)).parse(arguments)
-    if _is_main():
-        quietly("record the configuration", _report_config, {"recipe": name, **config})
+    config = read_recipe(find_recipe(recipes.FOLDER, name)).parse(arguments)
+    if reporting.rank() == 0:
+        quietly("record the configuration", reporting.report, "config", {"recipe": name, **config})
     module = importlib.import_module(f"samerun.train.recipes.{name}")
     module.train(session.current(name, config, seed), **config)
 
@@ -55,13 +53,8 @@ def _choose_device() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
-def _is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _report_config(config: dict[str, Any]) -> None:
-    if contract.ENV_RECORD in os.environ:
-        record.report(Path(os.environ[contract.ENV_RECORD]).parent, "config", config)
+def _report_environment() -> None:
+    reporting.report("environment", environment.describe())
 
 
 if __name__ == "__main__":
