@@ -4,15 +4,14 @@
 ARG BASE
 ARG CUDA=cuda13
 
-# --- uv, from a hash-pinned wheel; bind-mounted below, so not in the image -------
-FROM ${BASE} AS uv
+# --- the build's own tools, from their lock; bind-mounted below, so not in the image
+FROM ${BASE} AS tools
 # Without pip's own download cache the stage is the same everywhere.
-RUN --mount=type=bind,source=docker/uv.txt,target=/tmp/uv.txt \
+RUN --mount=type=bind,source=docker/tools.txt,target=/tmp/tools.txt \
     --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
-    && python3 -m venv /pip \
-    && /pip/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/uv.txt \
-    && mv /pip/bin/uv /uv
+    && python3 -m venv /tools \
+    && /tools/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r /tmp/tools.txt
 
 # --- the image ------------------------------------------------------------------
 FROM ${BASE} AS image
@@ -24,31 +23,39 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     UV_PYTHON_DOWNLOADS=never
 
 # Layer 1: CUDA libraries and torch, several gigabytes, from their own lock, so
-# that no other dependency's change touches them.
-RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+# that no other dependency's change touches them. `cpu` is the variant without CUDA,
+# whose lock names a second index: the strategy is safe, because hashes decide.
+RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
     --mount=type=bind,source=docker/install-packages.sh,target=/run/install-packages \
-    --mount=type=bind,source=docker/torch-cuda12.txt,target=/run/cuda12.txt \
-    --mount=type=bind,source=docker/torch-cuda13.txt,target=/run/cuda13.txt \
+    --mount=type=bind,source=docker/left-out.txt,target=/run/left-out \
+    --mount=type=bind,source=docker/torch,target=/run/torch \
     --mount=type=cache,target=/root/.cache/uv \
     --mount=type=tmpfs,target=/tmp \
     --mount=type=secret,id=ca \
     uv venv --no-project --python python3 /opt/venv \
     && VIRTUAL_ENV=/opt/venv UV_LINK_MODE=copy UV_HTTP_TIMEOUT=300 sh /run/install-packages \
-    uv pip install --no-deps --require-hashes -r "/run/$CUDA.txt"
+    uv pip install --no-deps --require-hashes --index-strategy unsafe-best-match -r "/run/torch/$CUDA.txt"
 
-# Layer 2: the other dependencies, frozen by uv.lock.
-RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+# Layer 2: the other dependencies, frozen by uv.lock, and what the image holds, as
+# our own list and as a software bill of materials.
+RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
+    --mount=type=bind,from=tools,source=/tools,target=/tools \
     --mount=type=bind,source=docker/install-packages.sh,target=/run/install-packages \
+    --mount=type=bind,source=docker/left-out.txt,target=/run/left-out \
     --mount=type=bind,source=docker/describe.py,target=/run/describe.py \
     --mount=type=bind,source=pyproject.toml,target=/run/project/pyproject.toml \
     --mount=type=bind,source=uv.lock,target=/run/project/uv.lock \
     --mount=type=cache,target=/root/.cache/uv \
     --mount=type=tmpfs,target=/tmp \
     --mount=type=secret,id=ca \
-    mkdir -p /opt/samerun \
-    && UV_PROJECT_ENVIRONMENT=/opt/venv UV_LINK_MODE=copy UV_HTTP_TIMEOUT=300 sh /run/install-packages \
-    sh -c "uv sync --project /run/project --frozen --inexact --no-install-project --only-group $CUDA --only-group image \
-    && PYTHONDONTWRITEBYTECODE=1 /opt/venv/bin/python /run/describe.py /opt/samerun/image.json"
+    uv export --project /run/project --frozen --quiet --only-group image --prune torch --prune torchvision \
+    --no-emit-project --output-file /tmp/image.txt \
+    && VIRTUAL_ENV=/opt/venv UV_LINK_MODE=copy UV_HTTP_TIMEOUT=300 sh /run/install-packages \
+    uv pip install --no-deps --require-hashes -r /tmp/image.txt \
+    && mkdir -p /opt/samerun \
+    && PYTHONDONTWRITEBYTECODE=1 /tools/bin/cyclonedx-py environment --output-reproducible --output-file /tmp/sbom.json /opt/venv/bin/python \
+    && PYTHONDONTWRITEBYTECODE=1 /opt/venv/bin/python /run/describe.py "$CUDA" /tmp/sbom.json /opt/samerun \
+    && find /opt -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 # Layer 3: our code. Copied by cp, not COPY, so that the checkout's file times and
 # modes do not get into the layer.
@@ -73,8 +80,9 @@ ENTRYPOINT ["python", "-m", "samerun.train"]
 FROM image AS test
 USER 0:0
 ARG SOURCE_DATE_EPOCH
-RUN --mount=type=bind,from=uv,source=/uv,target=/usr/local/bin/uv \
+RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
     --mount=type=bind,source=docker/install-packages.sh,target=/run/install-packages \
+    --mount=type=bind,source=docker/left-out.txt,target=/run/left-out \
     --mount=type=bind,source=pyproject.toml,target=/run/project/pyproject.toml \
     --mount=type=bind,source=uv.lock,target=/run/project/uv.lock \
     --mount=type=cache,target=/root/.cache/uv \

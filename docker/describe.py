@@ -1,34 +1,123 @@
-"""Write what the image holds to a file that the host reads without starting it."""
+"""
+Write what the image holds to files that the host reads without starting it.
+
+Usage: describe.py VARIANT SBOM FOLDER. VARIANT is cuda12, cuda13 or cpu. SBOM is
+CycloneDX JSON of the Python packages; Debian's packages are added to it.
+"""
 
 import importlib.metadata
 import json
 import platform
+import re
 import sys
 from pathlib import Path
 
 import torch
 
-PACKAGES = ("fastai", "torch", "torchvision", "wandb", "accelerate", "numpy")
+NAMED = ("fastai", "torch", "torchvision", "wandb", "accelerate", "numpy")
+DPKG = Path("/var/lib/dpkg/status")
+DOCS = Path("/usr/share/doc")
+LICENCE_SHOWN = 60
+LICENCE_CLASSIFIER = "License :: OSI Approved :: "
 
 
-def main(out: Path) -> None:
-    """Refuse a CPU-only torch, which may slip in through a pip configuration."""
-    if torch.version.cuda is None:
-        sys.exit(f"torch {torch.__version__} was built without CUDA: the image needs a CUDA build.")
-    out.write_text(
-        json.dumps(
-            {
-                "python": platform.python_version(),
-                "cuda": torch.version.cuda,
-                # get_arch_list() is empty without a GPU; this reads the build's own list.
-                "architectures": torch._C._cuda_getArchFlags().split(),
-                "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+def main(variant: str, sbom: Path, folder: Path) -> None:
+    """Refuse a torch that is not the variant's: a pip configuration may let one slip in."""
+    if (torch.version.cuda is None) != (variant == "cpu"):
+        sys.exit(f"torch {torch.__version__} (CUDA {torch.version.cuda}) is not for {variant}.")
+    python, debian = python_packages(), debian_packages()
+    versions = {package["name"]: package["version"] for package in python}
+    facts = {
+        "python": platform.python_version(),
+        "cuda": torch.version.cuda,
+        # get_arch_list() is empty without a GPU; this reads the build's own list.
+        "architectures": torch._C._cuda_getArchFlags().split() if torch.version.cuda else [],
+        "packages": {name: versions[name] for name in NAMED},
+        "installed": python + debian,
+    }
+    write(folder / "image.json", facts)
+    write(folder / "sbom.cdx.json", with_debian(json.loads(sbom.read_text()), debian))
+
+
+def write(path: Path, value: object) -> None:
+    """Write *value* as JSON."""
+    path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def python_packages() -> list[dict[str, object]]:
+    """Return name, version, licence and bytes on disk of every Python package, by name."""
+    found = [
+        {
+            "kind": "python",
+            "name": re.sub(r"[-_.]+", "-", d.metadata["Name"]).lower(),
+            "version": d.version,
+            "licence": licence(d.metadata),
+            "bytes": sum(size(Path(str(file.locate()))) for file in d.files or ()),
+        }
+        for d in importlib.metadata.distributions()
+    ]
+    return sorted(found, key=lambda package: str(package["name"]))
+
+
+def size(path: Path) -> int:
+    """Return a file's bytes, 0 if it was left out of the image."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def licence(metadata: importlib.metadata.PackageMetadata) -> str:
+    """Return the licence: the SPDX expression, else the short field, else the classifiers."""
+    expression = metadata.get("License-Expression")
+    if expression:
+        return str(expression)
+    field = str(metadata.get("License") or "").strip()
+    if field and "\n" not in field and len(field) <= LICENCE_SHOWN:
+        return field
+    classifiers = metadata.get_all("Classifier") or []
+    names = [c.removeprefix(LICENCE_CLASSIFIER) for c in classifiers if "License ::" in c]
+    return "; ".join(names) or (field.splitlines()[0][:LICENCE_SHOWN] if field else "unknown")
+
+
+def debian_packages() -> list[dict[str, object]]:
+    """Return the same of every Debian package, from dpkg's own status."""
+    found = []
+    for block in DPKG.read_text().split("\n\n") if DPKG.is_file() else ():
+        fields = dict(re.findall(r"^([A-Z][\w-]*): (.*)$", block, re.MULTILINE))
+        if fields.get("Status", "").endswith(" installed"):
+            package = {
+                "kind": "debian",
+                "name": fields["Package"],
+                "version": fields["Version"],
+                "licence": debian_licence(fields["Package"]),
+                "bytes": int(fields.get("Installed-Size", 0)) * 1024,
+            }
+            found.append(package)
+    return sorted(found, key=lambda package: str(package["name"]))
+
+
+def debian_licence(name: str) -> str:
+    """Return the licences that a package's copyright file names, in order."""
+    path = DOCS / name / "copyright"
+    if not path.is_file():
+        return "unknown"
+    text = path.read_text(errors="replace")
+    names = dict.fromkeys(re.findall(r"^License: *(\S.*?)\s*$", text, re.MULTILINE))
+    return ", ".join(names)[:120] or f"see {path}"
+
+
+def with_debian(sbom: dict[str, list[object]], debian: list[dict[str, object]]) -> object:
+    """Return *sbom* with Debian's packages as components of type library."""
+    added = [
+        {
+            "type": "library",
+            "bom-ref": f"deb:{package['name']}",
+            "name": package["name"],
+            "version": package["version"],
+            "purl": f"pkg:deb/debian/{package['name']}@{package['version']}",
+        }
+        for package in debian
+    ]
+    return {**sbom, "components": [*sbom.get("components", []), *added]}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -6,7 +6,10 @@ code=/opt/samerun/code
 mkdir -p "$code/samerun"
 (cd /run/samerun && find . -type f ! -path '*/__pycache__/*' -exec cp --parents {} "$code/samerun" \;)
 chmod -R u=rwX,go=rX "$code"
-/opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash "$code"
+/opt/venv/bin/python -ISm compileall -q --invalidation-mode unchecked-hash "$code"
 site=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 printf '%s\nimport samerun.train.hook\n' "$code" > "$site/samerun.pth"
+# Made here, not by WORKDIR, which would give it the time of the build.
+mkdir -p /output
+touch -d "@$SOURCE_DATE_EPOCH" /output
 find /opt -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +

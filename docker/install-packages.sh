@@ -17,12 +17,15 @@ fi
 
 new() { find /opt/venv -cnewer "$marker" "$@"; }
 
-# Static libraries and headers serve a compiler, which the image does not have;
-# test suites of the packages are imported by nothing but themselves.
-new -type f -name '*.a' -delete
-new -type d \( -name include -o -name tests \) -path '*/site-packages/*' -prune -exec rm -rf {} +
+# -path's * crosses folders, so a pattern that ends in /* empties the whole folder.
+grep -v '^#' /run/left-out | grep . | while read -r pattern; do
+    new ! -type d -path "$pattern" -delete
+done
+new -type d -empty -delete
 
-new -type f -name '*.py' -print0 |
-    xargs -0 -r -P "$(nproc)" -n 400 /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash || true
+# In one order, and by an interpreter without `site`: bytecode depends on what the
+# process has seen before, and .pth files import packages at every start.
+new -type f -name '*.py' -print0 | sort -z |
+    xargs -0 -r -P "$(nproc)" -n 400 /opt/venv/bin/python -ISm compileall -q --invalidation-mode unchecked-hash || true
 
 find /opt -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +

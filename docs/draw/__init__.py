@@ -1,0 +1,1 @@
+"""Draws the pictures of docs/callback.md from what runs have logged."""
