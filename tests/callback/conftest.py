@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +21,11 @@ import fastai.callback.schedule  # noqa: E402, F401 - fit_one_cycle, fine_tune, 
 from fastai.basics import Datasets, Learner, accuracy, set_seed  # noqa: E402
 
 from .wandblog import LoggedRun, read_run  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "standin"))
+import wbserver  # noqa: E402
+
+KEY = "0" * 40
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +55,14 @@ def finished() -> Callable[[Any], LoggedRun]:
 
 
 def finish(run: Any) -> LoggedRun:
-    """Finish *run* and read what it wrote, which under load is complete only a little later."""
+    """Finish *run* and read what it wrote."""
     path = Path(run.settings.sync_file)
     run.finish()
+    return read_complete(path)
+
+
+def read_complete(path: str | Path) -> LoggedRun:
+    """Read the file of a finished run, which under load is complete only a little later."""
     for _ in range(100):
         logged = read_run(path)
         if logged.complete:
@@ -56,6 +70,48 @@ def finish(run: Any) -> LoggedRun:
         time.sleep(0.1)
     msg = f"{path} is not complete"
     raise TimeoutError(msg)
+
+
+def serve(folder: Path) -> Any:
+    """Start a W&B stand-in on loopback, which keeps what it gets in *folder*."""
+    server = wbserver.make_server(0, str(folder), "ent", [KEY])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+class Online:
+    """A W&B stand-in, and the runs that log to it."""
+
+    def __init__(self, url: str, store: Any = None) -> None:
+        self.url, self.store = url, store
+
+    def init(self, **kwargs: Any) -> Any:
+        """Start a run on the server, which sends its rows at once."""
+        settings = wandb.Settings(
+            mode="online", base_url=self.url, api_key=KEY, init_timeout=20,
+            x_disable_stats=True, x_disable_meta=True, console="off",
+            x_file_stream_transmit_interval=0.1, finish_timeout=15,
+        )  # fmt: skip
+        return wandb.init(project="test", settings=settings, **kwargs)
+
+    def rows(self, run: Any) -> list[dict[str, Any]]:
+        """Return the history of a run as the server has it."""
+        return self.store.history(self.store.s["runs"][f"ent/test/{run.id}"])
+
+    def summary(self, run: Any) -> dict[str, Any]:
+        """Return the summary of a run as the server has it."""
+        return self.store.s["runs"][f"ent/test/{run.id}"]["summary"]
+
+
+@pytest.fixture
+def online(tmp_path: Path) -> Iterator[Online]:
+    """Serve W&B on loopback."""
+    server = serve(tmp_path / "server")
+    yield Online(server.store.base, server.store)
+    if wandb.run is not None:
+        wandb.run.finish()
+    server.shutdown()
+    server.server_close()
 
 
 class Pick:
@@ -82,8 +138,25 @@ def make_learner(path: Path, *, items: int = 24, bs: int = 8, **kwargs: Any) -> 
 
 
 def weights(learn: Learner) -> torch.Tensor:
-    """Return all weights of a learner, of shape (n,)."""
-    return torch.cat([p.detach().flatten().clone() for p in learn.model.parameters()])
+    """Return parameters and buffers of a learner, of shape (n,)."""
+    return _flat(learn.model.state_dict().values())
+
+
+def training_state(learn: Learner) -> torch.Tensor:
+    """Return parameters, buffers and the optimiser's state of a learner, of shape (n,)."""
+    state = [value for p in learn.opt.state.values() for value in p.values()]
+    return torch.cat([weights(learn), _flat(state)])
+
+
+def _flat(values: Iterable[Any]) -> torch.Tensor:
+    numbers = [torch.as_tensor(v).detach().flatten().double() for v in values]
+    return torch.cat([torch.zeros(0).double(), *numbers]).clone()
+
+
+def generators() -> tuple[Any, ...]:
+    """Return the states of the random generators of Python, NumPy and PyTorch."""
+    kind, numbers, *rest = np.random.get_state()  # noqa: NPY002 - fastai uses it
+    return random.getstate(), kind, numbers.tolist(), rest, torch.get_rng_state().tolist()
 
 
 @pytest.fixture
@@ -94,6 +167,28 @@ def learner(tmp_path: Path) -> Callable[..., Learner]:
         return make_learner(tmp_path, **kwargs)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with random weights where torchvision would download trained ones."""
+    from torchvision import models
+
+    folder = tmp_path_factory.mktemp("torch")
+    (folder / "hub" / "checkpoints").mkdir(parents=True)
+    for make, kind in (
+        (models.resnet18, models.ResNet18_Weights),
+        (models.resnet34, models.ResNet34_Weights),
+    ):
+        name = kind.DEFAULT.url.rpartition("/")[2]
+        torch.save(make().state_dict(), folder / "hub" / "checkpoints" / name)
+    return folder
+
+
+@pytest.fixture
+def resnets(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let fastai find weights for its ResNets."""
+    monkeypatch.setenv("TORCH_HOME", str(weights_folder))
 
 
 def python_path() -> dict[str, str]:

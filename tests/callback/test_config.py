@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import itertools
 import json
 import math
+import os
 import re
+import threading
+import weakref
 from enum import Enum
 
 import numpy as np
 import pytest
 import torch
+from fastai.vision.all import Callback, Normalize
 from fastcore.foundation import L
 
-from samerun.callback.config import describe
+from samerun.callback.config import describe, describe_learner
+
+from .applications import make
 
 
 class Broken:
@@ -39,6 +47,40 @@ class Connection:
         self.password, self.url = password, url
 
 
+class Hostile:
+    """Raise on every attribute, also on those that nobody has."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+class Lying:
+    """Say it is something else."""
+
+    __class__ = property(lambda self: 1 / 0)
+
+
+class Unprintable(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class Endless(dict):
+    """Have no last item."""
+
+    def items(self):
+        return ((i, i) for i in itertools.count())
+
+
+class Slots:
+    __slots__ = ("token",)
+
+    def __init__(self) -> None:
+        self.token = "hunter2"
+
+
 CYCLE: list = []
 CYCLE.append(CYCLE)
 
@@ -50,6 +92,10 @@ CYCLE.append(CYCLE)
         Broken(1), Broken, Colour.RED, print, functools.partial(sorted, key=len), lambda: 0,
         torch.tensor(1.0), torch.zeros(3, 4), np.float32(1), np.zeros(9), torch.nn.ReLU(),
         torch.float16, torch.device("cpu"), CYCLE, {(1, 2): {"a": object()}}, object(), iter([]),
+        Unprintable("x"), Endless(), Slots(), {object(): 1, Broken: 2}, 10**400,
+        torch.zeros(2, device="meta"), torch.zeros((), device="meta"), np.array([None, "a"]),
+        np.array(["a", "b"]), threading.Lock(), (i for i in ()), memoryview(b"x"), Ellipsis,
+        "\ud800", {"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}}, re.compile("x"), weakref.ref(Broken),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
@@ -58,6 +104,12 @@ def test_everything_becomes_json(value):
     text = json.dumps(describe(value), allow_nan=False)
 
     assert not re.search("0x[0-9a-f]{6}", text)
+
+
+@pytest.mark.parametrize("kind", [Hostile, Lying])
+def test_objects_that_raise_when_they_are_looked_at(kind):
+    """Even what raises for every question has a description, among others that are not lost."""
+    assert describe({"a": 1, "b": [kind()]}) == {"a": 1, "b": [kind.__name__]}
 
 
 def test_objects_keep_the_arguments_they_were_made_with():
@@ -72,6 +124,90 @@ def test_secrets_stay_out():
 
     assert "hunter2" not in json.dumps(described)
     assert described["url"] == "https://***@host/db"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_key", "apikey", "WANDB_API_KEY", "token", "hf_token", "password", "passwd", "secret",
+        "aws_secret_access_key", "private_key", "credentials", "Authorization", "cookie",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("holder", ["attribute", "item", "partial", "nested"])
+def test_names_of_secrets(name, holder):
+    """What is called like a secret is masked, wherever it is kept."""
+
+    class Holder:
+        def __init__(self, **kwargs):
+            self.__dict__.update(kwargs)
+
+    Holder.__init__.__signature__ = inspect.signature(eval(f"lambda self, {name}: None"))
+    held = {
+        "attribute": lambda: Holder(**{name: "hunter2"}),
+        "item": lambda: {name: "hunter2"},
+        "partial": lambda: functools.partial(print, **{name: "hunter2"}),
+        "nested": lambda: [{"a": (Holder(**{name: "hunter2"}),)}],
+    }[holder]()
+
+    text = json.dumps(describe(held))
+    assert "hunter2" not in text
+    assert "***" in text
+
+
+def test_secrets_of_the_environment_stay_out(monkeypatch):
+    """The environment is not described, and its secrets are masked wherever they turn up."""
+    monkeypatch.setenv("MY_TOKEN", "correct-horse")
+
+    assert "correct-horse" not in json.dumps(describe({"env": os.environ}))
+    assert describe(["url of correct-horse", "x"]) == ["url of ***", "x"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://host/data?token=hunter2hunter2&x=1", "s3://b?X-Amz-Signature=hunter2hunter2",
+        "postgres://me:hunter2hunter2@host", "hf_hunter2hunter2hunter2", "sk-hunter2hunter2hunter2",
+    ],
+)  # fmt: skip
+def test_secrets_in_texts(text):
+    """A key in an address, or one that looks like a service's, is masked."""
+    assert "hunter2" not in describe({"text": text})["text"]
+
+
+def test_learner_is_described(tmp_path):
+    """Data, transforms, optimiser, schedule, callbacks and loss stand there with their values."""
+    learn = make("segmentation", tmp_path)
+    learn.dls.after_batch.add(Normalize.from_stats([0.5] * 3, [0.25] * 3))
+    seen = {}
+
+    class Look(Callback):
+        def before_train(self):
+            seen.update(describe_learner(self.learn))
+
+    learn.fit_one_cycle(1, 0.01, cbs=Look())
+
+    json.dumps(seen, allow_nan=False)
+    assert seen["train items"] == seen["valid items"] == 6
+    assert seen["batch size"] == 3
+    assert seen["dataset.tfms"] == [
+        ["draw_image", "PILBase.create"],
+        ["draw_mask", "PILBase.create"],
+    ]
+    assert seen["dls.after_item"][0]["codes"] == ["void", "thing"]
+    assert seen["dls.after_batch"][-1]["_name"] == "Normalize"
+    assert seen["dls.after_batch"][-1]["std"] == [0.25] * 3
+    assert seen["optimizer"]["steps"][-1] == "adam_step"
+    assert seen["optimizer"]["groups"][0]["wd"] == 0.01
+    assert seen["Learner"]["loss_func"]["_name"] == "CrossEntropyLossFlat"
+    assert seen["Learner"]["loss_func"]["axis"] == 1
+    warm_up = seen["ParamScheduler"]["scheds"]["lr"]["scheds"][0]
+    assert (warm_up["f"], warm_up["end"]) == ("sched_cos", 0.01)
+    assert seen["Look"] is True
+
+
+def test_broken_learner_is_described():
+    """Of a learner that raises at every attribute, nothing is left but nothing is raised."""
+    assert describe_learner(Hostile()) == {}
 
 
 def test_long_values_are_cut():

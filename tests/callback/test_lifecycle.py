@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import wandb
@@ -15,7 +10,7 @@ from fastai.basics import Callback, load_learner
 from samerun.callback.wandb import WandbCallback
 from samerun.callback.warn import LoggingWarning
 
-from .conftest import python_path, weights
+from .conftest import weights
 
 
 def test_no_run_is_said_clearly(learner):
@@ -139,20 +134,6 @@ def test_finished_run_ends_no_training(run, learner):
 
     assert len(warned) == 1
     assert torch.equal(weights(learn), expected)
-
-
-def test_dead_core_ends_no_training(tmp_path):
-    """When wandb's process is killed the fit ends with the same weights, and one warning."""
-    script = Path(__file__).with_name("killed_script.py")
-    # WANDB_SERVICE would lead the script to the wandb-core of this process.
-    env = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
-    done = subprocess.run(
-        [sys.executable, str(script)], env=env | python_path(), cwd=tmp_path,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-
-    assert "same weights: True" in done.stdout
-    assert done.stderr.count("LoggingWarning") == 1
 
 
 @pytest.mark.parametrize("log", ["gradients", "parameters", "all"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 import torch
 import wandb
 from fastai.basics import Callback, CancelFitException
 
+from samerun.callback.handover import Handover
 from samerun.callback.wandb import WandbCallback
 
 
@@ -61,6 +63,32 @@ def test_rows_wait_together_but_keep_their_step(run, finished, learner):
     learner(cbs=WandbCallback(log_preds=False, log_every=4)).fit(4)
 
     assert finished(run).column("train_step") == list(range(12))
+
+
+def test_hyper_parameters_of_each_group_and_step(run, finished, learner):
+    """Rates and momenta of each group are those the recorder saw, step by step."""
+    split = lambda m: [list(m[0].parameters()), list(m[2].parameters())]  # noqa: E731
+    learn = learner(splitter=split, cbs=WandbCallback(log_preds=False))
+    learn.fit_one_cycle(2, lr_max=slice(1e-4, 1e-2))
+
+    logged, hypers = finished(run), learn.recorder.hps
+    assert logged.column("lr_1") == pytest.approx(hypers["lr"])
+    assert logged.column("mom_1") == pytest.approx(hypers["mom"])
+    assert logged.column("lr_0") == pytest.approx([lr / 100 for lr in hypers["lr"]])
+    names = {"wd", "eps", "sqr_mom", "mom", "lr"}
+    assert {f"{name}_{group}" for name in names for group in (0, 1)} <= set(logged.rows[0])
+
+
+def test_throughput_counts_items_and_time(run, finished, learner):
+    """Eight items in a little more than 20 ms are a little less than 400 a second."""
+
+    class Slow(Callback):
+        def before_batch(self):
+            time.sleep(0.02)
+
+    learner(cbs=[WandbCallback(log_preds=False), Slow()]).fit(1)
+
+    assert all(20 < rate < 400 for rate in finished(run).column("train_samples_per_sec"))
 
 
 def test_second_fit_continues(run, finished, learner):
@@ -131,6 +159,57 @@ def test_rows_of_others_and_ours_all_arrive(run, finished, learner, step):
     assert len(logged.column("valid_loss")) == 3
     if step != {"step": "epoch"}:  # wandb merges what has the same step; nothing is dropped
         assert logged.column("mine") == [float(i) for i in range(1, 10)]
+
+
+@pytest.mark.parametrize("gone", ["class", "field"])
+@pytest.mark.parametrize("step", [{}, {"step": "train_iter"}])
+def test_without_private_fields_rows_go_through_log(
+    run, finished, learner, monkeypatch, gone, step
+):
+    """Where wandb lacks what bulk hand-over needs, ``run.log`` takes the same rows."""
+    if gone == "class":
+        monkeypatch.delattr("wandb.sdk.interface.interface_sock.InterfaceSock")
+    else:
+        monkeypatch.setattr(run._settings, "x_history_value_encoding", "json,typed")
+    assert not Handover(run)._bulk
+    learner(cbs=[WandbCallback(log_preds=False, log_every=2), LogToo(**step)]).fit(2)
+
+    logged = finished(run)
+    assert logged.column("train_step") == list(range(6))
+    assert logged.column("mine") == [float(i) for i in range(1, 7)]
+    assert len(logged.column("valid_loss")) == 2
+
+
+def test_log_of_the_run_is_its_own_again(run, learner):
+    """After the run, ``wandb.log`` is what wandb makes it, and the next run logs as ever."""
+    own = type(run).log
+    learner(cbs=WandbCallback(log_preds=False)).fit(1)
+    assert wandb.log is run.log
+    run.finish()
+    with pytest.raises(wandb.Error):
+        wandb.log({"a": 1})
+    other = wandb.init(project="test")
+
+    assert "log" not in vars(other)
+    assert wandb.log == other.log
+    assert type(other).log is own
+
+
+def test_log_by_another_is_wrapped_not_replaced(run, finished, learner):
+    """A ``run.log`` that other code has put there still gets every call."""
+    seen, original = [], run.log
+
+    def log(data, step=None, commit=None):
+        seen.append(step)
+        original(data, step=step, commit=commit)
+
+    run.log = log
+    learner(cbs=WandbCallback(log_preds=False)).fit(1)
+    run.log({"mine": 1}, step=1)
+    wandb.log({"mine": 2}, step=1)
+
+    assert seen == [None]  # for the step has passed
+    assert finished(run).column("requested_step") == [1, 1]
 
 
 def test_step_of_an_epoch_is_kept(run, finished, learner):

@@ -47,14 +47,27 @@ def log_dataset(
         raise ValueError(msg)
     if run is None:
         return
-    artifact = _artifact(name or folder.resolve().name, "dataset", metadata, description)
-    for file in _files(folder):
-        _add(artifact, file, file.relative_to(folder).as_posix(), reference=reference)
+    artifact = dataset_artifact(folder, name, metadata, description, reference=reference)
     if run.offline:
         # use_artifact raises offline (wandb issue 5712); logged, it appears after `wandb sync`.
         run.log_artifact(artifact)
     else:
         run.use_artifact(artifact)
+
+
+def dataset_artifact(
+    folder: Path,
+    name: str | None,
+    metadata: Mapping[str, Any],
+    description: str,
+    *,
+    reference: bool,
+) -> Any:
+    """Return the artifact that ``log_dataset`` logs; arguments as there."""
+    artifact = _artifact(name or folder.resolve().name, "dataset", metadata, description)
+    for file in _files(folder):
+        _add(artifact, file, file.relative_to(folder).as_posix(), reference=reference)
+    return artifact
 
 
 def log_model(
@@ -80,16 +93,27 @@ def log_model(
         NoRun: ``wandb.init`` was not called.
         ValueError: *path* is not a file.
     """
-    file = Path(path)
     run = current_run("log_model()")
-    if not file.is_file():
-        msg = f"{file} is not a file. Give log_model() what learn.save() returned."
+    if not Path(path).is_file():
+        msg = f"{path} is not a file. Give log_model() what learn.save() returned."
         raise ValueError(msg)
     if run is None:
         return
-    artifact = _artifact(name or f"run-{run.id}-model", "model", metadata, description)
-    artifact.add_file(str(file.resolve()), name=f"{artifact.name.partition(':')[0]}.pth")
+    artifact = model_artifact(path, name or f"run-{run.id}-model", metadata, description)
     run.log_artifact(artifact, aliases=list(aliases))
+
+
+def model_artifact(
+    path: str | Path,
+    name: str,
+    metadata: Mapping[str, Any],
+    description: str = "trained model",
+) -> Any:
+    """Return an artifact with a copy of the file *path*; arguments as those of ``log_model``."""
+    artifact = _artifact(name, "model", metadata, description)
+    file = str(Path(path).resolve())
+    artifact.add_file(file, name=f"{artifact.name.partition(':')[0]}.pth")
+    return artifact
 
 
 def _artifact(name: str, kind: str, metadata: Mapping[str, Any], description: str) -> Any:

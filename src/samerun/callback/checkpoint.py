@@ -6,9 +6,10 @@ from typing import Any
 
 from fastai.callback.tracker import SaveModelCallback
 
-from samerun.callback.artifacts import log_model
+from samerun.callback.artifacts import model_artifact
 from samerun.callback.metrics import best_is_min
 from samerun.callback.session import Session, saved_file
+from samerun.callback.warn import Warner
 
 
 class BestModelCallback(SaveModelCallback):
@@ -16,8 +17,17 @@ class BestModelCallback(SaveModelCallback):
     Save the best model, as ``SaveModelCallback`` does, but never end a training.
 
     Without one finite ``valid_loss`` nothing is saved, and loading at the end would raise,
-    or load a file of an earlier training.
+    or load a file of an earlier training. Where a file can't be written, because the disk is
+    full, say, the training ends with the last model.
+
+    Args:
+        warner: Tells of a file that can't be written.
+        **options: Those of ``SaveModelCallback``.
     """
+
+    def __init__(self, warner: Warner, **options: Any) -> None:
+        super().__init__(**options)
+        self._warner, self.failed = warner, False
 
     @property
     def name(self) -> str:
@@ -27,7 +37,14 @@ class BestModelCallback(SaveModelCallback):
     def before_fit(self) -> None:
         """Forget the file of the last training."""
         super().before_fit()
-        self.last_saved_path = None
+        self.last_saved_path, self.failed = None, False
+
+    def _save(self, name: str) -> None:
+        # torch.save empties the file first: after a failure the earlier model is lost as well.
+        self.last_saved_path, self.failed = None, True
+        with self._warner.guarded("model", "Training goes on, and ends with the last model."):
+            super()._save(name)
+            self.failed = False
 
     def after_fit(self, **_: Any) -> None:
         """Load the best model, if there is one."""
@@ -46,6 +63,8 @@ def log_saved_model(session: Session, model_name: str | None) -> None:
     learn = session.learn
     saver = getattr(learn, "save_model", None)
     metadata = dict(session.saved or session.metrics)
+    if getattr(saver, "failed", False):
+        return  # and warned of
     if saver is None:
         path = learn.save(model_name or "model")
     elif getattr(saver, "at_end", False):
@@ -57,7 +76,14 @@ def log_saved_model(session: Session, model_name: str | None) -> None:
         path = file[0]
     name = model_name or getattr(saver, "fname", "model")
     aliases = ["latest", "best"] if _is_best(session, saver, metadata) else ["latest"]
-    log_model(path, name=str(name), metadata=metadata, aliases=aliases)
+    # The next fit may write over the file: the artifact is made now, sent when it can be.
+    artifact = model_artifact(path, str(name), metadata)
+    session.courier.send(
+        "model",
+        lambda: session.run.log_artifact(artifact, aliases=aliases),
+        # wandb says nothing of an upload that was refused.
+        after=artifact.wait,
+    )
 
 
 def _is_best(session: Session, saver: Any, metadata: dict[str, Any]) -> bool:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
@@ -14,15 +16,34 @@ from pathlib import PurePath
 from typing import Any
 
 import torch
+from fasttransform.transform import Transform
 
-_DEPTH, _ITEMS, _CHARACTERS = 4, 32, 500
+# Deep enough for the augmentations of a pipeline, short enough to be read.
+_DEPTH, _ITEMS, _CHARACTERS = 5, 32, 500
 _OF_LEARNER = (
     *("loss_func", "opt_func", "lr", "metrics", "path", "model_dir", "splitter"),
     *("wd", "wd_bn_bias", "train_bn", "moms"),
 )
-_SECRET = re.compile(r"pass(word|wd|phrase)|secret|token$|api_?key|credential|auth", re.IGNORECASE)
-# user:password@ in front of a host name, as in database and proxy addresses.
-_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
+_SECRET = re.compile(
+    r"pass(word|wd|phrase)|secret|token$|(api|access|private)_?key|credential|auth|cookie",
+    re.IGNORECASE,
+)
+_HIDDEN = "***"
+# What gives itself away in a text: user:password@ in front of a host name, as in addresses of
+# databases and proxies; password=... in a query; keys that begin as services' keys do.
+_GIVEN_AWAY = (
+    (re.compile(r"(?<=://)[^/\s@]+@"), f"{_HIDDEN}@"),
+    (
+        re.compile(r"((?:key|token|secret|password|signature)=)[^&\s]+", re.IGNORECASE),
+        rf"\1{_HIDDEN}",
+    ),
+    (re.compile(r"\b(hf_|sk-|ghp_|github_pat_|AKIA|xox[bp]-)[A-Za-z0-9_-]{12,}"), _HIDDEN),
+)
+_SHORTEST_SECRET = 8
+
+
+# Described elsewhere, or of no use without their objects.
+_LEFT_OUT = ("self", "learn", "dls", "model")
 
 
 def describe_learner(learn: Any) -> dict[str, Any]:
@@ -45,12 +66,15 @@ def describe_learner(learn: Any) -> dict[str, Any]:
         "device": lambda: torch.device(learn.dls.device).type,
         "frozen": lambda: bool(learn.opt.frozen_idx),
         "frozen idx": lambda: learn.opt.frozen_idx,
+        "optimizer": lambda: _optimizer(learn.opt),
         "dataset.tfms": lambda: _pipelines(learn.dls.dataset.tfms),
         "dls.after_item": lambda: _pipeline(learn.dls.after_item),
         "dls.before_batch": lambda: _pipeline(learn.dls.before_batch),
         "dls.after_batch": lambda: _pipeline(learn.dls.after_batch),
     }
-    found = dict(_callbacks(learn))
+    found: dict[str, Any] = {}
+    with contextlib.suppress(Exception):
+        found.update(_callbacks(learn))
     for key, part in parts.items():
         with contextlib.suppress(Exception):
             found[key] = describe(part())
@@ -87,7 +111,7 @@ def _describe(value: Any, depth: int) -> Any:
     if isinstance(value, int | float):
         return _number(value)
     if isinstance(value, str | PurePath):
-        return _LOGIN.sub("***@", str(value))[:_CHARACTERS]
+        return _text(str(value))
     if isinstance(value, torch.Tensor) or hasattr(value, "__array__"):
         return _array(value)
     if depth <= 0:
@@ -96,25 +120,45 @@ def _describe(value: Any, depth: int) -> Any:
 
 
 def _nested(value: Any, depth: int) -> Any:
+    if value is os.environ:
+        return "environ"
     if isinstance(value, Mapping):
-        items = list(value.items())[:_ITEMS]
-        return {str(k): _hidden(k, v, depth) for k, v in items}
+        items = itertools.islice(value.items(), _ITEMS)
+        return {_key(k): _hidden(k, v, depth) for k, v in items}
     if isinstance(value, functools.partial):
         return {"_name": _name(value.func), **_nested(value.keywords, depth)}
-    if isinstance(value, torch.nn.Module | type) or inspect.isroutine(value):
+    if type(value) is Transform:
         return _name(value)
+    if isinstance(value, torch.nn.Module | type) or inspect.isroutine(value):
+        made_with = _enclosed(value)
+        inner = {k: _hidden(k, v, depth) for k, v in made_with.items()}
+        return {"_name": _name(value), **inner} if inner else _name(value)
     if isinstance(value, set | frozenset):
         return sorted(str(describe(v, depth)) for v in value)[:_ITEMS]
     if isinstance(value, slice):
         return [describe(v, depth) for v in (value.start, value.stop, value.step)]
     if isinstance(value, list | tuple) or type(value).__name__ == "L":
-        return [describe(v, depth) for v in list(value)[:_ITEMS]]
+        return [describe(v, depth) for v in itertools.islice(value, _ITEMS)]
     arguments = {k: _hidden(k, v, depth) for k, v in _arguments(value)}
     return {"_name": _name(value), **arguments} if arguments else _name(value)
 
 
 def _hidden(key: Any, value: Any, depth: int) -> Any:
-    return "***" if _SECRET.search(str(key)) else describe(value, depth)
+    return _HIDDEN if _SECRET.search(_key(key)) else describe(value, depth)
+
+
+def _key(key: Any) -> str:
+    # str() of an object would be its address.
+    return str(key) if isinstance(key, str | int | float | tuple) else str(describe(key, 0))
+
+
+def _text(text: str) -> str:
+    for pattern, instead in _GIVEN_AWAY:
+        text = pattern.sub(instead, text)
+    for name, value in os.environ.items():
+        if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, _HIDDEN)
+    return text[:_CHARACTERS]
 
 
 def _number(value: float) -> Any:
@@ -128,12 +172,31 @@ def _array(value: Any) -> Any:
     shape = tuple(getattr(value, "shape", ()))
     if not shape:
         return describe(value.item(), 0) if hasattr(value, "item") else type(value).__name__
+    if math.prod(shape) <= _ITEMS and hasattr(value, "tolist"):
+        return describe(value.squeeze().tolist())  # a normalisation, or the names of classes
     return f"{type(value).__name__} of shape {list(shape)}"
 
 
 def _name(value: Any) -> str:
+    if type(value) is Transform:
+        return str(value.name)  # of the function that it wraps
     named = value if hasattr(value, "__name__") else type(value)
     return str(getattr(named, "__qualname__", named.__name__))
+
+
+def _enclosed(function: Any) -> dict[str, Any]:
+    """Return what one of fastai's functions was made with, such as the parts of a schedule."""
+    code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None)
+    if not code or not cells or not str(function.__module__).startswith("fastai."):
+        return {}
+    return dict(zip(code.co_freevars, [cell.cell_contents for cell in cells], strict=True))
+
+
+def _optimizer(opt: Any) -> dict[str, Any]:
+    """Return steps and hyper-parameters of an optimiser, the latter per group."""
+    groups = [dict(group) for group in opt.hypers]
+    steps = [_name(getattr(cb, "func", cb)) for cb in getattr(opt, "cbs", ())]
+    return {"_name": type(opt).__name__, "steps": steps, "groups": groups}
 
 
 def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
@@ -141,7 +204,7 @@ def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
     kept = getattr(value, "__dict__", {})
     with contextlib.suppress(Exception):
         for name in inspect.signature(type(value).__init__).parameters:
-            if name in kept and name not in ("self", "learn", "dls", "model"):
+            if name in kept and name not in _LEFT_OUT:
                 yield name, kept[name]
 
 

@@ -74,14 +74,18 @@ def to_points_image(image: Any, points: Any, colour: tuple[int, int, int]) -> An
         pixels = np.stack([pixels] * 3, axis=-1)
     scale = max(1, _DRAWN_PX // max(pixels.shape[:2]))
     canvas = np.ascontiguousarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))
-    radius = max(1, min(canvas.shape[:2]) // 60)
+    radius = max(2, min(canvas.shape[:2]) // 40)
+    rows, columns = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
     for x, y in np.nan_to_num(_floats(points).reshape(-1, 2)) * scale + scale / 2:
-        left, top = (max(0, int(c) - radius) for c in (x, y))
-        canvas[top : max(0, int(y) + radius + 1), left : max(0, int(x) + radius + 1)] = colour
+        distance = np.hypot(columns - x, rows - y)
+        canvas[distance < radius + 1.5] = (255, 255, 255)  # an edge, to be seen on any ground
+        canvas[distance < radius] = colour
     return wandb.Image(canvas)
 
 
-def to_boxes_image(image: Any, boxes: Any, labels: Sequence[Any], layer: str) -> Any:
+def to_boxes_image(
+    image: Any, boxes: Any, labels: Sequence[Any], layer: str, names: Sequence[str]
+) -> Any:
     """
     Return *image* with *boxes* over it, as W&B shows them.
 
@@ -90,8 +94,8 @@ def to_boxes_image(image: Any, boxes: Any, labels: Sequence[Any], layer: str) ->
         boxes: Left, top, right, bottom in pixels, shape (number of boxes, 4).
         labels: One name per box; boxes without a name are padding and are left out.
         layer: Name of the set of boxes.
+        names: All labels of the table, so that each has one colour in all its images.
     """
-    names = sorted({str(label) for label in labels})
     drawn = [
         {
             "position": dict(zip(("minX", "minY", "maxX", "maxY"), map(float, box), strict=True)),

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from fastai.text.data import LMDataLoader
-from fastai.torch_core import default_device, find_bs, retain_type, to_device
+from fastai.torch_core import (
+    TensorMultiCategory,
+    default_device,
+    find_bs,
+    retain_type,
+    to_device,
+)
 from fastai.vision.core import TensorBBox
 
-from samerun.callback.charts import charts
-from samerun.callback.distributed import bare, unwrapped
-from samerun.callback.tables import wandb_process
-
-# Charts of the whole validation set, up to this many items.
-_MOST_ITEMS = 2000
+from samerun.callback.distributed import bare
 
 
 @dataclasses.dataclass
@@ -32,6 +31,15 @@ class Predicted:
     decoded: Any
 
 
+@dataclasses.dataclass
+class Evaluated:
+    """One batch, on the CPU: what charts need of it."""
+
+    yb: tuple[Any, ...]
+    raw: torch.Tensor | None  # of shape (items, classes); None if the model gives something else
+    losses: torch.Tensor | None  # of shape (items,); None if the loss is not one of each item
+
+
 @dataclasses.dataclass(frozen=True)
 class _Indices:
     """Always return the same indices; a class, for lambdas cannot be pickled."""
@@ -40,73 +48,6 @@ class _Indices:
 
     def __call__(self) -> list[int]:
         return list(self.indices)
-
-
-class Samples:
-    """
-    The items to show.
-
-    Args:
-        learn: The learner.
-        valid_dl: A data loader with the items, or None for random ones of ``learn.dls.valid``.
-        n_preds: How many of them.
-        seed: Which ones.
-
-    Raises:
-        ValueError: There is no item to show, or no way to decode it.
-    """
-
-    def __init__(self, learn: Any, valid_dl: Any, n_preds: int, seed: int) -> None:
-        self._valid = unwrapped(learn.dls.valid)
-        self._most, self._seed = n_preds, seed
-        self._given = valid_dl is not None
-        source = unwrapped(valid_dl) if self._given else self._valid
-        if not hasattr(source, "show_results"):
-            msg = f"a {type(source).__name__} cannot decode its items; fastai's DataLoader can"
-            raise ValueError(msg)
-        if not len(source.dataset):
-            msg = "the validation set is empty"
-            raise ValueError(msg)
-        self.dl = source if self._given else self._drawn(n_preds)
-
-    def table(self, learn: Any) -> dict[str, Any]:
-        """Return the table of predictions, as ``wandb_process`` makes it."""
-        return self._table(list(predict(learn, self.dl, self._most)), self.dl)
-
-    def charts(self, learn: Any) -> dict[str, Any]:
-        """Return the charts of the end of training; none for what is no classification."""
-        if self._given:
-            return {}
-        indices = self._indices(_MOST_ITEMS)
-        dl = subset(self._valid, indices)
-        return charts(learn, predict(learn, dl, len(indices)), indices, self.top_table)
-
-    def top_table(self, learn: Any, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the table of the items with the given indices of the validation set."""
-        dl = subset(self._valid, indices)
-        return self._table(list(predict(learn, dl, len(indices))), dl)
-
-    def _indices(self, most: int) -> list[int]:
-        size = len(self._valid.dataset)
-        return random.Random(self._seed).sample(range(size), min(most, size))  # noqa: S311
-
-    def _drawn(self, count: int) -> Any:
-        if isinstance(self._valid, LMDataLoader):
-            return self._valid.new(shuffle=False, num_workers=0)
-        return subset(self._valid, self._indices(count))
-
-    def _table(self, batches: list[Predicted], dl: Any) -> dict[str, Any]:
-        """Decode batch by batch: texts of different batches have different lengths."""
-        samples, outs, first = [], [], None
-        for batch in batches:
-            shown = dl.show_results(
-                batch.xb + batch.yb, batch.decoded, show=False, max_n=find_bs(batch.xb)
-            )
-            first = first or shown[:2]
-            samples += list(shown[2] or ())
-            outs += list(shown[3] or ())
-        x, y = first or (None, None)
-        return wandb_process(x, y, samples, outs, _joined([b.preds for b in batches]))
 
 
 def subset(dl: Any, indices: Sequence[int]) -> Any:
@@ -134,14 +75,53 @@ def predict(learn: Any, dl: Any, most: int) -> Iterator[Predicted]:
                 return
 
 
-def _predicted(learn: Any, model: Any, batch: Any, n_inp: int, most: int) -> Predicted:
+def evaluate(learn: Any, dl: Any, most: int) -> Iterator[Evaluated]:
+    """
+    Yield for up to *most* items of *dl* what charts need of them, batch by batch.
+
+    Large activations, such as those of a segmentation, stay where they are.
+    """
+    model = bare(learn.model)
+    with evaluating(model), torch.no_grad():
+        for batch in dl:
+            raw = _activations(learn, model, batch[: dl.n_inp])
+            yb = tuple(batch[dl.n_inp :])
+            flat = isinstance(raw, torch.Tensor) and raw.ndim == 2  # noqa: PLR2004
+            losses = _item_losses(learn, raw, yb, find_bs(batch))
+            small = _cpu(yb, most) if flat else ()
+            yield Evaluated(small, _cpu(raw, most).float() if flat else None, _cpu(losses, most))
+            most -= find_bs(batch)
+            if most <= 0:
+                return
+
+
+def _activations(learn: Any, model: Any, inputs: Any) -> Any:
     first = next(model.parameters(), None)
     device = first.device if first is not None else default_device()
-    xb = to_device(tuple(batch[:n_inp]), device)
-    raw = model(*[_plain(x, first) for x in xb])
+    raw = model(*[_plain(x, first) for x in to_device(tuple(inputs), device)])
     if isinstance(raw, tuple | list) and hasattr(learn, "rnn"):
         raw = raw[0]  # RNNCallback: the other elements are hidden states.
-    raw = _cpu(raw, most)
+    return raw
+
+
+def _item_losses(learn: Any, raw: Any, yb: tuple[Any, ...], items: int) -> torch.Tensor | None:
+    """Return the loss of each item, shape (items,), if the loss function can tell it."""
+    try:
+        with learn.loss_not_reduced():
+            losses = learn.loss_func(raw, *to_device(yb, _device_of(raw)))
+        return losses.as_subclass(torch.Tensor).float().reshape(items, -1).mean(dim=1)
+    except Exception:
+        return None
+
+
+def _device_of(raw: Any) -> Any:
+    """Return the device of some activations."""
+    part = raw[0] if isinstance(raw, tuple | list) else raw
+    return part.device
+
+
+def _predicted(learn: Any, model: Any, batch: Any, n_inp: int, most: int) -> Predicted:
+    raw = _cpu(_activations(learn, model, batch[:n_inp]), most)
     preds = getattr(learn.loss_func, "activation", lambda o: o)(raw)
     decoded = getattr(learn.loss_func, "decodes", lambda o: o)(preds)
     yb = _cpu(tuple(batch[n_inp:]), most)
@@ -183,9 +163,10 @@ def _cpu(value: Any, most: int) -> Any:
 def _typed(decoded: Any, yb: tuple[Any, ...]) -> Any:
     """Give predictions the types of the targets; the dispatch of decoding goes by them."""
     if isinstance(decoded, tuple):
-        return tuple(_typed(part, (y,)) for part, y in zip(decoded, yb, strict=False))
+        pairs = zip(decoded, yb, strict=False)
+        return tuple(_typed(_chosen(part, y), (y,)) for part, y in pairs)
     if len(yb) > 1 and isinstance(yb[0], TensorBBox):
-        # The model predicts boxes alone: the true labels are shown with them.
+        # The model predicts boxes alone; to be decoded they need labels, which are not shown.
         boxes = decoded.reshape(len(decoded), -1, 4)
         return retain_type(boxes, yb[0]), *[y[:, : boxes.shape[1]] for y in yb[1:]]
     with contextlib.suppress(Exception):
@@ -193,7 +174,16 @@ def _typed(decoded: Any, yb: tuple[Any, ...]) -> Any:
     return decoded
 
 
-def _joined(parts: Sequence[Any]) -> Any:
+def _chosen(part: Any, y: Any) -> Any:
+    """Return the most likely class where *part* has one activation for each."""
+    one_each = isinstance(y, TensorMultiCategory) and getattr(part, "ndim", 0) == y.ndim + 1
+    return part.argmax(dim=-1) if one_each and part.is_floating_point() else part
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Join activations of batches: as a tensor, a tuple of these, or a list of items."""
+    if parts and all(isinstance(part, tuple) for part in parts):
+        return tuple(joined(column) for column in zip(*parts, strict=True))
     tensors = all(isinstance(part, torch.Tensor) for part in parts)
     if tensors and len({part.shape[1:] for part in parts}) == 1:
         return torch.cat(list(parts))

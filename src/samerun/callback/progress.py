@@ -22,14 +22,20 @@ class Progress:
     epoch: float = 0.0
     best: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def offset(self, first_epoch: int) -> int:
+    def begin(self, first_epoch: int, batches: int) -> int:
         """
         Return what to add to ``learn.epoch`` of a fit that begins with *first_epoch*.
 
         ``fit(5)`` and then ``fit(10, start_epoch=5)`` counts on with 5, and so does ``fit(5)``.
+        In a run that has seen nothing, ``start_epoch=5`` is taken at its word: the steps before
+        it, of *batches* per epoch, were another run's.
         """
+        if not self.steps:
+            self.steps = first_epoch * batches
         # A fit broken off inside an epoch leaves a fraction; 1e-6 allows for its rounding.
-        return max(0, math.ceil(self.epoch - 1e-6) - first_epoch)
+        # With start_epoch that epoch is trained again; a fit without it begins a new one.
+        done = math.floor(self.epoch + 1e-6) if first_epoch else math.ceil(self.epoch - 1e-6)
+        return max(0, done - first_epoch)
 
 
 _of_run: dict[str, Progress] = {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from samerun.callback.courier import Courier
 from samerun.callback.distributed import bare, key_prefix, rank
 from samerun.callback.handover import Handover, Row
+from samerun.callback.histograms import What, histograms
 from samerun.callback.metrics import best_is_min, epoch_metrics
 from samerun.callback.progress import progress_of
 from samerun.callback.rows import RowBuffer, Step
@@ -17,7 +19,10 @@ from samerun.callback.warn import Warner
 
 # A gradient histogram of a ResNet takes seconds: 20 per fit, and one in 1000 steps at least.
 _HISTOGRAMS, _FEWEST_STEPS = 20, 1000
-_LOST = "Training goes on; the metrics from here on are not in the run."
+# How long a training waits for a server that does not answer.
+_PATIENCE_S = 10.0
+# Two blocks of the file that wandb writes rows to.
+_PROBE_BYTES = 2 * 32768
 
 
 class Session:
@@ -34,9 +39,12 @@ class Session:
         self.main = rank() == 0
         self.alive = True
         self.progress = progress_of(run)
-        self.offset = self.progress.offset(learn.epoch)
+        self.offset = self.progress.begin(learn.epoch, len(learn.dls.train))
         self.buffer = RowBuffer(Handover(run), self.prefix, every, seconds)
-        self.watched: Any = None
+        self._histograms: dict[str, Any] = {}
+        self._since_histograms = 0
+        self._first_epoch = learn.epoch
+        self.courier = Courier(warner, threaded=not run.offline, patience_s=_PATIENCE_S)
         self.samples: Any = None
         self.open_epoch: int | None = None
         self.metrics: dict[str, Any] = {}
@@ -55,7 +63,7 @@ class Session:
         """Keep the step that just ended. Nothing here waits for the device."""
         learn, progress = self.learn, self.progress
         if getattr(self.run, "_is_finished", False):
-            self._give_up("the run was finished")
+            self._give_up("it was finished")
             return
         now = time.perf_counter()
         elapsed, self._last_s = now - self._last_s, now
@@ -73,13 +81,20 @@ class Session:
         self.extra = None
         progress.steps += 1
         self._send(self.buffer.add, step)
+        if self._histograms:
+            self._send_histograms()
 
-    def send_now(self) -> None:
-        """Send what was kept, so that histograms logged by hooks meet their own row."""
-        self._send(self.buffer.close_row, {})
+    def _send_histograms(self) -> None:
+        """Send histograms so that they share the row of the newest step."""
+        values, self._histograms = self._histograms, {}
+        self.send_but_last()
+        with self.warner.guarded("gradients and parameters"):
+            self.run.log(values, commit=False)
+        if self.learn.iter < self.learn.n_iter - 1:  # else the metrics belong into the row too
+            self._send(self.buffer.close_row, {})
 
     def send_but_last(self) -> None:
-        """Send all but the newest step, so that a table logged now shares its row."""
+        """Send all but the newest step, so that what is logged now shares its row."""
         self._send(lambda _: self.buffer.send_older(), None)
 
     def end_epoch(self) -> dict[str, Any]:
@@ -101,38 +116,32 @@ class Session:
             row |= {"epoch": self.progress.epoch}
         self._send(self.buffer.close_row, row)
         self._note_best()
+        self._check_disk()
 
-    def log(self, values: dict[str, Any], *, row: bool) -> None:
+    def log(self, subject: str, values: dict[str, Any]) -> None:
         """
-        Log tables and charts.
+        Log tables and charts as a row of their own.
 
         Args:
+            subject: What they are, for the warning.
             values: What ``run.log`` takes.
-            row: Give them a row of their own; else they join the row that is sent next.
         """
-        if not row:
-            self.run.log(values, commit=False)
-            return
         axes = {"epoch": self.progress.epoch, "train_step": max(self.progress.steps - 1, 0)}
-        self.run.log({**values, **axes})
+        self.courier.send(subject, lambda: self.run.log({**values, **axes}))
 
-    def watch(self, what: str, log_freq: int | None) -> None:
-        """Watch gradients and parameters, of this fit only: the next may have more of them."""
+    def log_histograms(self, what: What, log_freq: int | None) -> None:
+        """Log gradients and parameters, at every *log_freq*-th step of the fit."""
         learn = self.learn
-        steps = max(1, len(learn.dls.train) * (learn.n_epoch - learn.epoch))
+        steps = max(1, len(learn.dls.train) * (learn.n_epoch - self._first_epoch))
         freq = log_freq or min(max(steps // _HISTOGRAMS, 1), _FEWEST_STEPS)
-        model = bare(learn.model)
-        # idx: without it wandb counts on, and a second fit's charts are called graph_1...
-        self.run.watch(model, log=what, log_freq=freq, idx=0)
-        self.watched = model
+        self._since_histograms += 1
+        if self._since_histograms % freq == 0 and self.alive:
+            self._histograms = histograms(bare(learn.model), what)
 
     def close(self) -> None:
-        """Send what is left, and take the hooks off the model."""
+        """Send what is left."""
         self._send(self.buffer.close_row, {})
-        if self.watched is not None:
-            with contextlib.suppress(Exception):
-                self.run.unwatch(self.watched)
-            self.watched = None
+        self.courier.close()
 
     def _send(self, send: Any, what: Any) -> None:
         if not self.alive:
@@ -140,12 +149,12 @@ class Session:
         try:
             send(what)
         except Exception as error:
-            self._give_up(f"{type(error).__name__}: {error}")
+            self._give_up(error)
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: object) -> None:
         self.alive = False
         self.buffer.discard()
-        self.warner.once("rows", f"W&B does not take rows any more ({reason}). {_LOST}")
+        self.warner.gone(reason)
 
     def _define(self, metrics: dict[str, Any]) -> None:
         new = [name for name in metrics if name not in self._defined]
@@ -168,6 +177,14 @@ class Session:
         if better and self.alive and not self.prefix:
             with self.warner.guarded("best values"):
                 self.run.summary.update({f"best_{name}": value for name, value in better.items()})
+
+    def _check_disk(self) -> None:
+        """Warn where W&B can't write its files: wandb's process drops rows without a word."""
+        with (
+            self.warner.guarded("rows"),
+            tempfile.TemporaryFile(dir=self.run.settings.sync_dir) as file,
+        ):
+            file.write(bytes(_PROBE_BYTES))
 
     def _note_saved_model(self) -> None:
         file = saved_file(self.learn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import Any
 
 import wandb
@@ -23,36 +22,37 @@ def keep_late_rows(run: Any) -> None:
     ):
         return
     original = run.log
-    run.log = _KeepingLog(run)
-    if getattr(wandb.log, "__self__", None) is run or wandb.log == original:
+    # wandb itself takes wandb.log back when the run is finished.
+    run.log = _KeepingLog(run, original)
+    if wandb.log == original:
         wandb.log = run.log
+    elif getattr(wandb.log, "__self__", None) is run:
+        wandb.log = _KeepingLog(run, wandb.log)
 
 
 class _KeepingLog:
     """Stand in for the ``log`` method of one run."""
 
-    def __init__(self, run: Any) -> None:
-        self._run = weakref.ref(run)
-        functools.update_wrapper(self, type(run).log)
+    def __init__(self, run: Any, log: Any) -> None:
+        self._run, self._log = run, log
+        functools.update_wrapper(self, log)
 
     def __call__(
         self, data: dict[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
-        run: Any = self._run()
-        log = type(run).log
-        if step is not None and step < _next_step(run):
-            log(run, {**data, "requested_step": step})
+        if step is not None and step < _next_step(self._run):
+            self._log({**data, "requested_step": step})
         else:
-            log(run, data, step=step, commit=commit)
+            self._log(data, step=step, commit=commit)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A run that travels to another process brings its own log method.
-        run: Any = self._run()
-        return (functools.partial, (type(run).log, run))
+        return (functools.partial, (type(self._run).log, self._run))
 
 
 def _next_step(run: Any) -> int:
     try:
-        return int(run.step)
+        # The step of a resumed run is 0 until something is logged.
+        return max(int(run.step), int(run.starting_step))
     except Exception:
         return 0

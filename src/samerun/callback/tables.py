@@ -113,11 +113,14 @@ def wandb_process(x: TensorImage, y: tuple, samples, outs, preds):
     """Show bounding boxes over images, the predicted ones where the model gives boxes."""
     if not (y and isinstance(y[0], TensorBBox)):
         raise NoTable(x, y)
+    truths = [_boxes(truth) for _, *truth in samples]
+    # Predictions of boxes alone are decoded with labels that are not theirs.
+    found = [_boxes(out, named=isinstance(preds, tuple)) for out in outs]
+    names = sorted({str(label) for pair in truths + found if pair for label in pair[1]})
     table = wandb.Table(columns=[_IMAGE, _TRUTH, _PREDICTION])
-    for (image, *truth), out in zip(samples, outs, strict=True):
-        predicted = _boxes(out)
-        shown = images.to_boxes_image(image, *predicted, "Prediction") if predicted else None
-        true = images.to_boxes_image(image, *(_boxes(truth) or ((), ())), "Ground_Truth")
+    for (image, *_), truth, predicted in zip(samples, truths, found, strict=True):
+        shown = images.to_boxes_image(image, *predicted, "Prediction", names) if predicted else None
+        true = images.to_boxes_image(image, *(truth or ((), ())), "Ground_Truth", names)
         table.add_data(images.to_image(image), true, shown)
     return {KEY: table}
 
@@ -159,6 +162,8 @@ def plain(value: Any) -> Any:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         return value.item()
     if isinstance(value, Sequence) or type(value).__name__ == "L":
+        if len(value) == 1:
+            return plain(value[0])
         return ";".join(str(plain(part)) for part in value)
     return str(value)
 
@@ -188,10 +193,12 @@ def _codes(truth: Any, predicted: Any, preds: Any) -> Sequence[Any]:
     return range(preds.shape[1] if isinstance(preds, torch.Tensor) else preds[0].shape[0])
 
 
-def _boxes(parts: Sequence[Any]) -> tuple[Any, Sequence[Any]] | None:
+def _boxes(parts: Sequence[Any], *, named: bool = True) -> tuple[Any, Sequence[Any]] | None:
     """Return boxes of shape (n, 4) and n labels, or None if *parts* has no boxes."""
     # Decoding makes (boxes, LabeledBBox of boxes and labels) of the two targets.
     parts = next((tuple(part) for part in parts if isinstance(part, LabeledBBox)), parts)
     if not parts or not hasattr(parts[0], "shape"):
         return None
-    return parts[0], list(parts[1]) if len(parts) > 1 else ["object"] * (parts[0].numel() // 4)
+    if len(parts) > 1 and named:
+        return parts[0], list(parts[1])
+    return parts[0], ["object"] * (parts[0].numel() // 4)

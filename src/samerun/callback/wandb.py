@@ -13,8 +13,8 @@ from samerun.callback.checkpoint import BestModelCallback, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
 from samerun.callback.distributed import bare, current_run
 from samerun.callback.guard import EpochGuard
-from samerun.callback.predictions import Samples
 from samerun.callback.rng import untouched_random_state
+from samerun.callback.samples import Samples
 from samerun.callback.session import Session
 from samerun.callback.steps_given import keep_late_rows
 from samerun.callback.tables import wandb_process
@@ -24,6 +24,8 @@ __all__ = ["WandbCallback", "log_dataset", "log_model", "wandb_process"]
 
 # Rows wait for this many steps, or seconds, before they are handed over.
 _EVERY, _SECONDS = 64, 5.0
+_CURVES = "Curves need scikit-learn, and validation items of at least two classes."
+_REMEDIES = {"roc_curve": _CURVES, "pr_curve": _CURVES}
 
 
 class WandbCallback(Callback):
@@ -45,6 +47,7 @@ class WandbCallback(Callback):
         log_freq: Steps between two histograms; default: 20 in a fit, one per 1000 steps at least.
         log_every: Steps that may wait before they are handed to W&B together.
         log_grad_norm: Log the norm of all gradients of each step.
+        dataset_reference: Log paths, sizes and checksums of the dataset's files, not the files.
 
     Raises:
         NoRun: On ``fit``, if ``wandb.init`` was not called. Other processes of a distributed
@@ -71,13 +74,14 @@ class WandbCallback(Callback):
         log_freq: int | None = None,
         log_every: int = _EVERY,
         log_grad_norm: bool = False,
+        dataset_reference: bool = False,
     ) -> None:
         self.log, self.log_freq, self.log_every = log, log_freq, log_every
         self.log_preds, self.log_preds_every_epoch = log_preds, log_preds_every_epoch
         self.log_model, self.model_name = log_model, model_name
         self.log_dataset, self.dataset_name = log_dataset, dataset_name
         self.valid_dl, self.n_preds, self.seed, self.reorder = valid_dl, n_preds, seed, reorder
-        self.log_grad_norm = log_grad_norm
+        self.log_grad_norm, self.dataset_reference = log_grad_norm, dataset_reference
         self._reset()
 
     def _reset(self) -> None:
@@ -130,10 +134,16 @@ class WandbCallback(Callback):
             self._session.begin_epoch()
 
     def before_step(self) -> None:
-        """Take the norm of the gradients as the optimiser is about to use them."""
-        if self.log_grad_norm and self._session is not None:
+        """Look at the gradients as the optimiser is about to use them."""
+        session = self._session
+        if session is None:
+            return
+        if self.log_grad_norm:
             with self._warner.guarded("gradient norm"):
-                self._session.extra = {"grad_norm": _grad_norm(self.learn.model)}
+                session.extra = {"grad_norm": _grad_norm(self.learn.model)}
+        if self.log is not None and not session.prefix:  # all ranks have the same gradients
+            with self._warner.guarded("gradients and parameters"):
+                session.log_histograms(self.log, self.log_freq)
 
     def after_batch(self) -> None:
         """Keep losses and hyper-parameters of the step; they stay where they are."""
@@ -146,8 +156,6 @@ class WandbCallback(Callback):
             self._warner.once("row of a step", f"W&B did not get a step ({error!r}).")
         if self._sizes_due and session.alive:
             self._log_sizes(session)
-        if self.log is not None and self.learn.iter < self.learn.n_iter - 1:
-            session.send_now()
 
     def after_epoch(self) -> None:
         """Log the metrics, and predictions if they are wanted each epoch."""
@@ -155,10 +163,9 @@ class WandbCallback(Callback):
         if session is None or self._elsewhere() or session.open_epoch is None:
             return
         session.end_epoch()
-        if self.log_preds and self.log_preds_every_epoch:
-            session.send_but_last()
-            self._log_predictions(session, row=False)
         session.close_epoch()
+        if self.log_preds and self.log_preds_every_epoch:
+            self._call_log_predictions()
 
     def after_fit(self) -> None:
         """Log predictions, charts and the model, and let go of the run."""
@@ -168,7 +175,7 @@ class WandbCallback(Callback):
         if session is not None:
             self._close_broken_epoch(session)
             if self.log_preds:
-                self._log_end(session)
+                self._log_end()
             if self.log_model and session.main:
                 with self._warner.guarded("model"):
                     log_saved_model(session, self.model_name)
@@ -198,12 +205,10 @@ class WandbCallback(Callback):
         with self._warner.guarded("configuration"):
             if not session.prefix:
                 session.run.config.update(describe_learner(self.learn), allow_val_change=True)
-        if self.log is not None:
-            with self._warner.guarded("gradients and parameters"):
-                session.watch(self.log, self.log_freq)
         if self.log_dataset and session.main:
             with self._warner.guarded("dataset", 'Give its folder as log_dataset="folder".'):
-                log_dataset(self._dataset_folder(), self.dataset_name)
+                folder, by_reference = self._dataset_folder(), self.dataset_reference
+                log_dataset(folder, self.dataset_name, reference=by_reference)
         if self.log_preds and session.main:
             with self._warner.guarded("prediction samples", "Give them as valid_dl=..."):
                 session.samples = Samples(self.learn, self.valid_dl, self.n_preds, self.seed)
@@ -225,25 +230,31 @@ class WandbCallback(Callback):
 
     def log_predictions(self) -> None:
         """Log the table now, as fastai's method of this name; subclasses may override it."""
-        if self._session is not None:
-            self._log_predictions(self._session, row=True)
-
-    def _log_predictions(self, session: Session, *, row: bool) -> None:
-        if session.samples is None or not session.alive:
+        session = self._session
+        if session is None or session.samples is None or not session.alive:
             return
         with untouched_random_state(), self._warner.guarded("prediction samples"):
             values = session.samples.table(self.learn)
             if values:
-                session.log(values, row=row)
+                session.log("prediction samples", values)
 
-    def _log_end(self, session: Session) -> None:
-        if not self.log_preds_every_epoch:
+    def _call_log_predictions(self) -> None:
+        with untouched_random_state(), self._warner.guarded("prediction samples"):
             self.log_predictions()
-        if session.main and session.alive and session.samples is not None:
-            with untouched_random_state(), self._warner.guarded("charts"):
-                values = session.samples.charts(self.learn)
-                if values:
-                    session.log(values, row=True)
+
+    def _log_end(self) -> None:
+        if not self.log_preds_every_epoch:
+            self._call_log_predictions()
+        session = self._session
+        if session is None or session.samples is None or not session.alive:
+            return
+        with untouched_random_state(), self._warner.guarded("charts"):
+            values = {}
+            for key, draw in session.samples.charts(self.learn).items():
+                with self._warner.guarded(f"chart {key}", _REMEDIES.get(key, "")):
+                    values[key] = draw()
+            if values:
+                session.log("charts", values)
 
     def _close_broken_epoch(self, session: Session) -> None:
         """Log an epoch that early stopping, or a cancelled fit, ended before ``after_epoch``."""
@@ -260,7 +271,7 @@ class WandbCallback(Callback):
             return
         if not len(learn.dls.valid_ds):
             return  # Nothing to be best at: the last model is saved at the end.
-        saver = BestModelCallback(fname=self.model_name or "model")
+        saver = BestModelCallback(self._warner, fname=self.model_name or "model")
         learn.add_cb(saver)
         if started:
             self._own_saver = saver

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import warnings
 from collections.abc import Iterator
 
 _log = logging.getLogger("samerun.callback")
+
+
+_ALL_LOST = "Training goes on; nothing that it logs from here on is in the run."
+_MAY_BE_LOST = (
+    "Training goes on; rows, samples and models from about here on are missing in the run "
+    "until there is space again."
+)
+_OF_TORCH = ("inline_container", "iostream error")
+# What wandb.sdk.mailbox raises once its process has ended.
+_CLOSED = ("MailboxClosedError", "HandleAbandonedError")
 
 
 class LoggingWarning(UserWarning):
@@ -44,5 +55,32 @@ class Warner:
             yield
         except Exception as error:
             _log.debug("could not log %s", subject, exc_info=True)
+            if is_gone(error):
+                self.gone(error)
+                return
+            if is_full(error):
+                self.full(error)
+                return
             reason = f"{type(error).__name__}: {error}"
             self.once(subject, f"W&B did not get the {subject} ({reason}). {remedy}".rstrip())
+
+    def gone(self, reason: object) -> None:
+        """Warn that the run takes nothing any more: one warning, whatever is lost after it."""
+        self.once("run", f"W&B does not take rows any more ({reason!r}). {_ALL_LOST}")
+
+    def full(self, reason: object) -> None:
+        """Warn that nothing can be written: one warning, whatever is lost by it."""
+        self.once("disk", f"The disk is full ({reason}). {_MAY_BE_LOST}")
+
+
+def is_full(error: Exception) -> bool:
+    """Say whether *error* means that a disk, or a quota on it, is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # torch.save tells of a write that failed in no other way.
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _OF_TORCH)
+
+
+def is_gone(error: Exception) -> bool:
+    """Say whether *error* means that wandb's own process has ended."""
+    return isinstance(error, ConnectionError) or type(error).__name__ in _CLOSED
