@@ -1,8 +1,8 @@
 """The verbs of samerun. Each parses its options, calls one function, and prints."""
 
-import dataclasses
-import json as jsonlib
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -17,10 +17,13 @@ from invoke.tasks import task
 from samerun.errors import SamerunError
 from samerun.host import positional, request
 from samerun.host.project import Project
+from samerun.host.project import tag as project_tag
 
 PROJECT = Project(root=Path(__file__).resolve().parent)
 positional.install()
 positional.optional("train", "target", "digits")
+for _verb in ("inspect", "push", "save"):
+    positional.optional(_verb, "image", "")
 
 
 def say(text: str = "") -> None:
@@ -37,6 +40,10 @@ def reports_errors(verb: Callable[..., None]) -> Callable[..., None]:
             verb(*args, **kwargs)
         except SamerunError as error:
             raise Exit(f"{type(error).__name__}: {error}", error.exit_code) from error
+        except BrokenPipeError as error:
+            # `invoke … | head`: the reader has gone, and the rest has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit(code=128 + signal.SIGPIPE) from error
         except KeyboardInterrupt as error:
             raise Exit("Interrupted.", 130) from error
 
@@ -61,9 +68,10 @@ def setup(context: Context, dry: bool = False) -> None:
 @task(
     auto_shortflags=False,
     help={
-        "cuda": "CUDA release, 12 or 13 (12 for drivers older than 580)",
+        "cuda": "CUDA release: 13, 12 (for drivers older than 580) or none (CPU only)",
         "base": "auto, pulled or bootstrapped",
         "no-cache": "build every layer again",
+        "frozen": "fail unless the image is the one of image.lock.json",
         "json": "print the identity as JSON",
     },
 )
@@ -73,22 +81,149 @@ def build(
     cuda: str = "13",
     base: str = "auto",
     no_cache: bool = False,
+    frozen: bool = False,
     json: bool = False,
 ) -> None:
     """
-    Build the image, and print its identity.
+    Build the image, print its identity, and write it to image.lock.json.
 
     Does nothing if the image of these very sources, locks and base is here.
     """
-    from samerun.host import build as builder
-    from samerun.host import engine, report
+    from samerun.host import imagelock, report
 
     tell = report.to_stderr if json else say
     request.check_choices(cuda=cuda, base=base)
-    image = builder.ensure(
-        engine.connect(), PROJECT, cuda=cuda, base_choice=base, no_cache=no_cache, say=tell
+    image = imagelock.build(
+        PROJECT, cuda=cuda, base_choice=base, no_cache=no_cache, frozen=frozen, say=tell
     )
-    say(jsonlib.dumps(dataclasses.asdict(image), indent=2) if json else report.identity(image))
+    say(report.to_json(image) if json else report.identity(image))
+
+
+@task(
+    auto_shortflags=False,
+    help={"cuda": "CUDA release of this checkout's image", "json": "print both identities"},
+)
+@reports_errors
+def verify(context: Context, cuda: str = "13", json: bool = False) -> None:
+    """
+    Build base and image again from nothing, and compare.
+
+    Other folder, other file times, nothing cached, packages downloaded anew: the same
+    digest, or the first files that differ.
+    """
+    from samerun.host import engine, report
+    from samerun.host import verify as verifier
+
+    request.check_choices(cuda=cuda)
+    verdict = verifier.verify(engine.connect(), PROJECT, cuda, report.to_stderr if json else say)
+    say(report.to_json(verdict) if json else report.verdict(verdict))
+
+
+@task(
+    auto_shortflags=False,
+    positional=["image"],
+    help={
+        "image": "a tag, a digest or an ID; default: the image of this checkout",
+        "cuda": "CUDA release of this checkout's image",
+        "packages": "list every package, not only the largest",
+        "sbom": "print the software bill of materials, CycloneDX JSON",
+        "json": "print everything as JSON",
+    },
+)
+@reports_errors
+def inspect(
+    context: Context,
+    image: str | None = None,
+    cuda: str = "13",
+    packages: bool = False,
+    sbom: bool = False,
+    json: bool = False,
+) -> None:
+    """Show what an image is and holds: digests, labels, layers, packages with licences."""
+    from samerun.host import engine
+    from samerun.host import inspect as inspector
+
+    reference, client = image or project_tag(cuda), engine.connect()
+    if sbom:
+        say(inspector.sbom(client, reference).rstrip())
+        return
+    found = inspector.inspect(client, reference)
+    if json:
+        say(inspector.to_json(found))
+    else:
+        inspector.show(found, everything=packages)
+
+
+@task(
+    auto_shortflags=False,
+    positional=["image"],
+    help={
+        "image": "a tag, a digest, an ID or a run's folder; default: the image of this checkout",
+        "registry": "where to, HOST[:PORT]/NAME; default: SAMERUN_REGISTRY",
+        "cuda": "CUDA release of this checkout's image",
+        "json": "print the identity as JSON",
+    },
+)
+@reports_errors
+def push(
+    context: Context,
+    image: str | None = None,
+    registry: str | None = None,
+    cuda: str = "13",
+    json: bool = False,
+) -> None:
+    """
+    Push an image to a registry, with its provenance, and read its digest back.
+
+    Prints NAME@sha256:…, by which any machine gets this very image.
+    """
+    from samerun.host import engine, report
+    from samerun.host import push as pusher
+
+    tell = report.to_stderr if json else say
+    pushed = pusher.push(engine.connect(), image or project_tag(cuda), registry, tell)
+    say(report.to_json(pushed) if json else str(pushed.pull_reference))
+
+
+@task(auto_shortflags=False, positional=["reference"], help={"reference": "NAME@sha256:…"})
+@reports_errors
+def pull(context: Context, reference: str) -> None:
+    """Pull an image by its digest; a tag is refused, it may be another image tomorrow."""
+    from samerun.host import engine, registry, report
+
+    say(report.identity(registry.pull(engine.connect(), reference, say)))
+
+
+@task(
+    auto_shortflags=False,
+    positional=["image"],
+    help={
+        "image": "a tag, a digest or an ID; default: the image of this checkout",
+        "file": "the archive to write; default: samerun-DIGEST.tar",
+        "cuda": "CUDA release of this checkout's image",
+    },
+)
+@reports_errors
+def save(
+    context: Context, image: str | None = None, file: str | None = None, cuda: str = "13"
+) -> None:
+    """Write an image and its identity to a file, for machines without a registry."""
+    from samerun.host import archive, engine, identity
+
+    client = engine.connect()
+    found = identity.identify(client, image or project_tag(cuda))
+    path = Path(file or f"samerun-{found.digest[:12]}.tar").expanduser()
+    archive.save(client, found, path, say)
+    say(f"{path}  {path.stat().st_size / 1e6:.0f} MB  {found.digest}")
+
+
+@task(auto_shortflags=False, positional=["file"], help={"file": "what `invoke save` wrote"})
+@reports_errors
+def load(context: Context, file: str) -> None:
+    """Load an image that `invoke save` wrote, and check that it is the one."""
+    from samerun.host import archive, engine, report
+
+    say(report.identity(archive.load(engine.connect(), Path(file).expanduser(), say)))
 
 
 @task(
@@ -104,17 +239,17 @@ def digest(
     context: Context, image: str | None = None, cuda: str = "13", json: bool = False
 ) -> None:
     """Print the image's digest alone: 64 hexadecimal digits, the tag of its W&B runs."""
-    from samerun.host import engine, identity
-    from samerun.host.project import tag
+    from samerun.host import engine, identity, report
 
-    found = identity.identify(engine.connect(), image or tag(cuda))
-    say(jsonlib.dumps(dataclasses.asdict(found), indent=2) if json else found.digest)
+    found = identity.identify(engine.connect(), image or project_tag(cuda))
+    say(report.to_json(found) if json else found.digest)
 
 
 @task(
     auto_shortflags=False,
     # The explicit list puts `target` first, as the one positional argument.
     positional=["target"],
+    iterable=["docker_arg"],
     help={
         "target": "a recipe (see `invoke recipes`) or the path of your own .py script; "
         "its flags go after --",
@@ -130,9 +265,15 @@ def digest(
         "shm-size": "shared memory for loaders and NCCL",
         "api-key-file": "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc",
         "mount-code": "mount the script's folder instead of putting it into the image",
-        "image": "run in exactly this local image (tag, digest or ID)",
-        "cuda": "CUDA release of the image, 12 or 13",
-        "network": "Docker network of the container, or none",
+        "image": "run in exactly this image: NAME@sha256:… is pulled where it is not here",
+        "cuda": "CUDA release of the image: 13, 12 or none",
+        "network": "Docker network of the container; default: none where nothing needs one, "
+        "else one that leads outward only (docs/security.md)",
+        "no-network": "no network at all; W&B records offline",
+        "memory": "limit, e.g. 8g, or 0 for none; default: nine tenths of this machine's",
+        "pids-limit": "limit of processes and threads",
+        "docker-arg": "a flag of `docker run`, as --docker-arg=--cpus=2; may be repeated; "
+        "an allow-list (docs/security.md)",
         "dry": "print the command that would run, and run nothing",
     },
 )
@@ -155,6 +296,10 @@ def train(
     image: str | None = None,
     cuda: str = "13",
     network: str | None = None,
+    no_network: bool = False,
+    memory: str | None = None,
+    pids_limit: int = 4096,
+    docker_arg: list[str] | None = None,
     dry: bool = False,
 ) -> None:
     """
@@ -192,6 +337,10 @@ def train(
         image=image,
         cuda=cuda,
         network=network,
+        no_network=no_network,
+        memory=memory,
+        pids_limit=pids_limit,
+        docker_args=tuple(docker_arg or ()),
     )
     if dry:
         say(trainer.show(asked, PROJECT))
@@ -249,13 +398,56 @@ def doctor(context: Context) -> None:
         raise Exit(code=1)
 
 
-@task(auto_shortflags=False, help={"upgrade": "take the newest versions that fit together"})
+@task(
+    auto_shortflags=False,
+    help={
+        "upgrade": "take the newest versions that fit together",
+        "cpu-index": "package index with torch's CPU builds: lock the CPU-only image from it",
+    },
+)
 @reports_errors
-def lock(context: Context, upgrade: bool = False) -> None:
-    """Refresh uv.lock and the torch layers' locks from pyproject.toml."""
+def lock(context: Context, upgrade: bool = False, cpu_index: str | None = None) -> None:
+    """Refresh uv.lock and the locks read off it, and pin the base's tag to its digest of today."""
     from samerun.host import lock as locker
 
-    locker.lock(PROJECT, upgrade=upgrade)
+    locker.lock(PROJECT, say, upgrade=upgrade, cpu_index=cpu_index)
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "licences": "list the licence of every package in the image instead",
+        "image": "the image whose licences to list; default: this checkout's",
+        "cuda": "CUDA release of this checkout's image",
+        "service": "address of a mirror of api.osv.dev",
+    },
+)
+@reports_errors
+def audit(
+    context: Context,
+    licences: bool = False,
+    image: str | None = None,
+    cuda: str = "13",
+    service: str | None = None,
+) -> None:
+    """
+    Ask whether a locked package has a known vulnerability, or list licences.
+
+    What is let pass stands in audit.toml, with the reason and a last day.
+    """
+    from samerun.host import audit as auditor
+    from samerun.host import engine, inspect
+    from samerun.host.project import tag
+
+    if not licences:
+        auditor.vulnerabilities(PROJECT, say, service)
+        return
+    request.check_choices(cuda=cuda)
+    packages = inspect.inspect(engine.connect(), image or tag(cuda)).packages
+    for name, version, licence in auditor.licences(
+        packages, auditor.read(PROJECT.root / auditor.FILE)
+    ):
+        say(f"{name} {version}: {licence}")
 
 
 @task(
@@ -280,4 +472,7 @@ def test(context: Context, fast: bool = False, k: str = "") -> None:
         raise Exit(code=code)
 
 
-namespace = Collection(setup, build, digest, train, sync, recipes, doctor, lock, test)
+namespace = Collection(
+    *(setup, build, verify, inspect, audit, digest, push, pull, save, load),
+    *(train, sync, recipes, doctor, lock, test),
+)

@@ -23,10 +23,16 @@ NETRC: Final = "/run/secrets/netrc"
 IMAGE_FACTS: Final = "/opt/samerun/image.json"
 """Versions, CUDA release and GPU architectures of the image, written by the build."""
 
+IMAGE_SBOM: Final = "/opt/samerun/sbom.cdx.json"
+"""Software bill of materials, CycloneDX JSON: Python's and Debian's packages."""
+
 # --- files of a run, relative to its folder --------------------------------------
 RECORD: Final = "run.json"
 LOG: Final = "log.txt"
 PATCH: Final = "code.patch"
+RESERVE: Final = ".reserve"
+"""Room for the last version of the record, should the disk be full by then."""
+
 PARTS: Final = ".samerun"
 """Folder of the parts that the container reports; see ``record.assemble``."""
 

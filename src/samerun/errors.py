@@ -117,3 +117,39 @@ class RecordError(SamerunError):
     """A run's record is missing, damaged or from a newer version."""
 
     exit_code = 81
+
+
+class LockStale(SamerunError):
+    """The locks were made for other requirements, or the image is not the locked one."""
+
+    exit_code = 82
+
+
+class TransferFailed(SamerunError):
+    """An image could not be pushed, pulled, saved or loaded whole."""
+
+    exit_code = 83
+
+
+class NotReproduced(SamerunError):
+    """A rebuild gave another image."""
+
+    exit_code = 84
+
+
+class Vulnerable(SamerunError):
+    """A locked package has a known vulnerability that is not let pass."""
+
+    exit_code = 88
+
+
+class NotAudited(SamerunError):
+    """Nobody could be asked for vulnerabilities: nothing is known, good or bad."""
+
+    exit_code = 89
+
+
+class LicenceUnknown(SamerunError):
+    """A package of the image names no licence."""
+
+    exit_code = 90

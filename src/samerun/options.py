@@ -37,11 +37,12 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A recipe's name, first sentence and options."""
+    """A recipe's name, first sentence and options, and whether it *downloads* anything."""
 
     name: str
     summary: str
     options: tuple[Option, ...]
+    downloads: bool = False
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
         """
@@ -94,8 +95,18 @@ def read_recipe(path: Path) -> Recipe:
     summary = (ast.get_docstring(tree) or "").strip().split("\n")[0]
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == "train":
-            return Recipe(name=path.stem, summary=summary, options=_options(node.args))
+            return Recipe(
+                name=path.stem,
+                summary=summary,
+                options=_options(node.args),
+                downloads=any(_says_downloads(statement) for statement in tree.body),
+            )
     raise UsageError(f"{path.name} has no train function.", "See docs/recipes.md.")
+
+
+def _says_downloads(statement: ast.stmt) -> bool:
+    """Whether it is the line ``DOWNLOADS = True``."""
+    return ast.unparse(statement) == "DOWNLOADS = True"
 
 
 def _options(args: ast.arguments) -> tuple[Option, ...]:

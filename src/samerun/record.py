@@ -8,8 +8,11 @@ artifact, on the host at the end, also when the container was killed.
 """
 
 import dataclasses
+import errno
 import json
 import os
+import secrets
+import stat
 import types
 import typing
 from dataclasses import dataclass, field
@@ -20,6 +23,8 @@ from samerun import contract
 from samerun.errors import RecordError
 
 SCHEMA = 1
+LARGEST_PART = 64 * 2**20
+"""Bytes. The metrics of a million epochs are smaller; the host's memory is not."""
 
 State = Literal["prepared", "running", "finished", "failed", "stopped", "killed"]
 
@@ -203,10 +208,20 @@ def write(folder: Path, run: Run) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary name, then rename: a kill leaves the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    """
+    Write to a temporary name, then rename: a kill leaves the old file or the new one.
+
+    The name can't be guessed and must be new: a link that the container laid out in the
+    run's folder would else lead the host's pen to any file of the user's.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read(folder: Path) -> Run:
@@ -231,7 +246,7 @@ def assemble(folder: Path, run: Run) -> Run:
     result = _part(parts / "result.json")
     first_batch = _part(parts / "first_batch.json").get("seconds")
     config = _part(parts / "config.json")
-    runs = tuple(_part(path) for path in sorted(parts.glob("wandb-*.json")))
+    runs = tuple(filter(_is_wandb, map(_part, sorted(parts.glob("wandb-*.json")))))
     run = dataclasses.replace(
         run,
         environment=environment,
@@ -242,10 +257,36 @@ def assemble(folder: Path, run: Run) -> Run:
     return run.with_outcome(first_batch_s=first_batch)
 
 
+def _is_wandb(part: dict[str, Any]) -> bool:
+    """Whether *part* has what the host's own lines about a W&B run need."""
+    named = all(isinstance(part.get(key), str) for key in ("id", "mode", "dir"))
+    return named and isinstance(part.get("url"), str | None)
+
+
 def _part(path: Path) -> dict[str, Any]:
-    """Read one part; one that is absent or torn counts as empty."""
+    """Read one part; one that is absent or torn, or no plain file, counts as empty."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = json.loads(_read_plain(path))
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _read_plain(path: Path) -> bytes:
+    """
+    Read a file that a container may have laid out: no link, no pipe, not without end.
+
+    Raises:
+        OSError: It is something else than a file of at most `LARGEST_PART` bytes.
+    """
+    if path.parent.is_symlink():
+        raise OSError(errno.ELOOP, "a link instead of a folder", str(path.parent))
+    # A pipe would let its reader wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no plain file", str(path))
+        content = file.read(LARGEST_PART + 1)
+    if len(content) > LARGEST_PART:
+        raise OSError(errno.EFBIG, "too large for a part of a record", str(path))
+    return content

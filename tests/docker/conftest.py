@@ -1,8 +1,11 @@
 """Real engine, real image, real runs: everything goes through the `invoke` command."""
 
 import json
+import subprocess
 
+import images
 import pytest
+import registry as registries
 from driving import HERE, invoke, split
 
 from samerun import record
@@ -46,3 +49,58 @@ def train(image, tmp_path):
         return done, record.read(folder) if (folder / "run.json").is_file() else None
 
     return run
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """The registry's program."""
+    return registries.find_program(tmp_path_factory.mktemp("program"))
+
+
+@pytest.fixture(scope="module")
+def registry(program, tmp_path_factory):
+    """A registry on loopback, without TLS and login."""
+    with registries.running(program, tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def base_tag(client, image):
+    """The local name of the base."""
+    digest = image["base"]["reference"].split("@")[1]
+    return next(t for t in client.images.get(digest).tags if t.startswith("samerun-base"))
+
+
+@pytest.fixture(scope="module")
+def make(base_tag, tmp_path_factory):
+    """Make small images; see ``images.build``."""
+    made = []
+
+    def image(name, *, runs=False):
+        made.append(f"samerun-small:{name}")
+        return images.build(made[-1], tmp_path_factory.mktemp(name), base_tag, runs=runs)
+
+    yield image
+    for tag in made:
+        subprocess.run(["docker", "rmi", "--force", tag], check=False, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def small(make):
+    """A small image on this machine."""
+    return make("shared")
+
+
+@pytest.fixture(scope="module")
+def pushed(small, registry):
+    """The small image in the registry."""
+    return images.push_to(registry, small, "team/shared")
+
+
+@pytest.fixture
+def gone(client, make, registry, request):
+    """An image that is in the registry, and on this machine no longer."""
+    name = images.name_of(request.node.name)
+    image = images.push_to(registry, make(name, runs="train" in name), f"team/{name}")
+    images.forget(client, image)
+    return image

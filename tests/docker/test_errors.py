@@ -8,7 +8,7 @@ import pytest
 from driving import ROOT, invoke
 
 from samerun.errors import SamerunError
-from samerun.host import engine
+from samerun.host import engine, keys
 from samerun.host.project import Project
 from samerun.host.request import Request
 from samerun.host.train import train as train_now
@@ -26,9 +26,15 @@ from samerun.host.train import train as train_now
         (["digits", "--gpus", "all"], 72, "--gpus 0"),
         (["no/such/train.py"], 74, "no/such/train.py"),
         (["digits", "--api-key-file", "/does/not/exist"], 79, "/does/not/exist"),
-        (["digits", "--cuda", "11"], 64, "12, 13"),
+        (["digits", "--cuda", "11"], 64, "13, 12"),
         (["digits", "--gpus", "0", "--network", "nowhere"], 64, "nowhere"),
         (["digits", "--gpus", "0", "--output", "/dev/null/x"], 73, "/dev/null"),
+        (["digits", "--data", "/etc"], 66, "system"),
+        (["digits", "--docker-arg=--privileged"], 64, "root's powers"),
+        (["digits", "--docker-arg", "--volume /:/host"], 64, "--data"),
+        (["digits", "--gpus", "0", "--docker-arg=--cpus=9999"], 64, "--docker-arg"),
+        (["digits", "--gpus", "0", "--docker-arg=--runtime=absent"], 64, "--docker-arg"),
+        (["digits", "--gpus", "0", "--memory", "1m"], 64, "--memory"),
     ],
 )
 def test_bad_input_has_its_message_and_code(image, tmp_path, arguments, code, words):
@@ -120,6 +126,18 @@ def test_closed_socket_is_told_from_an_absent_engine(client):
 
     assert found["exit_code"] == 77
     assert "usermod" in found["text"]
+
+
+def test_closed_key_file_is_told(tmp_path):
+    """A file that another user keeps for itself."""
+    (tmp_path / "key").write_text("0123456789" * 4)
+    (tmp_path / "key").chmod(0o600)
+
+    found = as_user(12345, [], lambda: keys.find(tmp_path / "key") and {})
+
+    assert found["exit_code"] == 79
+    assert "PermissionError" in found["text"]
+    assert "0123456789" not in found["text"]
 
 
 def test_any_uid_can_train(client, image, tmp_path, monkeypatch):

@@ -43,15 +43,19 @@ def test_image_resolves_by_its_reference(client, image):
     assert client.images.get(image["reference"])
 
 
+def copy(checkout):
+    """Copy this checkout without what builds and runs leave."""
+    ignore = shutil.ignore_patterns("runs", ".git", ".samerun", ".venv", "*.egg-info", ".*_cache")
+    return shutil.copytree(ROOT, checkout, ignore=ignore)
+
+
 def test_build_failure_shows_the_reason_and_keeps_the_log(image, tmp_path):
     """The last lines of BuildKit's output, and where the rest is; exit code 71."""
-    checkout = tmp_path / "checkout"
-    ignore = shutil.ignore_patterns("runs", ".git", ".samerun", ".venv", "*.egg-info", ".*_cache")
-    shutil.copytree(ROOT, checkout, ignore=ignore)
+    checkout = copy(tmp_path / "checkout")
     dockerfile = checkout / "Dockerfile"
-    broken = "RUN echo the-reason-is-here && false\nRUN --mount=type=bind,from=uv"
+    broken = "RUN echo the-reason-is-here && false\nRUN --mount=type=bind,from=tools"
     dockerfile.write_text(
-        dockerfile.read_text().replace("RUN --mount=type=bind,from=uv", broken, 1)
+        dockerfile.read_text().replace("RUN --mount=type=bind,from=tools", broken, 1)
     )
 
     done = invoke("build", cwd=checkout)
@@ -59,6 +63,22 @@ def test_build_failure_shows_the_reason_and_keeps_the_log(image, tmp_path):
     assert done.returncode == 71
     assert "the-reason-is-here" in done.stderr
     assert "the-reason-is-here" in (checkout / ".samerun" / "build.log").read_text()
+
+
+def test_wrong_hash_in_the_lock_fails_the_build(image, tmp_path):
+    """The package is fetched, does not match, and is named with both hashes."""
+    checkout = copy(tmp_path / "checkout")
+    lock = checkout / "uv.lock"
+    before, entry, after = re.split(
+        r'(name = "fastprogress"\nversion.*?(?=\[\[package))', lock.read_text(), flags=re.DOTALL
+    )
+    lock.write_text(before + re.sub(r"sha256:\w{64}", f"sha256:{'0' * 64}", entry) + after)
+
+    done = invoke("build", cwd=checkout)
+
+    assert done.returncode == 71
+    assert "Hash mismatch for `fastprogress" in done.stderr
+    assert f"sha256:{'0' * 64}" in done.stderr
 
 
 def test_missing_image_is_not_replaced_by_another():

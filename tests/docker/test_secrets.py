@@ -84,6 +84,25 @@ def test_key_reaches_wandb_and_no_other_place(image, server, client, tmp_path):
     assert run.secrets == ("WANDB_API_KEY",)
 
 
+def test_key_is_in_no_debug_log(image, server, tmp_path):
+    """wandb itself writes it there with WANDB_DEBUG set; the kit stars it out at the end."""
+    options = ["--gpus", "0", "--mount-code", "--output", tmp_path / "runs", "--name", "talk"]
+    surroundings = {"WANDB_BASE_URL": url(server), "WANDB_API_KEY": KEY}
+
+    done = invoke(
+        "train", HERE / "hostile" / "debug.py", *options, "--network", "host", **surroundings
+    )
+
+    run = record.read(tmp_path / "runs" / "talk")
+    assert done.returncode == 0, done.stderr
+    assert run.wandb[0]["mode"] == "online"
+    assert "DEBUG" in done.stdout + done.stderr
+    assert KEY not in done.stdout + done.stderr
+    assert grep(tmp_path / "runs") == []
+    (internal,) = (tmp_path / "runs").rglob("run-*/logs/debug-internal.log")
+    assert "api_key" in internal.read_text(), "there is nothing to star out: is that still needed?"
+
+
 def test_key_from_environment_and_netrc(image, server, tmp_path):
     """Both of W&B's own places count; the key then is in no process's environment inside."""
     (tmp_path / "netrc").write_text(f"machine {url(server)[7:]} login user password {KEY}\n")

@@ -1,7 +1,7 @@
 import pytest
 
-from samerun.host import build
-from samerun.host.build import Build
+from samerun.host import build, buildkit
+from samerun.host.buildkit import Build
 from samerun.record import Base
 
 BASE = Base(reference="base@sha256:1", origin="pulled")
@@ -24,7 +24,7 @@ def test_provenance_is_off_with_buildx_and_unknown_without():
     plan = Build(context=".", tag="t", metadata="m.json", ca="/ca.pem")
 
     assert "--provenance=false" in plan.argv(buildx=True)
-    assert not {"--provenance=false", "--metadata-file", "--load"} & set(plan.argv(buildx=False))
+    assert not {"--provenance=false", "--metadata-file", "--output"} & set(plan.argv(buildx=False))
     assert "id=ca,src=/ca.pem" in plan.argv(buildx=False)
 
 
@@ -57,4 +57,39 @@ def test_host_code_does_not_change_the_image(project, tmp_path):
 )
 def test_steps_are_told_and_noise_is_not(line, step):
     """One line per step of the Dockerfile."""
-    assert step == build.describe_step(line)
+    assert step == buildkit.describe_step(line)
+
+
+LOG = (
+    """\
+#8 4.048 error: Failed to download `x==1`
+#8 ERROR: process "/bin/sh -c a very long command" did not complete successfully: exit code: 1
+------
+ > [image 3/5] RUN --mount=type=bind a very long command:
+3.959 Resolved 107 packages in 2.96s
+4.048 error: Failed to download `x==1`
+4.048   cause: Hash mismatch for `x==1`
+------
+Dockerfile:40
+--------------------
+"""
+    + "  40 | >>> RUN a very long command\n" * 30
+)
+
+
+def test_failed_build_shows_the_words_of_the_step_that_failed(tmp_path):
+    """Not the Dockerfile's text, which BuildKit prints after them."""
+    (tmp_path / "log").write_text(LOG)
+
+    text = buildkit._failure(tmp_path / "log")
+
+    assert text.splitlines()[-1] == "  cause: Hash mismatch for `x==1`"
+    assert ">>>" not in text
+    assert "3.959" not in text
+
+
+def test_failure_before_any_step_shows_the_end_of_the_log(tmp_path):
+    """For instance a base that can't be had."""
+    (tmp_path / "log").write_text("#1 resolving\nERROR: no such base\n")
+
+    assert "no such base" in buildkit._failure(tmp_path / "log")

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from samerun.errors import DataError
@@ -38,3 +41,43 @@ def test_empty_data_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="no file"):
         data.describe(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["/", "/etc", "/proc", "/proc/self", "/dev", "/sys", "/run"])
+def test_folders_of_the_system_are_no_data(folder):
+    """Passwords, devices, the engine's socket."""
+    with pytest.raises(DataError, match="system"):
+        data.list_files(Path(folder))
+
+
+def test_link_to_a_folder_of_the_system_is_seen_through(tmp_path):
+    """What counts is where it leads."""
+    (tmp_path / "data").symlink_to("/etc")
+
+    with pytest.raises(DataError, match="system"):
+        data.list_files(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "readable"),
+    [
+        (0o600, (65532, 65532), False),
+        (0o644, (65532, 65532), True),
+        (0o600, (os.getuid(), 1), True),
+        (0o040, (65532, os.getgid()), True),
+        (0o704, (65532, os.getgid()), False),
+    ],
+)
+def test_root_learns_what_the_run_can_not_read(tmp_path, monkeypatch, mode, owner, readable):
+    """Root reads everything, the run's user does not: told before the start."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    file = tmp_path / "x.csv"
+    file.touch()
+    file.chmod(mode)
+    tmp_path.chmod(0o755)
+
+    if readable:
+        data.check_readable([file], owner)
+    else:
+        with pytest.raises(DataError, match="chmod"):
+            data.check_readable([file], owner)

@@ -72,6 +72,13 @@ def test_host_side_names_no_framework():
     assert not roots & set(HEAVY)
 
 
+def test_callback_needs_nothing_of_the_host_side():
+    """`pip install samerun[fastai]` is of use where no engine is, and no kit."""
+    roots = {name.split(".")[0] for path in modules("callback") for name in imports(path)}
+
+    assert not roots & {"invoke", "docker", "rich", "pathspec"}
+
+
 def test_listing_the_tasks_loads_nothing_heavy():
     """`invoke --list` loads neither a framework nor the Docker SDK."""
     script = (
@@ -122,10 +129,10 @@ def test_readme_names_only_tasks_that_exist():
     assert [verb for verb in verbs if f"  {verb} " not in listed] == []
 
 
-@pytest.mark.parametrize("cuda", ["12", "13"])
-def test_torch_locks_agree_with_uv_lock(project, cuda):
-    """The first layer's lock is read off uv.lock; `invoke lock` refreshes both."""
-    assert lock.export(project, cuda) == lock.torch_lock(project, cuda).read_text()
+@pytest.mark.parametrize(("group", "path"), lock.EXPORTS.items())
+def test_exported_locks_are_those_of_uv_lock(project, group, path):
+    """The locks that the Dockerfile reads are read off uv.lock; `invoke lock` refreshes all."""
+    assert lock.export(project, group) == (project.root / path).read_text()
 
 
 def test_modules_are_small():

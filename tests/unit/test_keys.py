@@ -75,3 +75,33 @@ def test_server_with_a_port_is_named_with_it(monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://localhost:8080")
 
     assert keys.host() == "localhost:8080"
+
+
+def test_key_is_starred_out_of_logs(tmp_path):
+    """As often as it is there, at any depth; the length stays, other files too."""
+    (tmp_path / "wandb" / "logs").mkdir(parents=True)
+    log = tmp_path / "wandb" / "logs" / "debug-internal.log"
+    log.write_text(f"a {KEY} b {KEY}{KEY}")
+    (tmp_path / "log.txt").write_text(KEY)
+    (tmp_path / "empty.log").touch()
+    (tmp_path / "model.bin").write_text(KEY)
+
+    keys.redact(tmp_path, keys.Key(value=KEY, source="test"))
+
+    stars = "*" * len(KEY)
+    assert log.read_text() == f"a {stars} b {stars}{stars}"
+    assert (tmp_path / "log.txt").read_text() == stars
+    assert (tmp_path / "model.bin").read_text() == KEY
+
+
+def test_starring_out_follows_no_link(tmp_path):
+    """A run could lay one to a file of the user's."""
+    victim = tmp_path / "victim"
+    victim.write_text(KEY)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "x.log").symlink_to(victim)
+    os.mkfifo(tmp_path / "run" / "y.log")
+
+    keys.redact(tmp_path / "run", keys.Key(value=KEY, source="test"))
+
+    assert victim.read_text() == KEY

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 
 import pytest
 
@@ -97,3 +98,23 @@ def test_key_is_named_by_its_file_only():
 
     assert values["NETRC"] == contract.NETRC
     assert "WANDB_API_KEY" not in values
+
+
+def test_limits_stand_in_the_command(two):
+    """Memory twice: with swap it would be another number, and a host that grinds."""
+    argv = dataclasses.replace(two, memory="8g", pids_limit=99).argv()
+
+    assert {"--memory=8g", "--memory-swap=8g", "--pids-limit=99", "--ipc=private"} <= set(argv)
+
+
+def test_nothing_loosens_seccomp(two):
+    """The engine's default profile holds where no other is named."""
+    assert [a for a in two.argv() if "security-opt" in a] == ["--security-opt=no-new-privileges"]
+
+
+@pytest.mark.parametrize("mode", ["offline", "dryrun", "disabled"])
+def test_wandb_is_online_with_a_key_only(mode):
+    """And where its mode does not forbid it."""
+    assert launch.wandb_is_online(None, has_key=True)
+    assert not launch.wandb_is_online(None, has_key=False)
+    assert not launch.wandb_is_online(mode, has_key=True)

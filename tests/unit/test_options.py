@@ -66,3 +66,13 @@ def test_file_without_train_is_refused(tmp_path):
 
     with pytest.raises(UsageError, match="no train function"):
         read_recipe(path)
+
+
+def test_recipe_says_whether_it_downloads(tmp_path):
+    """A run that needs nothing from outside gets no network."""
+    text = "def train(session):\n    pass\n"
+    (tmp_path / "a.py").write_text(text)
+    (tmp_path / "b.py").write_text(f"DOWNLOADS = True\n{text}")
+
+    assert not read_recipe(tmp_path / "a.py").downloads
+    assert read_recipe(tmp_path / "b.py").downloads

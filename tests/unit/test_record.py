@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -39,8 +40,9 @@ def test_parts_are_assembled_into_the_record(tmp_path, running):
     record.report(tmp_path, "environment", {"torch": "2"})
     record.report(tmp_path, "result", {"metrics": {"accuracy": 1.0}})
     record.report(tmp_path, "first_batch", {"seconds": 2.5})
-    record.report(tmp_path, "wandb-b", {"id": "b"})
-    record.report(tmp_path, "wandb-a", {"id": "a"})
+    for name in ("b", "a"):
+        entry = {"id": name, "mode": "offline", "dir": "wandb/x", "url": None}
+        record.report(tmp_path, f"wandb-{name}", entry)
 
     whole = record.assemble(tmp_path, running)
 
@@ -73,3 +75,75 @@ def test_missing_record_is_named(tmp_path):
     """The error says where the record was looked for."""
     with pytest.raises(RecordError, match=str(tmp_path)):
         record.read(tmp_path)
+
+
+def lay(tmp_path, name, text="{}"):
+    """Put a part where the container would."""
+    (tmp_path / contract.PARTS).mkdir(exist_ok=True)
+    path = tmp_path / contract.PARTS / name
+    path.write_text(text)
+    return path
+
+
+def test_links_in_the_parts_are_not_followed(tmp_path, running):
+    """A container could point one at any file of the user's."""
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"secret": 1}')
+    lay(tmp_path, "config.json").unlink()
+    (tmp_path / contract.PARTS / "config.json").symlink_to(secret)
+
+    assert record.assemble(tmp_path, running).config == {}
+
+
+def test_link_in_place_of_the_folder_of_parts_is_not_followed(tmp_path, running):
+    """Neither is the folder itself."""
+    lay(tmp_path / "..", "config.json", '{"secret": 1}')
+    (tmp_path / contract.PARTS).symlink_to(tmp_path.parent / contract.PARTS)
+
+    assert record.assemble(tmp_path, running).config == {}
+
+
+def test_pipe_among_the_parts_does_not_hang_the_host(tmp_path, running):
+    """Opened plainly it would wait for a writer for ever."""
+    lay(tmp_path, "result.json").unlink()
+    os.mkfifo(tmp_path / contract.PARTS / "result.json")
+
+    assert record.assemble(tmp_path, running).result == {}
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000])
+def test_bottomless_json_counts_as_absent(tmp_path, running, text):
+    """Python gives up on it; the record does not."""
+    lay(tmp_path, "environment.json", text)
+
+    assert record.assemble(tmp_path, running).environment == {}
+
+
+def test_part_without_end_counts_as_absent(tmp_path, running, monkeypatch):
+    """It would fill the host's memory."""
+    monkeypatch.setattr(record, "LARGEST_PART", 10)
+    lay(tmp_path, "environment.json", json.dumps({"torch": "2" * 10}))
+
+    assert record.assemble(tmp_path, running).environment == {}
+
+
+def test_garbage_about_a_wandb_run_is_left_out(tmp_path, running):
+    """The host's own lines need its ID, mode and folder."""
+    lay(tmp_path, "wandb-a.json", '{"id": 1}')
+
+    assert record.assemble(tmp_path, running).wandb == ()
+
+
+def test_record_is_not_written_through_a_link(tmp_path, run):
+    """A link that a container laid in its place is replaced, what it points at is not."""
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (tmp_path / contract.RECORD).symlink_to(victim)
+    for pid in range(os.getpid() - 5, os.getpid() + 5):
+        (tmp_path / f".{contract.RECORD}.{pid}").symlink_to(victim)
+
+    record.write(tmp_path, run)
+
+    assert victim.read_text() == "untouched"
+    assert run == record.read(tmp_path)
+    assert not (tmp_path / contract.RECORD).is_symlink()

@@ -1,7 +1,7 @@
 import pytest
 
 from samerun.errors import TagError, UsageError
-from samerun.host import request
+from samerun.host import machine, request
 from samerun.host.request import Request
 from samerun.host.train import again
 
@@ -80,3 +80,44 @@ def test_line_to_run_again_names_the_image(run):
 
     assert line.startswith(f"invoke train digits --gpus 0 --image {run.image.reference}")
     assert line.endswith("--procs 2 --seed 1 --data /d -- --epochs 1")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Request(memory="lots"),
+        Request(memory="-1"),
+        Request(memory="1.5g"),
+        Request(pids_limit=0),
+        Request(pids_limit=-1),
+        Request(network="container:other"),
+        Request(network="none", no_network=True),
+        Request(docker_args=("--privileged",)),
+    ],
+)
+def test_limits_can_be_set_but_not_taken_off_by_a_slip(asked):
+    """Each is a usage error, found without an engine."""
+    with pytest.raises(UsageError):
+        request.check(asked)
+
+
+def test_no_network_means_offline(monkeypatch):
+    """Whatever WANDB_MODE says; a run that shall not be logged at all stays so."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert Request(no_network=True).wandb_settings()["WANDB_MODE"] == "offline"
+    assert Request().wandb_settings()["WANDB_MODE"] == "online"
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert Request(no_network=True).wandb_settings()["WANDB_MODE"] == "disabled"
+
+
+def test_memory_is_limited_unless_said():
+    """By default nine tenths of the machine; 0 is no limit."""
+    limit = machine.memory_limit(None)
+
+    assert limit.endswith("m")
+    assert 0.85 < int(limit[:-1]) * 2**20 / machine.memory_bytes() < 0.91
+    assert machine.memory_limit("8g") == "8g"
+    assert machine.memory_limit("10g") == "10g"
+    assert machine.memory_limit("0") is None
+    assert machine.memory_limit("0m") is None

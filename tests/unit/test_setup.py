@@ -18,6 +18,7 @@ BARE = Machine(
     has_mmdebstrap=False,
     has_gpu=False,
     gpu_runtime=False,
+    shielded=True,
 )
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from samerun import contract
 from samerun.errors import BaseUnavailable
+from samerun.host import buildkit
+from samerun.host.buildkit import Build
 from samerun.host.project import Project
 from samerun.record import Base
 
@@ -51,7 +53,7 @@ def provide(
         raise BaseUnavailable(problem, "Check the network, or build with --base bootstrapped.")
     if problem:
         say(f"{problem}\nBootstrapping the base from Debian's packages instead.")
-    bootstrap(project, pins["bootstrap"], _tag("bootstrapped", pins))
+    bootstrap(client, project, pins["bootstrap"], _tag("bootstrapped", pins))
     return _describe(client, "bootstrapped", pins)
 
 
@@ -111,36 +113,29 @@ def _pull(client: "DockerClient", pins: dict[str, Any]) -> str:
     return ""
 
 
-def bootstrap(project: Project, pin: dict[str, Any], tag: str) -> None:
+def bootstrap(client: "DockerClient", project: Project, pin: dict[str, Any], tag: str) -> None:
     """Make a Debian file system with mmdebstrap, and an image of it named *tag*."""
     if shutil.which("mmdebstrap") is None or os.geteuid() != 0:
         raise BaseUnavailable(
             "Bootstrapping the base needs root and the package mmdebstrap.",
             "Run `invoke setup build` as root, or build where a registry can be reached.",
         )
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(contract.EPOCH)}
     docker = project.root / "docker"
     with tempfile.TemporaryDirectory() as folder:
         tar = Path(folder) / "base.tar"
         script = ["sh", str(docker / "bootstrap-base.sh"), pin["suite"], ",".join(pin["packages"])]
-        _run([*script, str(tar)], environment)
-        command = ["docker", "build", "--quiet", "--tag", tag]
-        file = ["--file", str(docker / "base.Dockerfile"), folder]
-        _run([*command, *_no_provenance(), *file], {**environment, "DOCKER_BUILDKIT": "1"})
+        _make(script, tar)
+        build = Build(context=folder, tag=tag, file=str(docker / "base.Dockerfile"))
+        buildkit.run(client, build, project.state / "base-build.log", lambda _: None)
 
 
-def _no_provenance() -> list[str]:
-    """Return the flag that keeps a build's digest free of its time, where it is known."""
-    from samerun.host.engine import buildx_version
-
-    return ["--provenance=false"] if buildx_version() else []
-
-
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def _make(script: list[str], tar: Path) -> None:
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(contract.EPOCH)}
+    command = [*script, str(tar)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = "\n".join(done.stderr.strip().splitlines()[-10:])
         raise BaseUnavailable(
-            f"`{' '.join(command[:2])} …` failed with {done.returncode}:\n{lines}",
+            f"Bootstrapping the base failed with {done.returncode}:\n{lines}",
             "Check that Debian's package mirror answers (`apt-get update`).",
         )

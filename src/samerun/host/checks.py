@@ -5,12 +5,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from samerun.host import base, build, engine
-from samerun.host.build import Build
+from samerun.errors import NotAudited, Vulnerable
+from samerun.host import audit, base, build, buildkit, engine
+from samerun.host.buildkit import Build
 from samerun.host.project import Project
 
 TEST_TAG = "samerun:test"
-LINTED = ("src", "tests", "benchmarks", "docker", "tasks.py")
+LINTED = ("src", "tests", "benchmarks", "docker", "docs", "examples", "tasks.py")
+# The tests run examples and what the documents say, so both are there beside them.
+_TESTED = ("tests", "docs", "examples")
 
 
 def run(project: Project, say: Callable[[str], None], *, fast: bool, select: Sequence[str]) -> int:
@@ -28,7 +31,21 @@ def run(project: Project, say: Callable[[str], None], *, fast: bool, select: Seq
     # Built here, so that its steps are seen while they take their minutes.
     build.ensure(engine.connect(), project, cuda="13", say=say)
     docker = [[*python, "pytest", "tests/docker", "--durations=10", *select]]
-    return _first_failure(project, say, docker) or _inside(project, say)
+    code = _first_failure(project, say, docker) or _inside(project, say)
+    return code or _audit(project, say)
+
+
+def _audit(project: Project, say: Callable[[str], None]) -> int:
+    """Ask for vulnerabilities; a machine without a network is told so, and no failure."""
+    say("\n$ invoke audit")
+    try:
+        audit.vulnerabilities(project, say)
+    except NotAudited as error:
+        say(f"{error.what.splitlines()[0]} This is no failure, and no proof either.")
+    except Vulnerable as error:
+        say(str(error))
+        return error.exit_code
+    return 0
 
 
 def _first_failure(
@@ -41,7 +58,10 @@ def _first_failure(
 def _inside(project: Project, say: Callable[[str], None]) -> int:
     """Run the callback's and training's tests in the image, as hardened as a run is."""
     build_test_image(project, say)
-    mounts = [f"--mount=type=bind,source={project.root}/tests,target=/tests,readonly"]
+    mounts = [
+        f"--mount=type=bind,source={project.root}/{name},target=/{name},readonly"
+        for name in _TESTED
+    ]
     flags = ["--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
     flags += ["--user=12345:12345", "--tmpfs=/tmp:rw,nosuid,nodev,mode=1777", "--shm-size=1g"]
     flags += ["--network=none", "--workdir=/tests"]
@@ -62,7 +82,7 @@ def build_test_image(project: Project, say: Callable[[str], None]) -> None:
         arguments=plan.arguments,
         ca=plan.ca,
     )
-    build.run(target, project.state / "test-build.log", say)
+    buildkit.run(client, target, project.state / "test-build.log", say)
 
 
 def _call(project: Project, say: Callable[[str], None], command: Sequence[str]) -> int:

@@ -13,7 +13,8 @@ import pathspec
 
 from samerun import contract
 from samerun.errors import CodeError
-from samerun.host import build, identity
+from samerun.host import buildkit, identity
+from samerun.host.buildkit import Build
 from samerun.host.project import Project
 from samerun.record import Image
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 REPOSITORY = "samerun-code"
+PARENTS = "samerun-parent"
 IGNORE_FILES = (".dockerignore", ".gitignore")
 # Never code: what version control, Python, W&B and the kit itself leave in a folder.
 ALWAYS_IGNORED = (".git/", "__pycache__/", ".venv/", "wandb/", "runs/", ".samerun/")
+# Where keys are kept: a layer is pushed and shared.
+KEPT_SECRET = (".env", ".netrc", "_netrc")
 LIMIT_BYTES = 200 * 2**20
 
 
@@ -59,7 +63,7 @@ def list_files(folder: Path) -> list[Path]:
     elsewhere the folder's .gitignore. A .dockerignore counts in both.
     """
     files = _git_files(folder)
-    patterns = list(ALWAYS_IGNORED)
+    patterns = [*ALWAYS_IGNORED, *KEPT_SECRET]
     for name in IGNORE_FILES if files is None else IGNORE_FILES[:1]:
         if (folder / name).is_file():
             patterns += (folder / name).read_text(encoding="utf-8").splitlines()
@@ -121,15 +125,20 @@ def derive(
     client: "DockerClient",
     project: Project,
     script: Script,
-    parent_tag: str,
     parent: Image,
     say: Callable[[str], None],
 ) -> Image:
     """Return the image with the script's folder as its last layer, built if it is new."""
+    parent_tag = f"{PARENTS}:{parent.digest[:16]}"
     context = pack(script.folder, parent_tag)
     key = hashlib.sha256(parent.digest.encode() + context).hexdigest()
     tag = f"{REPOSITORY}:{key[:16]}"
     if not client.images.list(name=tag):
-        derived = build.Build(context="-", tag=tag, labels={contract.LABEL_INPUTS: key})
-        build.run(derived, project.state / "code-build.log", say, stdin=context)
+        derived = Build(context="-", tag=tag, labels={contract.LABEL_INPUTS: key})
+        # BuildKit looks for a digest at a registry, for a name in the engine first.
+        client.api.tag(parent.reference, *parent_tag.split(":"))
+        try:
+            buildkit.run(client, derived, project.state / "code-build.log", say, stdin=context)
+        finally:
+            client.api.remove_image(parent_tag, noprune=True)
     return identity.identify(client, tag)

@@ -2,12 +2,17 @@
 
 import hashlib
 import os
+import shlex
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from samerun import contract
 from samerun.errors import DataError
 from samerun.record import Data
+
+# Folders whose content would give a run a hold on the machine.
+SYSTEM = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var", "/var/lib")
 
 
 def describe(folder: Path) -> Data:
@@ -32,8 +37,13 @@ def list_files(folder: Path) -> list[Path]:
     Return all files under *folder*, sorted.
 
     Raises:
-        DataError: It does not exist, is no folder, or holds no file.
+        DataError: It does not exist, is no folder or the system's, or holds no file.
     """
+    if str(folder.resolve()) in SYSTEM or folder.resolve().is_relative_to("/proc"):
+        raise DataError(
+            f"--data {folder} is a folder of the system, not of data.",
+            "A run must not see it: it holds passwords, devices or the engine's socket.",
+        )
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(f"--data {folder} {kind}.", "Give the folder that holds the data.")
@@ -42,6 +52,33 @@ def list_files(folder: Path) -> list[Path]:
     if not files:
         raise DataError(f"--data {folder} holds no file.", "Is it mounted or downloaded?")
     return files
+
+
+def check_readable(files: list[Path], owner: tuple[int, int]) -> None:
+    """
+    Refuse what the run's user *owner* could not read, though the caller (root) can.
+
+    Raises:
+        DataError: The first such file or folder, with its rights.
+    """
+    if os.geteuid() != 0:
+        return  # The run's user is the caller: reading for the fingerprint is the check.
+    for path in (*dict.fromkeys(file.parent for file in files), *files):
+        if not _is_readable(path.stat(), owner):
+            raise DataError(
+                f"{path} can't be read by the run, which is not root but uid {owner[0]}.",
+                f"Let others read it (`chmod -R o+rX {shlex.quote(str(path))}`), or train as "
+                "its owner.",
+            )
+
+
+def _is_readable(status: os.stat_result, owner: tuple[int, int]) -> bool:
+    """Whether *owner* may read the file, or read and enter the folder, of *status*."""
+    wanted = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
+    if status.st_uid == owner[0]:
+        return status.st_mode >> 6 & wanted == wanted
+    shift = 3 if status.st_gid == owner[1] else 0
+    return status.st_mode >> shift & wanted == wanted
 
 
 def fingerprint(folder: Path, files: list[Path]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samerun.errors import SamerunError
-from samerun.host import base, engine, gpus, identity, keys, machine, setup
+from samerun.host import base, engine, gpus, identity, keys, machine, network, setup
 from samerun.host.project import CUDA_VERSIONS, Project, tag
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def examine(project: Project) -> Iterator[Finding]:
         _store,
         _disk,
         _memory,
+        _cage,
+        _network,
         _gpu,
         _base,
         _image,
@@ -101,6 +103,41 @@ def _memory(project: Project) -> Finding:
     return Finding(subject="memory", text=f"{size / 1e9:.0f} GB", mend=mend)
 
 
+def _cage(project: Project) -> Finding:
+    options = engine.connect().info().get("SecurityOptions") or []
+    if any("name=seccomp" in option and "unconfined" not in option for option in options):
+        return Finding(subject="cage", text="seccomp filters the runs' system calls")
+    return Finding(
+        subject="cage",
+        text="the engine filters no system calls (seccomp)",
+        mend='remove "seccomp-profile" from /etc/docker/daemon.json, then restart Docker',
+    )
+
+
+def _network(project: Project) -> Finding:
+    if not network.separates():
+        return Finding(
+            subject="network",
+            text="runs that have a network can reach each other",
+            mend="sudo modprobe br_netfilter",
+            optional=True,
+        )
+    if os.geteuid() != 0:
+        return Finding(
+            subject="network",
+            text="runs don't reach each other; whether they reach this machine only root can see",
+            optional=True,
+        )
+    if network.is_shielded():
+        return Finding(subject="network", text="runs reach neither each other nor this machine")
+    return Finding(
+        subject="network",
+        text="runs that have a network can reach this machine's own services",
+        mend="sudo invoke setup",
+        optional=True,
+    )
+
+
 def _gpu(project: Project) -> Finding:
     found = gpus.probe()
     if not found:
@@ -137,7 +174,7 @@ def _image(project: Project) -> Finding:
 
 def _built(client: "DockerClient") -> str | None:
     """Return the CUDA release of the image that is here, the newest first."""
-    return next((cuda for cuda in reversed(CUDA_VERSIONS) if base.has(client, tag(cuda))), None)
+    return next((cuda for cuda in CUDA_VERSIONS if base.has(client, tag(cuda))), None)
 
 
 def _key(project: Project) -> Finding:

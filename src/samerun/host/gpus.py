@@ -104,8 +104,13 @@ def check(gpus: Sequence[Gpu], cuda: str, architectures: Sequence[str]) -> None:
     *cuda* is the major release, *architectures* are torch's (``sm_90``).
 
     Raises:
+        NoGpu: The image is the CPU-only one.
         DriverTooOld: With the driver's or the GPU's values and the way out.
     """
+    if gpus and cuda == "none":
+        raise NoGpu(
+            "The image has torch without CUDA.", "Train with --gpus 0, or in another image."
+        )
     for gpu in gpus:
         _check_driver(gpu, cuda)
         if architectures and not serves(gpu.capability, architectures):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,24 +31,59 @@ def identify(client: "DockerClient", reference: str) -> Image:
     Raises:
         ImageNotFound: It is not on this machine. Nothing is pulled, no tag is tried instead.
     """
+    raw = look_up(client, reference)
+    return describe(raw, reference, engine.inspect(client).store, facts(client, raw))
+
+
+def look_up(client: "DockerClient", reference: str) -> dict[str, Any]:
+    """
+    Return the engine's answer on an image, also by a digest that only our memory knows.
+
+    Raises:
+        ImageNotFound: It is not on this machine.
+    """
     from docker.errors import APIError
 
     try:
-        raw = client.api.inspect_image(reference)
+        return dict(client.api.inspect_image(reference))
+    except APIError as error:
+        known = _remembered(reference)
+        if known is None:
+            raise ImageNotFound(
+                f"The image {reference} is not on this machine.",
+                "Build it with `invoke build`, or `invoke pull NAME@sha256:…`.",
+            ) from error
+    try:
+        return dict(client.api.inspect_image(known))
     except APIError as error:
         raise ImageNotFound(
-            f"The image {reference} is not on this machine.",
-            "Build it with `invoke build`, or pull it with `docker pull`.",
+            f"The image {reference} was on this machine as {known}, and is gone.",
+            "Pull it with `invoke pull NAME@sha256:…`, or load it again.",
         ) from error
-    facts = _facts(client, raw)
-    return describe(raw, reference, engine.inspect(client).store, facts)
+
+
+def _remembered(reference: str) -> str | None:
+    """
+    Return the ID of the image whose manifest had the digest in *reference* when it came.
+
+    The classic store forgets it at `docker load`, and compresses layers anew.
+    """
+    found = re.search(r"[0-9a-f]{64}$", reference)
+    if found is None:
+        return None
+    digest = f"sha256:{found[0]}"
+    for path in sorted(_memory("").parent.glob("*.json")):
+        facts = _recall(path.stem)
+        if digest in (facts.get("manifest_digest"), facts.get("index_digest")):
+            return f"sha256:{path.stem}"
+    return None
 
 
 def describe(
     raw: dict[str, Any],
     reference: str,
     store: Literal["containerd", "classic"],
-    facts: dict[str, Any],
+    known: dict[str, Any],
 ) -> Image:
     """
     Name the digests in *raw*, the engine's answer on an image.
@@ -64,9 +100,9 @@ def describe(
         reference=f"{name}@{digest}" if kind != "config" else identity,
         digest=digest.removeprefix("sha256:"),
         digest_kind=kind,
-        index_digest=digest if kind == "index" else None,
-        manifest_digest=digest if kind == "manifest" else facts.get("manifest_digest"),
-        config_digest=identity if store == "classic" else facts.get("config_digest"),
+        index_digest=digest if kind == "index" else known.get("index_digest"),
+        manifest_digest=digest if kind == "manifest" else known.get("manifest_digest"),
+        config_digest=identity if store == "classic" else known.get("config_digest"),
         layers_digest=hash_layers(raw["RootFS"]["Layers"]),
         repo_digests=digests,
         store=store,
@@ -78,7 +114,8 @@ def describe(
         cuda=labels.get(contract.LABEL_CUDA),
         inputs=labels.get(contract.LABEL_INPUTS),
         lock=labels.get(contract.LABEL_LOCK),
-        packages=facts.get("packages", {}),
+        packages=known.get("packages", {}),
+        pull_reference=known.get("pull_reference"),
     )
 
 
@@ -136,8 +173,8 @@ def _memory(identity: str) -> Path:
     return cache / "samerun" / "images" / f"{identity.removeprefix('sha256:')}.json"
 
 
-def _facts(client: "DockerClient", raw: dict[str, Any]) -> dict[str, Any]:
-    """Return versions and architectures from the image's own file; read once per image."""
+def facts(client: "DockerClient", raw: dict[str, Any]) -> dict[str, Any]:
+    """Return what the image's own file says, and what we remember of it; read once per image."""
     known = _recall(raw["Id"])
     if "packages" not in known:
         known |= read_facts(client, raw["Id"])
@@ -147,20 +184,26 @@ def _facts(client: "DockerClient", raw: dict[str, Any]) -> dict[str, Any]:
 
 def architectures(client: "DockerClient", reference: str) -> dict[str, Any]:
     """Return the image's CUDA release and the GPU architectures that its torch serves."""
-    return _facts(client, client.api.inspect_image(reference))
+    return facts(client, look_up(client, reference))
 
 
 def read_facts(client: "DockerClient", reference: str) -> dict[str, Any]:
     """Read the image's description without starting it; empty for another's image."""
+    content = read_file(client, reference, contract.IMAGE_FACTS)
+    return dict(json.loads(content)) if content else {"packages": {}}
+
+
+def read_file(client: "DockerClient", reference: str, path: str) -> bytes | None:
+    """Return a file of an image without starting it; None if it has none of that name."""
     from docker.errors import NotFound
 
     container = client.api.create_container(reference, command=["true"])
     try:
-        stream, _ = client.api.get_archive(container["Id"], contract.IMAGE_FACTS)
+        stream, _ = client.api.get_archive(container["Id"], path)
         with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
             file = tar.extractfile(tar.getmembers()[0])
-            return dict(json.loads(file.read())) if file else {}
+            return file.read() if file else None
     except NotFound:
-        return {"packages": {}}
+        return None
     finally:
         client.api.remove_container(container["Id"])

@@ -1,6 +1,7 @@
 """The W&B key: found on the host, handed over as a file on tmpfs, shown nowhere."""
 
 import contextlib
+import mmap
 import netrc
 import os
 import tempfile
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from samerun import contract
 from samerun.errors import KeyFileError
 
 DEFAULT_URL = "https://api.wandb.ai"
@@ -88,3 +90,25 @@ def _hand_over(path: Path, uid: int, gid: int) -> None:
     if os.geteuid() == 0:
         os.chown(path.parent, uid, gid)
         os.chown(path, uid, gid)
+
+
+def redact(folder: Path, key: Key | None) -> None:
+    """
+    Star the key out of all logs under *folder*.
+
+    wandb 0.31 writes its settings, and the key in them, to its internal log once a
+    script sets WANDB_DEBUG. Links are not followed: a run may have laid them.
+    """
+    for path in folder.rglob("*") if key is not None else ():
+        if path.suffix == ".log" or path.name == contract.LOG:
+            with contextlib.suppress(OSError, ValueError):  # ValueError: the file is empty.
+                _star_out(path, key.value.encode() if key else b"")
+
+
+def _star_out(path: Path, value: bytes) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        at = content.find(value)
+        while at >= 0:
+            content[at : at + len(value)] = b"*" * len(value)
+            at = content.find(value, at)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from samerun import contract
 
 PIDS_LIMIT = 4096
+OFFLINE_MODES = ("offline", "dryrun", "disabled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,9 @@ class Launch:
     environment: dict[str, str] = field(default_factory=dict)
     gpus: str | None = None
     network: str | None = None
+    pids_limit: int = PIDS_LIMIT
+    memory: str | None = None
+    docker_args: tuple[str, ...] = ()
     entrypoint: str | None = None
     detach: bool = True
 
@@ -61,8 +65,10 @@ class Launch:
             f"--user={self.user}",
             "--read-only",
             "--cap-drop=ALL",
+            # seccomp's default profile is the engine's; naming one could only loosen it.
             "--security-opt=no-new-privileges",
-            f"--pids-limit={PIDS_LIMIT}",
+            "--ipc=private",
+            f"--pids-limit={self.pids_limit}",
             f"--stop-timeout={contract.STOP_TIMEOUT_S}",
             # Readable whatever the engine's default driver is.
             "--log-driver=local",
@@ -70,16 +76,24 @@ class Launch:
 
     def _resources(self) -> list[str]:
         argv = ["--tmpfs=/tmp:rw,nosuid,nodev,mode=1777", f"--shm-size={self.shm_size}"]
+        # The same number again: no swap, so that a run can't grind the host to a halt.
+        argv += [f"--memory={self.memory}", f"--memory-swap={self.memory}"] if self.memory else []
         argv += [f"--gpus={self.gpus}"] if self.gpus else []
         argv += [f"--network={self.network}"] if self.network else []
         argv += [f"--mount={mount.spec()}" for mount in self.mounts]
-        return argv + [f"--env={k}={v}" for k, v in sorted(self.environment.items())]
+        argv += [f"--env={k}={v}" for k, v in sorted(self.environment.items())]
+        return [*argv, *self.docker_args]
 
     def _inside(self) -> list[str]:
         if self.entrypoint:
             return [f"--entrypoint={self.entrypoint}", self.image, *self.arguments]
         options = ["--procs", str(self.procs), "--seed", str(self.seed)]
         return [self.image, *options, self.target, *self.arguments]
+
+
+def wandb_is_online(mode: str | None, *, has_key: bool) -> bool:
+    """Whether W&B is to be reached: there is a key, and *mode* (WANDB_MODE) does not forbid it."""
+    return has_key and mode not in OFFLINE_MODES
 
 
 def present(variables: dict[str, str]) -> dict[str, str]:

@@ -35,3 +35,15 @@ def _cpu() -> str:
 def memory_bytes() -> int:
     """Return the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_limit(asked: str | None) -> str | None:
+    """
+    Return a run's limit as Docker takes it; None without one.
+
+    By default nine tenths of the machine: what a run loses, it loses itself, while
+    without a limit the kernel stops whatever is largest on the whole machine.
+    """
+    if asked is None:
+        return f"{memory_bytes() * 9 // 10 // 2**20}m"
+    return None if asked.rstrip("bkmgBKMG").strip("0") == "" else asked

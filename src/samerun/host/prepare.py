@@ -15,6 +15,7 @@ from samerun.host import (
     build,
     code,
     data,
+    docker_args,
     engine,
     git,
     gpus,
@@ -22,7 +23,10 @@ from samerun.host import (
     keys,
     launch,
     machine,
+    network,
+    registry,
     request,
+    user,
 )
 from samerun.host.launch import Launch, Mount
 from samerun.host.project import Project, tag
@@ -53,6 +57,7 @@ class Found:
     data: Data | None
     selection: gpus.Selection
     name: str
+    downloads: bool
 
     @property
     def procs(self) -> int:
@@ -68,15 +73,27 @@ def check(asked: Request, project: Project) -> None:
     elif asked.image is None:
         read_recipe(find_recipe(project.recipes, asked.target)).parse(asked.arguments)
     if asked.data is not None:
-        data.list_files(Path(asked.data))
-    gpus.select(asked.gpus, gpus.probe(), runtime=True)
+        data.check_readable(data.list_files(Path(asked.data)), user.of_container())
+    gpus.select(asked.gpus_or_cpu(), gpus.probe(), runtime=True)
 
 
-def look_up(asked: Request, *, runtime: bool) -> Found:
+def look_up(asked: Request, project: Project, *, runtime: bool) -> Found:
     """Return data, GPUs and name for *asked*, which `check` let through."""
     found_data = data.describe(Path(asked.data)) if asked.data is not None else None
-    selection = gpus.select(asked.gpus, gpus.probe(), runtime=runtime)
-    return Found(data=found_data, selection=selection, name=run_name(asked))
+    selection = gpus.select(asked.gpus_or_cpu(), gpus.probe(), runtime=runtime)
+    return Found(
+        data=found_data,
+        selection=selection,
+        name=run_name(asked),
+        downloads=_may_download(asked, project),
+    )
+
+
+def _may_download(asked: Request, project: Project) -> bool:
+    """Whether the training may fetch something; of another image's code nothing is known."""
+    if asked.is_script or asked.image is not None:
+        return True
+    return read_recipe(find_recipe(project.recipes, asked.target)).downloads
 
 
 def run_name(asked: Request) -> str:
@@ -96,7 +113,7 @@ def prepare(
 ) -> Prepared:
     """Build what is missing for *asked*, which `check` let through; write only images."""
     facts = engine.inspect(client)
-    found = look_up(asked, runtime=facts.serves_gpus)
+    found = look_up(asked, project, runtime=facts.serves_gpus)
     folder = free_folder(Path(asked.output), found.name)
     created = datetime.now(UTC)
     image = _image(client, asked, project, found, say)
@@ -130,10 +147,12 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
         mounts.append(Mount(source=found.data.source, target=contract.DATA))
     if script and asked.mount_code:
         mounts.append(Mount(source=str(script.folder), target=contract.CODE))
+    uid, gid = user.of_container()
+    settings = asked.wandb_settings()
     return Launch(
         run=found.name,
         image=image.reference,
-        user=f"{os.getuid()}:{os.getgid()}",
+        user=f"{uid}:{gid}",
         target=script.target if script else asked.target,
         arguments=asked.arguments,
         procs=asked.procs or found.procs,
@@ -141,7 +160,7 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
         shm_size=asked.shm_size,
         mounts=tuple(mounts),
         environment=launch.environment(
-            {"WANDB_NAME": found.name, **asked.wandb_settings()},
+            {"WANDB_NAME": found.name, **settings},
             image.reference,
             request.all_tags(asked, image.digest),
             has_key=has_key,
@@ -150,7 +169,15 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
             seed=asked.seed,
         ),
         gpus=found.selection.flag,
-        network=asked.network,
+        network=network.choose(
+            asked.network,
+            none=asked.no_network,
+            online=launch.wandb_is_online(settings.get("WANDB_MODE"), has_key=has_key),
+            downloads=found.downloads,
+        ),
+        pids_limit=asked.pids_limit,
+        memory=machine.memory_limit(asked.memory),
+        docker_args=docker_args.parse(asked.docker_args),
     )
 
 
@@ -163,15 +190,16 @@ def _image(
 ) -> Image:
     """Return the very image to run in: the one named, or this checkout's, plus the script."""
     if asked.image:
-        image, parent = identity.identify(client, asked.image), asked.image
+        image = registry.obtain(client, asked.image, say)
     else:
-        image, parent = build.ensure(client, project, cuda=asked.cuda, say=say), tag(asked.cuda)
+        image = build.ensure(client, project, cuda=asked.cuda, say=say)
+    image = registry.confirm(image)
     facts = identity.architectures(client, image.reference)
     gpus.check(found.selection.gpus, image.cuda or asked.cuda, facts.get("architectures", ()))
     if not asked.is_script or asked.mount_code:
         return image
     script = code.find(request.script_path(asked))
-    return code.derive(client, project, script, parent, image, say)
+    return code.derive(client, project, script, image, say)
 
 
 def free_folder(output: Path, name: str) -> Path:
@@ -240,7 +268,7 @@ def unbuilt(reference: str) -> Image:
 def dry(asked: Request, project: Project, *, has_key: bool) -> Launch:
     """Return the launch without any engine; the image's digest is looked up if one answers."""
     check(asked, project)
-    found = look_up(asked, runtime=True)
+    found = look_up(asked, project, runtime=True)
     image = _image_if_known(asked, project)
     folder = Path(asked.output).expanduser().resolve() / found.name
     return plan(asked, found, image, folder, has_key=has_key)

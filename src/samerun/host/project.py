@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 IMAGE = "samerun"
-CUDA_VERSIONS = ("12", "13")
+# "none": torch without CUDA, for machines that will never have a GPU.
+CUDA_VERSIONS = ("13", "12", "none")
+DEFAULT_CUDA = CUDA_VERSIONS[0]
 
 # Everything that the Dockerfile reads; .dockerignore lets nothing else through.
 INPUTS = ("Dockerfile", ".dockerignore", "docker", "pyproject.toml", "uv.lock", "src/samerun")
@@ -36,9 +38,18 @@ class Project:
         """Return docker/base.toml."""
         return tomllib.loads((self.root / "docker" / "base.toml").read_text(encoding="utf-8"))
 
+    def group(self, name: str) -> tuple[str, ...]:
+        """Return what a dependency group of pyproject.toml asks for."""
+        text = (self.root / "pyproject.toml").read_text(encoding="utf-8")
+        return tuple(tomllib.loads(text)["dependency-groups"][name])
+
     def lock_sha256(self) -> str:
         """Return the SHA-256 of uv.lock."""
-        return hashlib.sha256((self.root / "uv.lock").read_bytes()).hexdigest()
+        return self.file_sha256("uv.lock")
+
+    def file_sha256(self, name: str) -> str:
+        """Return the SHA-256 of the file *name* of this checkout."""
+        return hashlib.sha256((self.root / name).read_bytes()).hexdigest()
 
     def inputs_sha256(self, *extra: str) -> str:
         """Return a hash over names and contents of all that the build reads, and *extra*."""
@@ -60,6 +71,11 @@ class Project:
         return "__pycache__" in path.parts or path.is_relative_to(host)
 
 
+def variant(cuda: str) -> str:
+    """Return the name of the image's variant for a CUDA release: ``cuda13`` or ``cpu``."""
+    return "cpu" if cuda == "none" else f"cuda{cuda}"
+
+
 def tag(cuda: str) -> str:
     """Return the image's local name for a CUDA release, e.g. ``samerun:cuda13``."""
-    return f"{IMAGE}:cuda{cuda}"
+    return f"{IMAGE}:{variant(cuda)}"

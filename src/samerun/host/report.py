@@ -1,8 +1,14 @@
 """What the host side shows of its data."""
 
+import dataclasses
+import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 from samerun.record import Image
+
+if TYPE_CHECKING:
+    from samerun.host.verify import Verdict
 
 
 def to_stderr(text: str) -> None:
@@ -23,3 +29,18 @@ def identity(image: Image) -> str:
         ("holds", ", ".join(f"{name} {version}" for name, version in image.packages.items())),
     ]
     return "\n".join(f"  {name:<7} {value}" for name, value in rows)
+
+
+def to_json(value: Any) -> str:
+    """Return a record as JSON, for machines."""
+    return json.dumps(dataclasses.asdict(value), indent=2)
+
+
+def verdict(verdict: "Verdict") -> str:
+    """Return the digests of two builds that came out the same."""
+    one, two = verdict.built, verdict.rebuilt
+    return (
+        "The image comes out the same from nothing.\n"
+        f"  built    {one.digest}  layers {one.layers_digest}\n"
+        f"  rebuilt  {two.digest}  layers {two.layers_digest}"
+    )

@@ -8,8 +8,13 @@ from pathlib import Path
 
 from samerun import contract
 from samerun.errors import TagError, UsageError
+from samerun.host import docker_args
+from samerun.host.launch import PIDS_LIMIT
+from samerun.host.project import CUDA_VERSIONS
 
-CHOICES = {"cuda": ("12", "13"), "base": ("auto", "pulled", "bootstrapped")}
+CHOICES = {"cuda": CUDA_VERSIONS, "base": ("auto", "pulled", "bootstrapped")}
+# Measured on 2 cores: a recipe in two processes has 28 tasks, W&B's service among them.
+LEAST_PIDS = 64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -34,6 +39,14 @@ class Request:
     image: str | None = None
     cuda: str = "13"
     network: str | None = None
+    no_network: bool = False
+    pids_limit: int = PIDS_LIMIT
+    memory: str | None = None
+    docker_args: tuple[str, ...] = ()
+
+    def gpus_or_cpu(self) -> str | None:
+        """Return what was asked of GPUs; the CPU-only image asks for none by itself."""
+        return "0" if self.gpus is None and self.cuda == "none" else self.gpus
 
     @property
     def is_script(self) -> bool:
@@ -51,8 +64,15 @@ class Request:
             "WANDB_PROJECT": self.project,
             "WANDB_ENTITY": self.entity,
             "WANDB_NAME": self.name,
+            # W&B would try for minutes; a run that shall not be logged at all stays so.
+            "WANDB_MODE": self._offline_mode(),
         }
         return settings | {name: value for name, value in given.items() if value}
+
+    def _offline_mode(self) -> str | None:
+        if not self.no_network or os.environ.get("WANDB_MODE") == "disabled":
+            return None
+        return "offline"
 
 
 def check(request: Request) -> None:
@@ -70,9 +90,28 @@ def check(request: Request) -> None:
         raise UsageError(f"--seed {request.seed} is negative.", "Use 0 or more.")
     if not re.fullmatch(r"\d+[bkmgBKMG]?", request.shm_size):
         raise UsageError(f"--shm-size {request.shm_size!r} is no size.", "Use e.g. 512m or 2g.")
+    _check_limits(request)
+    docker_args.parse(request.docker_args)
     if request.name is not None and not NAME.fullmatch(request.name):
         raise UsageError(
             f"--name {request.name!r} can't name a folder.", "Use letters, digits, - _ and dots."
+        )
+
+
+def _check_limits(request: Request) -> None:
+    if request.pids_limit < LEAST_PIDS:
+        raise UsageError(
+            f"--pids-limit {request.pids_limit} is too small.",
+            f"Python, torch and W&B alone need {LEAST_PIDS}; threads count too.",
+        )
+    if request.memory is not None and not re.fullmatch(r"[0-9]+[bkmgBKMG]?", request.memory):
+        raise UsageError(f"--memory {request.memory!r} is no size.", "Use e.g. 8g, or 0: no limit.")
+    if request.no_network and request.network:
+        raise UsageError("--network and --no-network exclude each other.", "Give one.")
+    if request.network is not None and not NAME.fullmatch(request.network):
+        raise UsageError(
+            f"--network {request.network!r} is no network's name.",
+            "Use one of `docker network ls`, or none.",
         )
 
 

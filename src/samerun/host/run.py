@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import re
 import signal
 import subprocess
@@ -11,10 +12,11 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from samerun import contract, record
 from samerun.errors import (
+    DataError,
     EngineMissing,
     ImageNotFound,
     NoGpu,
@@ -22,8 +24,9 @@ from samerun.errors import (
     SamerunError,
     UsageError,
 )
-from samerun.host import keys
+from samerun.host import keys, user
 from samerun.host.launch import Launch, Mount
+from samerun.host.log import Copying
 from samerun.host.prepare import Prepared
 from samerun.record import Run, State
 
@@ -36,10 +39,23 @@ START_ERRORS: tuple[tuple[str, type[SamerunError], str], ...] = (
     ("could not select device driver", NoGpu, "Run `invoke setup`, or train with --gpus 0."),
     ("nvidia-container-cli", NoGpu, "Run `nvidia-smi`; the driver may need a restart."),
     ("No such image", ImageNotFound, "Build it with `invoke build`."),
+    ("bind source path does not exist", DataError, "It vanished after it was checked; try again."),
     ("network .* not found", UsageError, "List them with `docker network ls`."),
     ("is already in use by container", UsageError, "Choose another --name."),
     ("no space left on device", OutputError, "Make room on the engine's disk."),
+    (
+        r"(?i)unknown flag|invalid|conflicting options|minimum memory|range of CPUs|runtime name",
+        UsageError,
+        "Check --memory, --shm-size, --network and --docker-arg.",
+    ),
 )
+# The run's folder keeps this much free for the last word, for the day its disk is full.
+RESERVE_BYTES = 256 * 1024
+
+# Reasons in the record; `train.remedy` says what to do about each.
+OUT_OF_MEMORY = "out of memory"
+OUTPUT_FULL = "the disk of the output is full"
+DATA_GONE = "the data vanished"
 
 
 class _Stop(BaseException):
@@ -52,19 +68,23 @@ def execute(client: "DockerClient", prepared: Prepared, key: keys.Key | None) ->
 
     The record is written before the start, and again at the end whatever happened.
     """
-    _make_folder(prepared)
+    uid, gid = owner = _owner(prepared.launch)
+    _make_folder(prepared, owner)
     run = dataclasses.replace(prepared.run, arguments=tuple(prepared.launch.argv()))
-    record.write(prepared.folder, run)
-    uid, gid = (int(n) for n in prepared.launch.user.split(":"))
-    with _signals(), keys.lent(key, uid, gid) as netrc:
+    _write(prepared.folder, run, owner)
+    log = _open_log(prepared.folder, owner)
+    with log, _signals(), keys.lent(key, uid, gid) as netrc:
         try:
             container = start(client, with_key(prepared.launch, netrc))
         except SamerunError as error:
-            _finish(prepared.folder, run.with_outcome(state="failed", reason=error.what))
+            failed = run.with_outcome(state="failed", reason=error.what)
+            _finish(prepared.folder, failed, owner)
             raise
         run = run.with_outcome(state="running", started=_now())
-        record.write(prepared.folder, run)
-        return _follow(container, run, prepared.folder)
+        _write(prepared.folder, run, owner)
+        run = _follow(container, run, prepared.folder, log)
+        keys.redact(prepared.folder, key)
+        return _finish(prepared.folder, run, owner)
 
 
 def with_key(launch: Launch, netrc: Path | None) -> Launch:
@@ -75,15 +95,39 @@ def with_key(launch: Launch, netrc: Path | None) -> Launch:
     return dataclasses.replace(launch, mounts=(*launch.mounts, mount))
 
 
-def _make_folder(prepared: Prepared) -> None:
+def _owner(launch: Launch) -> tuple[int, int]:
+    uid, _, gid = launch.user.partition(":")
+    return int(uid), int(gid)
+
+
+def _make_folder(prepared: Prepared, owner: tuple[int, int]) -> None:
+    """Make the run's folder and its first files, the property of the run's user."""
+    new = [p for p in (prepared.folder, *prepared.folder.parents) if not p.exists()]
+    reserve = prepared.folder / contract.RESERVE
     try:
         prepared.folder.mkdir(parents=True)
         if prepared.patch:
             (prepared.folder / contract.PATCH).write_bytes(prepared.patch)
+        reserve.write_bytes(os.urandom(RESERVE_BYTES))  # No file system stores that in less.
+        for path in (*new, *prepared.folder.iterdir()):
+            user.give(path, owner)
     except OSError as error:
         raise OutputError(
             f"{prepared.folder} can't be written: {error.strerror}.", "Choose another --output."
         ) from error
+
+
+def _write(folder: Path, run: Run, owner: tuple[int, int]) -> None:
+    record.write(folder, run)
+    user.give(folder / contract.RECORD, owner)
+
+
+def _open_log(folder: Path, owner: tuple[int, int]) -> BinaryIO:
+    """Open the log before the run can lay a link in its place that leads elsewhere."""
+    path = folder / contract.LOG
+    file = path.open("xb", buffering=0)  # Else a full disk would fail again at closing.
+    user.give(path, owner)
+    return file
 
 
 def start(client: "DockerClient", launch: Launch) -> "Container":
@@ -107,25 +151,46 @@ def start(client: "DockerClient", launch: Launch) -> "Container":
     raise EngineMissing(f"The container can't start: {message}", "See `invoke doctor`.")
 
 
-def _follow(container: "Container", run: Run, folder: Path) -> Run:
+def _follow(container: "Container", run: Run, folder: Path, log: BinaryIO) -> Run:
     """Stream the log until the end; a signal stops the container, a second one kills it."""
     stopped_by = None
     began = time.monotonic()
-    pump = threading.Thread(target=_pump, args=(container, folder / contract.LOG), daemon=True)
-    pump.start()
-    while pump.is_alive():
+    copying = Copying(container, log)
+    waiting = threading.Thread(target=container.wait, daemon=True)
+    for thread in (copying, waiting):
+        thread.start()
+    while waiting.is_alive():
         try:
-            pump.join(0.2)
+            waiting.join(0.2)
         except _Stop as stop:
             if stopped_by is None:
                 stopped_by = str(stop)
                 _stop_in_background(container, stopped_by)
             else:
                 container.kill()
+    copying.complete()
     state = _state(container)
     run = _close(run, state, stopped_by, time.monotonic() - began)
     container.remove(force=True)
-    return _finish(folder, run)
+    if run.outcome.state == "failed":
+        return run.with_outcome(reason=cause(folder, run))
+    return run
+
+
+def cause(folder: Path, run: Run) -> str | None:
+    """Return what in the run's surroundings explains its failure, None if nothing does."""
+    status = os.statvfs(folder)
+    if status.f_bavail * status.f_frsize < RESERVE_BYTES:
+        return OUTPUT_FULL
+    gone = [data.source for data in run.data if not _is_there(Path(data.source))]
+    return f"{DATA_GONE}: {gone[0]}" if gone else None
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _stop_in_background(container: "Container", name: str) -> None:
@@ -141,19 +206,6 @@ def _quiet_stop(container: "Container") -> None:
         container.stop(timeout=contract.STOP_TIMEOUT_S)
 
 
-def _pump(container: "Container", log: Path) -> None:
-    """Copy the container's output to the terminal and to the run's log, until it ends."""
-    with log.open("ab") as file:
-        for out, err in container.attach(stream=True, logs=True, demux=True):
-            for chunk, sink in ((out, sys.stdout), (err, sys.stderr)):
-                if chunk:
-                    sink.write(chunk.decode(errors="replace"))
-                    sink.flush()
-                    with contextlib.suppress(OSError):  # A full disk must not end the run.
-                        file.write(chunk)
-                        file.flush()
-
-
 def _state(container: "Container") -> dict[str, Any]:
     container.wait()
     container.reload()
@@ -166,7 +218,7 @@ def _close(run: Run, state: dict[str, Any], stopped_by: str | None, duration_s: 
     outcome: State = "finished" if code == 0 else "failed"
     reason = None
     if state.get("OOMKilled"):
-        outcome, reason = "killed", "out of memory"
+        outcome, reason = "killed", OUT_OF_MEMORY
     elif stopped_by:
         outcome, reason = "stopped", stopped_by
     elif code in (128 + signal.SIGKILL, 128 + signal.SIGTERM):
@@ -180,11 +232,14 @@ def _close(run: Run, state: dict[str, Any], stopped_by: str | None, duration_s: 
     )
 
 
-def _finish(folder: Path, run: Run) -> Run:
+def _finish(folder: Path, run: Run, owner: tuple[int, int]) -> Run:
     """Write the final record, with all that the container has reported."""
     run = record.assemble(folder, run)
+    with contextlib.suppress(OSError):  # The run may have put anything there.
+        (folder / contract.RESERVE).unlink(missing_ok=True)
+    user.disarm(folder)
     try:
-        record.write(folder, run)
+        _write(folder, run, owner)
     except OSError as error:
         raise OutputError(
             f"The record can't be written to {folder}: {error.strerror}; "

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samerun.errors import SamerunError, SetupFailed
-from samerun.host import engine, gpus
+from samerun.host import engine, gpus, network
 from samerun.host.project import Project
 
 DOCKER_REPOSITORY = "https://download.docker.com/linux"
@@ -42,6 +42,8 @@ class Machine:
     has_mmdebstrap: bool
     has_gpu: bool
     gpu_runtime: bool
+    # Runs are kept from this host's own services, or we can't keep them from it.
+    shielded: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,13 @@ def plan(machine: Machine) -> list[Step]:
         )
     if machine.has_gpu and not machine.gpu_runtime:
         steps += _nvidia(machine)
+    if machine.engine_answers and not machine.shielded:
+        steps.append(
+            Step(
+                why="keep runs from this machine's own services and the cloud's metadata service",
+                command=network.script(),
+            )
+        )
     return steps
 
 
@@ -181,7 +190,13 @@ def look(project: Project) -> Machine:
         has_mmdebstrap=shutil.which("mmdebstrap") is not None,
         has_gpu=bool(gpus.probe()),
         gpu_runtime=runtime,
+        shielded=_is_shielded(),
     )
+
+
+def _is_shielded() -> bool:
+    can = os.geteuid() == 0 and shutil.which("iptables") is not None
+    return not can or network.is_shielded()
 
 
 def _engine_state(project: Project) -> tuple[bool, bool, bool]:

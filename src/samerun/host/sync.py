@@ -6,7 +6,8 @@ from pathlib import Path
 
 from samerun import contract, record
 from samerun.errors import KeyFileError, RecordError
-from samerun.host import engine, identity, keys, launch
+from samerun.host import engine, identity, keys, launch, user
+from samerun.host import network as networks
 from samerun.host.launch import Launch, Mount
 from samerun.host.run import with_key
 from samerun.record import Run
@@ -31,7 +32,9 @@ def sync(folder: Path, key_file: Path | None, network: str | None) -> list[str]:
         raise KeyFileError("No W&B key was found.", "Set WANDB_API_KEY or give --api-key-file.")
     client = engine.connect()
     identity.identify(client, run.image.reference)
-    uid, gid = os.getuid(), os.getgid()
+    uid, gid = user.of_folder(folder)
+    if network is None:
+        networks.ensure(client)
     with keys.lent(key, uid, gid) as netrc:
         plan = with_key(_launch(run, folder, offline, f"{uid}:{gid}", network), netrc)
         subprocess.run(plan.argv(), check=False)
@@ -64,6 +67,6 @@ def _launch(
             **launch.present(settings),
             "NETRC": contract.NETRC,
         },
-        network=network,
+        network=network or networks.NAME,
         detach=False,
     )

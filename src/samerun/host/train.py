@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from samerun.errors import OutputError
-from samerun.host import engine, keys, prepare
+from samerun.host import engine, keys, launch, network, prepare
 from samerun.host import run as runs
-from samerun.host.project import CUDA_VERSIONS, Project
+from samerun.host.project import DEFAULT_CUDA, Project
 from samerun.host.request import Request
+from samerun.host.run import DATA_GONE, OUT_OF_MEMORY, OUTPUT_FULL
 from samerun.record import Run
 
 
@@ -21,12 +22,17 @@ def train(asked: Request, project: Project, say: Callable[[str], None]) -> Run:
     client = engine.connect()
     prepared = prepare.prepare(client, asked, project, key, say)
     say(headline(prepared.run))
+    if asked.no_network:
+        say("No network: W&B records offline, `invoke sync` delivers it later.")
+    if prepared.launch.network == network.NAME:
+        network.ensure(client)
+        network.shield()
     return runs.execute(client, prepared, key)
 
 
 def find_key(asked: Request) -> keys.Key | None:
-    """Return the W&B key; None with W&B offline or disabled."""
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+    """Return the W&B key; None where W&B is not to be reached."""
+    if asked.no_network or os.environ.get("WANDB_MODE") in launch.OFFLINE_MODES:
         return None
     file = Path(asked.api_key_file).expanduser() if asked.api_key_file else None
     return keys.find(file)
@@ -35,10 +41,10 @@ def find_key(asked: Request) -> keys.Key | None:
 def show(asked: Request, project: Project) -> str:
     """Return the command that `train` would run, for a shell; needs no engine."""
     key = find_key(asked)
-    launch = prepare.dry(asked, project, has_key=key is not None)
+    planned = prepare.dry(asked, project, has_key=key is not None)
     # The key's file gets its real name, at random, only while a run needs it.
     file = keys.TMPFS / "samerun-XXXXXXXX" / "netrc" if key else None
-    return shlex.join(runs.with_key(launch, file).argv())
+    return shlex.join(runs.with_key(planned, file).argv())
 
 
 def headline(run: Run) -> str:
@@ -57,6 +63,7 @@ def summarise(run: Run, folder: Path) -> str:
     lines = [
         ("result", metrics or "none recorded"),
         ("state", _state(run)),
+        *(("remedy", text) for text in [remedy(run)] if text),
         ("image", run.image.digest),
         ("record", f"{place}/run.json"),
         ("W&B", _wandb(run, place)),
@@ -73,6 +80,22 @@ def _state(run: Run) -> str:
     return f"{outcome.state}{reason}, exit code {outcome.exit_code}, {outcome.duration_s:.1f} s"
 
 
+def remedy(run: Run) -> str:
+    """Return what to do about a run that its surroundings ended; empty for all others."""
+    reason = run.outcome.reason or ""
+    if reason == OUT_OF_MEMORY:
+        limit = next((a[9:] for a in run.arguments if a.startswith("--memory=")), None)
+        return (
+            f"it used up its --memory{f' of {limit}' if limit else ''} (/tmp and shared memory "
+            "count): a smaller batch, fewer loader workers, or a larger --memory"
+        )
+    if reason == OUTPUT_FULL:
+        return "make room there, or choose another --output"
+    if reason.startswith(DATA_GONE):
+        return "is the disk still mounted? then train again"
+    return ""
+
+
 def _wandb(run: Run, place: str) -> str:
     if not run.wandb:
         return "no run was started"
@@ -85,7 +108,7 @@ def again(run: Run) -> str:
     if run.code.kind == "recipe":
         # A script's code is in its image; named again, it would lie in there twice.
         words += ["--image", run.image.reference]
-    elif run.image.cuda and run.image.cuda != CUDA_VERSIONS[-1]:
+    elif run.image.cuda and run.image.cuda != DEFAULT_CUDA:
         words += ["--cuda", run.image.cuda]
     if run.topology.gpus == "0" and run.topology.procs > 1:
         words += ["--procs", str(run.topology.procs)]
