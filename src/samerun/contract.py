@@ -33,6 +33,12 @@ PATCH: Final = "code.patch"
 RESERVE: Final = ".reserve"
 """Room for the last version of the record, should the disk be full by then."""
 
+CHECKPOINTS: Final = "checkpoints"
+"""Folder of the checkpoints; `samerun.train.checkpoint` alone writes and reads there."""
+
+STEPS: Final = ".samerun/epochs.jsonl"
+"""A line per epoch: metrics, loss of each step and hash of each tensor, to the last bit."""
+
 PARTS: Final = ".samerun"
 """Folder of the parts that the container reports; see ``record.assemble``."""
 
@@ -48,6 +54,15 @@ ENV_SEED: Final = "SAMERUN_SEED"
 
 ENV_PROGRESS: Final = "SAMERUN_PROGRESS"
 """``1`` where the host's output is a terminal: progress bars are drawn."""
+
+ENV_CHECKPOINTS: Final = "SAMERUN_CHECKPOINTS"
+"""When to write checkpoints, as ``epochs=1,batches=0,minutes=10,keep=2``; unset: never."""
+
+ENV_FAST: Final = "SAMERUN_FAST"
+"""``1`` with ``--fast``: the costly switches of determinism are off."""
+
+ENV_STOP_ON_NAN: Final = "SAMERUN_STOP_ON_NAN"
+"""``1`` with ``--stop-on-nan``: a loss that is not finite ends the training with 111."""
 
 FORWARDED: Final = (
     "WANDB_BASE_URL",
@@ -87,6 +102,10 @@ TAG_LIMIT: Final = 64
 
 CONFIG_KEY: Final = "samerun"
 """Key of the W&B config under which the image and the run's identity stand."""
+
+# --- exit codes that are no error of the host's -----------------------------------
+EXIT_PREEMPTED: Final = 75
+"""EX_TEMPFAIL: checkpointed after a signal, start me again."""
 
 # --- numbers ---------------------------------------------------------------------
 DEFAULT_SEED: Final = 42

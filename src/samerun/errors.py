@@ -153,3 +153,51 @@ class LicenceUnknown(SamerunError):
     """A package of the image names no licence."""
 
     exit_code = 90
+
+
+class WithinTolerance(SamerunError):
+    """A reproduced run differs in its bits, and stays within the given tolerance."""
+
+    exit_code = 93
+
+
+class Different(SamerunError):
+    """A reproduced run came out different."""
+
+    exit_code = 94
+
+
+class Irreproducible(SamerunError):
+    """A run can't be made again: its image, code or data is not to be had."""
+
+    exit_code = 95
+
+
+class RunBusy(SamerunError):
+    """The run is still going on, or another command holds it."""
+
+    exit_code = 96
+
+
+class SyncIncomplete(SamerunError):
+    """W&B's server does not have all that the run recorded."""
+
+    exit_code = 97
+
+
+class ResumeError(SamerunError):
+    """A checkpoint does not fit the training that is to go on from it."""
+
+    exit_code = 110
+
+
+class NotFinite(SamerunError):
+    """The loss is not a finite number, and ``--stop-on-nan`` was given."""
+
+    exit_code = 111
+
+
+class OutOfMemory(SamerunError):
+    """The training needed more memory, of GPU or machine, than there is."""
+
+    exit_code = 112

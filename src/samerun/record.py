@@ -26,7 +26,7 @@ SCHEMA = 1
 LARGEST_PART = 64 * 2**20
 """Bytes. The metrics of a million epochs are smaller; the host's memory is not."""
 
-State = Literal["prepared", "running", "finished", "failed", "stopped", "killed"]
+State = Literal["prepared", "running", "finished", "failed", "stopped", "killed", "preempted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +131,8 @@ class Outcome:
     duration_s: float | None = None
     first_batch_s: float | None = None
     restarts: int = 0
+    # As the container tells it: kind (exception, out of memory, not finite), rank, what, where.
+    failure: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,12 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     wandb: tuple[dict[str, Any], ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
+    # Every start of the container: when, and from which checkpoint it went on (None: none).
+    starts: tuple[dict[str, Any], ...] = ()
+    checkpoints: dict[str, Any] = field(default_factory=dict)
+    determinism: Literal["full", "fast"] = "full"
+    # The run that this one makes again: its name, or entity/project/id in W&B.
+    reproduces: str | None = None
 
     def with_outcome(self, **changes: Any) -> Self:
         """Return a copy whose outcome has *changes*."""
