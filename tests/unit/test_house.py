@@ -17,6 +17,7 @@ SHARED = {"samerun.contract", "samerun.record", "samerun.errors", "samerun.optio
 ALLOWED = {
     "": SHARED,
     "host": SHARED | {"samerun.host"},
+    "verbs": SHARED | {"samerun.host", "samerun.verbs"},
     "callback": {"samerun.callback"},
     "train": SHARED | {"samerun.train", "samerun.callback"},
 }

@@ -67,8 +67,9 @@ class Project:
 
     def _is_left_out(self, path: Path) -> bool:
         # The host's own code does not go into the image: see .dockerignore.
-        host = self.root / "src" / "samerun" / "host"
-        return "__pycache__" in path.parts or path.is_relative_to(host)
+        package = self.root / "src" / "samerun"
+        own = any(path.is_relative_to(package / name) for name in ("host", "verbs"))
+        return own or "__pycache__" in path.parts
 
 
 def variant(cuda: str) -> str:

@@ -1,0 +1,116 @@
+"""The image: build, check and look at it."""
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from samerun.host import request
+from samerun.host.project import tag as project_tag
+from samerun.verbs.common import PROJECT, reports_errors, say
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "cuda": "CUDA release: 13, 12 (for drivers older than 580) or none (CPU only)",
+        "base": "auto, pulled or bootstrapped",
+        "no-cache": "build every layer again",
+        "frozen": "fail unless the image is the one of image.lock.json",
+        "json": "print the identity as JSON",
+    },
+)
+@reports_errors
+def build(
+    context: Context,
+    cuda: str = "13",
+    base: str = "auto",
+    no_cache: bool = False,
+    frozen: bool = False,
+    json: bool = False,
+) -> None:
+    """
+    Build the image, print its identity, and write it to image.lock.json.
+
+    Does nothing if the image of these very sources, locks and base is here.
+    """
+    from samerun.host import imagelock, report
+
+    tell = report.to_stderr if json else say
+    request.check_choices(cuda=cuda, base=base)
+    image = imagelock.build(
+        PROJECT, cuda=cuda, base_choice=base, no_cache=no_cache, frozen=frozen, say=tell
+    )
+    say(report.to_json(image) if json else report.identity(image))
+
+
+@task(
+    auto_shortflags=False,
+    help={"cuda": "CUDA release of this checkout's image", "json": "print both identities"},
+)
+@reports_errors
+def verify(context: Context, cuda: str = "13", json: bool = False) -> None:
+    """
+    Build base and image again from nothing, and compare.
+
+    Other folder, other file times, nothing cached, packages downloaded anew: the same
+    digest, or the first files that differ.
+    """
+    from samerun.host import engine, report
+    from samerun.host import verify as verifier
+
+    request.check_choices(cuda=cuda)
+    verdict = verifier.verify(engine.connect(), PROJECT, cuda, report.to_stderr if json else say)
+    say(report.to_json(verdict) if json else report.verdict(verdict))
+
+
+@task(
+    auto_shortflags=False,
+    positional=["image"],
+    help={
+        "image": "a tag, a digest or an ID; default: the image of this checkout",
+        "cuda": "CUDA release of this checkout's image",
+        "packages": "list every package, not only the largest",
+        "sbom": "print the software bill of materials, CycloneDX JSON",
+        "json": "print everything as JSON",
+    },
+)
+@reports_errors
+def inspect(
+    context: Context,
+    image: str | None = None,
+    cuda: str = "13",
+    packages: bool = False,
+    sbom: bool = False,
+    json: bool = False,
+) -> None:
+    """Show what an image is and holds: digests, labels, layers, packages with licences."""
+    from samerun.host import engine
+    from samerun.host import inspect as inspector
+
+    reference, client = image or project_tag(cuda), engine.connect()
+    if sbom:
+        say(inspector.sbom(client, reference).rstrip())
+        return
+    found = inspector.inspect(client, reference)
+    if json:
+        say(inspector.to_json(found))
+    else:
+        inspector.show(found, everything=packages)
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "image": "a tag, a digest or an ID; default: the image of this checkout",
+        "cuda": "CUDA release of this checkout's image",
+        "json": "print every digest, by name",
+    },
+)
+@reports_errors
+def digest(
+    context: Context, image: str | None = None, cuda: str = "13", json: bool = False
+) -> None:
+    """Print the image's digest alone: 64 hexadecimal digits, the tag of its W&B runs."""
+    from samerun.host import engine, identity, report
+
+    found = identity.identify(engine.connect(), image or project_tag(cuda))
+    say(report.to_json(found) if json else found.digest)
