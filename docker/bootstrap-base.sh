@@ -5,11 +5,13 @@
 set -eu
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:?}"
 # No manuals and no translations: nobody reads them in a container. Copyright files
-# stay, the licences ask for it.
+# stay, the licences ask for it. mmdebstrap copies this machine's name and name servers;
+# the engine gives each container its own.
 exec mmdebstrap --quiet --variant=essential --mode=root \
     --include="$2" \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    --customize-hook='rm -f "$1/etc/hostname" "$1/etc/resolv.conf"' \
     "$1" "$3"

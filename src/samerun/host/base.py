@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 REPOSITORY = "samerun-base"
+BOOTSTRAPPED_BY = ("bootstrap-base.sh", "base.Dockerfile")
 Choice = Literal["auto", "pulled", "bootstrapped"]
 
 
@@ -40,41 +41,48 @@ def provide(
     Raises:
         BaseUnavailable: What was chosen, or all of it, could not be had.
     """
-    pins = project.base_pins()
-    for origin in ("pulled", "bootstrapped"):
-        if choice in ("auto", origin) and has(client, _tag(origin, pins)):
-            return _describe(client, origin, pins)
+    pins, tags = project.base_pins(), _tags(project)
+    for origin, tag in tags.items():
+        if choice in ("auto", origin) and has(client, tag):
+            return _describe(client, origin, tag, pins)
     problem = ""
     if choice in ("auto", "pulled"):
-        problem = _pull(client, pins)
+        problem = _pull(client, tags["pulled"], pins)
         if not problem:
-            return _describe(client, "pulled", pins)
+            return _describe(client, "pulled", tags["pulled"], pins)
     if choice == "pulled":
         raise BaseUnavailable(problem, "Check the network, or build with --base bootstrapped.")
     if problem:
         say(f"{problem}\nBootstrapping the base from Debian's packages instead.")
-    bootstrap(client, project, pins["bootstrap"], _tag("bootstrapped", pins))
-    return _describe(client, "bootstrapped", pins)
+    bootstrap(client, project, pins["bootstrap"], tags["bootstrapped"])
+    return _describe(client, "bootstrapped", tags["bootstrapped"], pins)
 
 
 def is_reachable(client: "DockerClient", project: Project) -> bool:
     """Whether a base is here already, or the registry answers for the pinned one."""
     from docker.errors import DockerException
 
-    pins = project.base_pins()
-    if any(has(client, _tag(origin, pins)) for origin in ("pulled", "bootstrapped")):
+    if any(has(client, tag) for tag in _tags(project).values()):
         return True
     try:
-        client.api.inspect_distribution(pins["pulled"]["reference"])
+        client.api.inspect_distribution(project.base_pins()["pulled"]["reference"])
     except DockerException:
         return False
     return True
 
 
-def _tag(origin: str, pins: dict[str, Any]) -> str:
-    """Return the local tag, named by a hash over the pin, so that a new pin is a new tag."""
-    pin = json.dumps(pins["pulled" if origin == "pulled" else "bootstrap"], sort_keys=True)
-    return f"{REPOSITORY}:{origin}-{hashlib.sha256(pin.encode()).hexdigest()[:12]}"
+def _tags(project: Project) -> dict[str, str]:
+    """Return the local tag of each origin, named by a hash: what makes another base renames it."""
+    pins = project.base_pins()
+    made_by = [project.file_sha256(f"docker/{name}") for name in BOOTSTRAPPED_BY]
+    inputs = {"pulled": pins["pulled"], "bootstrapped": [pins["bootstrap"], *made_by]}
+    return {
+        origin: f"{REPOSITORY}:{origin}-{_short_hash(value)}" for origin, value in inputs.items()
+    }
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def has(client: "DockerClient", tag: str) -> bool:
@@ -88,23 +96,24 @@ def has(client: "DockerClient", tag: str) -> bool:
     return True
 
 
-def _describe(client: "DockerClient", origin: str, pins: dict[str, Any]) -> tuple[str, Base]:
-    tag = _tag(origin, pins)
+def _describe(
+    client: "DockerClient", origin: str, tag: str, pins: dict[str, Any]
+) -> tuple[str, Base]:
     if origin == "pulled":
         return tag, Base(reference=pins["pulled"]["reference"], origin="pulled")
     identity = client.api.inspect_image(tag)["Id"]
     return tag, Base(reference=f"{REPOSITORY}@{identity}", origin="bootstrapped")
 
 
-def _pull(client: "DockerClient", pins: dict[str, Any]) -> str:
-    """Pull the pinned base and tag it; return what went wrong, or an empty string."""
+def _pull(client: "DockerClient", local: str, pins: dict[str, Any]) -> str:
+    """Pull the pinned base and tag it *local*; return what went wrong, or an empty string."""
     from docker.errors import DockerException
 
     reference = pins["pulled"]["reference"]
     name, digest = reference.split("@")
     try:
         client.api.pull(name.rsplit(":", 1)[0], tag=digest)
-        repository, tag = _tag("pulled", pins).split(":")
+        repository, tag = local.split(":")
         client.images.get(reference).tag(repository, tag)
     except DockerException as error:
         # The engine's message nests four deep; the innermost part is the reason.

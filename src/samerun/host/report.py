@@ -39,8 +39,14 @@ def to_json(value: Any) -> str:
 def verdict(verdict: "Verdict") -> str:
     """Return the digests of two builds that came out the same."""
     one, two = verdict.built, verdict.rebuilt
-    return (
-        "The image comes out the same from nothing.\n"
-        f"  built    {one.digest}  layers {one.layers_digest}\n"
-        f"  rebuilt  {two.digest}  layers {two.layers_digest}"
-    )
+    lines = [
+        "The image comes out the same from nothing.",
+        f"  built    {one.digest}  layers {one.layers_digest}",
+        f"  rebuilt  {two.digest}  layers {two.layers_digest}",
+    ]
+    if verdict.moved:
+        lines += [
+            "Its base can't be made again: Debian serves other versions today. It was kept.",
+            *(f"  {package}" for package in verdict.moved),
+        ]
+    return "\n".join(lines)
