@@ -185,6 +185,18 @@ class SyncIncomplete(SamerunError):
     exit_code = 97
 
 
+class NodesDisagree(SamerunError):
+    """The nodes of one training differ in image, command, seed, topology or data."""
+
+    exit_code = 98
+
+
+class RendezvousFailed(SamerunError):
+    """The nodes of one training did not meet in time."""
+
+    exit_code = 99
+
+
 class ResumeError(SamerunError):
     """A checkpoint does not fit the training that is to go on from it."""
 

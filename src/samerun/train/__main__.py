@@ -1,8 +1,9 @@
 """
-The image's entry: ``python -m samerun.train [--procs N] [--seed S] TARGET [ARGUMENTS]``.
+The image's entry: ``python -m samerun.train [OPTIONS] TARGET [ARGUMENTS]``.
 
 TARGET is a recipe's name or the path of a script. One process replaces this one;
-several are started by torch's launcher, which this process then watches.
+several are started by torch's launcher, which this process then watches. With
+``--nodes`` the nodes meet first, and start only if they agree.
 """
 
 import argparse
@@ -15,7 +16,8 @@ from typing import NoReturn
 from samerun import contract
 from samerun.errors import SamerunError
 from samerun.options import find_recipe, read_recipe
-from samerun.train import determinism, recipes
+from samerun.train import determinism, nodes, recipes, reporting
+from samerun.train.nodes import DEFAULT_TIMEOUT_S, Nodes
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,17 +25,40 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="samerun.train", allow_abbrev=False)
     parser.add_argument("--procs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=contract.DEFAULT_SEED)
+    parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--node-rank", type=int, default=0)
+    parser.add_argument("--rdzv", default="", help="HOST:PORT of node 0")
+    parser.add_argument("--rdzv-timeout", type=int, default=DEFAULT_TIMEOUT_S)
     parser.add_argument("target")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(list(argv))
     _check(options.target, options.arguments)
-    _prepare(options.procs, options.seed)
+    place = Nodes(
+        count=options.nodes,
+        rank=options.node_rank,
+        endpoint=options.rdzv,
+        timeout_s=options.rdzv_timeout,
+    )
+    threads = max(1, len(os.sched_getaffinity(0)) // options.procs)
+    if place.count > 1:
+        threads = _meet(place, options, threads)
+    _prepare(options.seed, threads)
     worker = ["-m", "samerun.train.worker", str(options.seed), options.target, *options.arguments]
-    if options.procs == 1:
+    if options.procs * place.count == 1:
         _replace(worker)
     from samerun.train.launcher import launch
 
-    return launch(options.procs, worker)
+    return launch(options.procs, worker, place)
+
+
+def _meet(place: Nodes, options: argparse.Namespace, threads: int) -> int:
+    """Wait for all nodes, report them, and return the threads that all of them have."""
+    command = [options.target, *options.arguments]
+    mine = nodes.card(command, seed=options.seed, procs=options.procs, threads=threads)
+    cards = nodes.meet(place, mine)
+    reporting.report("nodes", cards)
+    nodes.set_interface(place)
+    return min(card["threads"] for card in cards)
 
 
 def _check(target: str, arguments: Sequence[str]) -> None:
@@ -41,13 +66,12 @@ def _check(target: str, arguments: Sequence[str]) -> None:
         read_recipe(find_recipe(recipes.FOLDER, target)).parse(arguments)
 
 
-def _prepare(procs: int, seed: int) -> None:
+def _prepare(seed: int, threads: int) -> None:
     """Make the folders and set the variables that every worker inherits."""
     Path(os.environ.get("HOME", "/tmp/home")).mkdir(parents=True, exist_ok=True)
     determinism.set_environment()
     os.environ[contract.ENV_SEED] = str(seed)
     # Explicit, because results depend on it; torch's launcher would set 1 in silence.
-    threads = max(1, len(os.sched_getaffinity(0)) // procs)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if not Path("/dev/nvidiactl").exists():
         # Else accelerate finds no device, and each rank trains on its own without a word.

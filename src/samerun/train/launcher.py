@@ -13,21 +13,12 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from samerun.train.nodes import Nodes
 
-def launch(procs: int, command: Sequence[str]) -> int:
+
+def launch(procs: int, command: Sequence[str], place: Nodes | None = None) -> int:
     """Run *command* (arguments of Python) in *procs* processes; return the exit code."""
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=procs,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        # Without it the launcher resolves its own host name, which hangs where the
-        # container has no network.
-        local_addr="127.0.0.1",
-        max_restarts=0,
-    )
+    config = configure(procs, place or Nodes())
     try:
         elastic_launch(config, sys.executable)("-u", *command)
     except ChildFailedError as error:
@@ -37,6 +28,34 @@ def launch(procs: int, command: Sequence[str]) -> int:
     except SignalException as error:
         return 128 + int(error.sigval)
     return 0
+
+
+def configure(procs: int, place: Nodes) -> LaunchConfig:
+    """Return the launcher's settings for this node."""
+    if place.count == 1:
+        return LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=procs,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            # Without it the launcher resolves its own host name, which hangs where the
+            # container has no network.
+            local_addr="127.0.0.1",
+            max_restarts=0,
+        )
+    # Static: ranks follow the nodes' own, and rank 0, which logs and saves, is on node 0.
+    return LaunchConfig(
+        min_nodes=place.count,
+        max_nodes=place.count,
+        nproc_per_node=procs,
+        run_id="samerun",
+        rdzv_backend="static",
+        rdzv_endpoint=place.endpoint,
+        rdzv_configs={"rank": place.rank, "timeout": place.timeout_s},
+        max_restarts=0,
+    )
 
 
 def exit_code(code: int) -> int:
