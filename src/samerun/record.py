@@ -85,6 +85,9 @@ class Topology:
     gpus: str
     procs: int
     nodes: int = 1
+    # Of this machine among several; node 0 has the W&B run and the whole record.
+    node_rank: int = 0
+    rendezvous: str | None = None
     shm_size: str
     threads: int | None = None
 
@@ -116,6 +119,7 @@ class Hardware:
     engine: str
     gpus: tuple[str, ...] = ()
     driver: str | None = None
+    host: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +160,8 @@ class Run:
     # Parts that the container reports: versions and threads, W&B runs, metrics and hashes.
     environment: dict[str, Any] = field(default_factory=dict)
     wandb: tuple[dict[str, Any], ...] = ()
+    # With several nodes: what each told the others, by rank.
+    nodes: tuple[dict[str, Any], ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     # Every start of the container: when, and from which checkpoint it went on (None: none).
     starts: tuple[dict[str, Any], ...] = ()
@@ -254,12 +260,14 @@ def assemble(folder: Path, run: Run) -> Run:
     result = _part(parts / "result.json")
     first_batch = _part(parts / "first_batch.json").get("seconds")
     config = _part(parts / "config.json")
+    nodes = _part(parts / "nodes.json").get("nodes")
     runs = tuple(filter(_is_wandb, map(_part, sorted(parts.glob("wandb-*.json")))))
     run = dataclasses.replace(
         run,
         environment=environment,
         result=result,
         wandb=runs,
+        nodes=tuple(nodes) if isinstance(nodes, list) else (),
         config=config or run.config,
     )
     return run.with_outcome(first_batch_s=first_batch)

@@ -5,6 +5,7 @@ import io
 from dataclasses import dataclass, field
 
 from samerun import contract
+from samerun.host.nodes import ALONE, Place
 
 PIDS_LIMIT = 4096
 OFFLINE_MODES = ("offline", "dryrun", "disabled")
@@ -47,6 +48,7 @@ class Launch:
     pids_limit: int = PIDS_LIMIT
     memory: str | None = None
     docker_args: tuple[str, ...] = ()
+    place: Place = ALONE
     entrypoint: str | None = None
     detach: bool = True
 
@@ -88,7 +90,7 @@ class Launch:
         if self.entrypoint:
             return [f"--entrypoint={self.entrypoint}", self.image, *self.arguments]
         options = ["--procs", str(self.procs), "--seed", str(self.seed)]
-        return [self.image, *options, self.target, *self.arguments]
+        return [self.image, *options, *self.place.argv(), self.target, *self.arguments]
 
 
 def wandb_is_online(mode: str | None, *, has_key: bool) -> bool:

@@ -20,6 +20,7 @@ def describe(gpus: Sequence[Gpu], engine: str) -> Hardware:
         engine=engine,
         gpus=tuple(f"{gpu.name} ({gpu.capability})" for gpu in gpus),
         driver=gpus[0].driver if gpus else None,
+        host=platform.node(),
     )
 
 

@@ -24,6 +24,7 @@ from samerun.host import (
     launch,
     machine,
     network,
+    nodes,
     registry,
     request,
     user,
@@ -99,9 +100,10 @@ def _may_download(asked: Request, project: Project) -> bool:
 def run_name(asked: Request) -> str:
     """Return the run's name: as given, or the target's with time and four random digits."""
     if asked.name:
-        return asked.name
+        return asked.place.named(asked.name)
     stem = Path(asked.target).stem
-    return f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    name = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return asked.place.named(name)
 
 
 def prepare(
@@ -170,7 +172,7 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
         ),
         gpus=found.selection.flag,
         network=network.choose(
-            asked.network,
+            asked.network or (nodes.NETWORK if asked.place.count > 1 else None),
             none=asked.no_network,
             online=launch.wandb_is_online(settings.get("WANDB_MODE"), has_key=has_key),
             downloads=found.downloads,
@@ -178,6 +180,7 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
         pids_limit=asked.pids_limit,
         memory=machine.memory_limit(asked.memory),
         docker_args=docker_args.parse(asked.docker_args),
+        place=asked.place,
     )
 
 
@@ -247,6 +250,9 @@ def _topology(asked: Request, found: Found) -> Topology:
     return Topology(
         gpus=found.selection.asked,
         procs=procs,
+        nodes=asked.place.count,
+        node_rank=asked.place.rank,
+        rendezvous=asked.place.rendezvous,
         shm_size=asked.shm_size,
         threads=max(1, len(os.sched_getaffinity(0)) // procs),
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from samerun import contract
 from samerun.errors import TagError, UsageError
-from samerun.host import docker_args
+from samerun.host import docker_args, nodes
 from samerun.host.launch import PIDS_LIMIT
+from samerun.host.nodes import ALONE, Place
 from samerun.host.project import CUDA_VERSIONS
 
 CHOICES = {"cuda": CUDA_VERSIONS, "base": ("auto", "pulled", "bootstrapped")}
@@ -43,6 +44,7 @@ class Request:
     pids_limit: int = PIDS_LIMIT
     memory: str | None = None
     docker_args: tuple[str, ...] = ()
+    place: Place = ALONE
 
     def gpus_or_cpu(self) -> str | None:
         """Return what was asked of GPUs; the CPU-only image asks for none by itself."""
@@ -90,6 +92,9 @@ def check(request: Request) -> None:
         raise UsageError(f"--seed {request.seed} is negative.", "Use 0 or more.")
     if not re.fullmatch(r"\d+[bkmgBKMG]?", request.shm_size):
         raise UsageError(f"--shm-size {request.shm_size!r} is no size.", "Use e.g. 512m or 2g.")
+    nodes.check(request.place)
+    if request.place.count > 1 and request.no_network:
+        raise UsageError("--no-network and --nodes exclude each other.", "Nodes have to talk.")
     _check_limits(request)
     docker_args.parse(request.docker_args)
     if request.name is not None and not NAME.fullmatch(request.name):

@@ -52,6 +52,8 @@ def headline(run: Run) -> str:
     topology = run.topology
     device = "CPU" if topology.gpus == "0" else f"GPUs: {', '.join(run.hardware.gpus)}"
     number = f"{topology.procs} process{'es' if topology.procs > 1 else ''}"
+    if topology.nodes > 1:
+        number += f", node {topology.node_rank} of {topology.nodes}"
     return f"Run {run.name} in {run.image.reference[:60]}… on {device}, {number}."
 
 
@@ -113,6 +115,9 @@ def again(run: Run) -> str:
     if run.topology.gpus == "0" and run.topology.procs > 1:
         words += ["--procs", str(run.topology.procs)]
     words += ["--seed", str(run.seed)]
+    if run.topology.nodes > 1:
+        words += ["--nodes", str(run.topology.nodes), "--node-rank", str(run.topology.node_rank)]
+        words += ["--rdzv", str(run.topology.rendezvous)]
     words += [word for data in run.data for word in ("--data", data.source)]
     arguments = run.command[1:]
     return shlex.join([*words, *(["--", *arguments] if arguments else [])])

@@ -56,7 +56,7 @@ def _meet(place: Nodes, options: argparse.Namespace, threads: int) -> int:
     command = [options.target, *options.arguments]
     mine = nodes.card(command, seed=options.seed, procs=options.procs, threads=threads)
     cards = nodes.meet(place, mine)
-    reporting.report("nodes", cards)
+    reporting.report("nodes", {"nodes": cards})
     nodes.set_interface(place)
     return min(card["threads"] for card in cards)
 

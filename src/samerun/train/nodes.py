@@ -65,7 +65,8 @@ def card(command: Sequence[str], *, seed: int, procs: int, threads: int) -> dict
         "determinism": run.determinism if run else None,
     }
     hardware = dataclasses.asdict(run.hardware) if run else {}
-    host = socket.gethostname()
+    # A container's own name is a random one.
+    host = (run.hardware.host if run else "") or socket.gethostname()
     return {"host": host, "must": must, "threads": threads, "hardware": hardware}
 
 

@@ -8,6 +8,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from samerun.host import request
+from samerun.host.nodes import Place
 from samerun.verbs.common import PROJECT, reports_errors, say
 
 
@@ -40,6 +41,10 @@ from samerun.verbs.common import PROJECT, reports_errors, say
         "pids-limit": "limit of processes and threads",
         "docker-arg": "a flag of `docker run`, as --docker-arg=--cpus=2; may be repeated; "
         "an allow-list (docs/security.md)",
+        "nodes": "machines that train together; run this on each",
+        "node-rank": "number of this machine, from 0; node 0 has the W&B run and the results",
+        "rdzv": "HOST:PORT of node 0, the same on every node",
+        "rdzv-timeout": "seconds to wait for the other nodes",
         "dry": "print the command that would run, and run nothing",
     },
 )
@@ -66,6 +71,10 @@ def train(
     memory: str | None = None,
     pids_limit: int = 4096,
     docker_arg: list[str] | None = None,
+    nodes: int = 1,
+    node_rank: int = 0,
+    rdzv: str | None = None,
+    rdzv_timeout: int = 300,
     dry: bool = False,
 ) -> None:
     """
@@ -77,6 +86,7 @@ def train(
         invoke train --gpus 2
         invoke train --gpus 0 --procs 2
         invoke train path/to/train.py --data photos -- --arch resnet34
+        invoke train --nodes 2 --node-rank 0 --rdzv 10.0.0.4:29400
 
     Flags of the recipe or the script come after --. Builds the image first if it is
     not up to date. Without a W&B key the run is recorded offline. Exits with the
@@ -107,6 +117,7 @@ def train(
         memory=memory,
         pids_limit=pids_limit,
         docker_args=tuple(docker_arg or ()),
+        place=Place(count=nodes, rank=node_rank, rendezvous=rdzv, timeout_s=rdzv_timeout),
     )
     if dry:
         say(trainer.show(asked, PROJECT))

@@ -1,0 +1,101 @@
+"""Several nodes for real: containers of their own, on a network of their own."""
+
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from driving import invoke
+
+from samerun import record
+
+NETWORK = "samerun-test-nodes"
+PORT = 29400
+# One CPU each: another number of threads is another order of additions.
+ONE_CPU = "--docker-arg=--cpuset-cpus=0"
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A bridge on which containers find each other by name, as hosts in a cluster do."""
+    subprocess.run(["docker", "network", "create", NETWORK], check=True, capture_output=True)
+    yield NETWORK
+    subprocess.run(["docker", "network", "rm", NETWORK], check=False, capture_output=True)
+
+
+def train(output, name, network, *options, rank=0, procs=1, epochs=2):
+    place = ["--nodes", 2, "--node-rank", rank, "--rdzv", f"samerun-{name}:{PORT}"]
+    where = ["--gpus", "0", "--procs", procs, "--network", network, "--output", output]
+    options = [*place, *where, "--name", name, ONE_CPU, *options]
+    return invoke("train", "tabular", *options, "--", "--epochs", epochs)
+
+
+def together(*calls):
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def test_nodes_train_what_one_machine_trains(image, network, tmp_path):
+    """Two nodes of two processes: the weights of four on one, one W&B run, one record."""
+    nodes = together(
+        *(lambda r=rank: train(tmp_path, "job", network, rank=r, procs=2) for rank in (0, 1))
+    )
+    alone = ["--gpus", "0", "--procs", "4", "--output", tmp_path, "--name", "alone", ONE_CPU]
+    one = invoke("train", "tabular", *alone, "--", "--epochs", "2")
+
+    assert [done.returncode for done in (*nodes, one)] == [0, 0, 0], (
+        nodes[0].stderr + nodes[1].stderr
+    )
+    first, second, single = (record.read(tmp_path / n) for n in ("job", "job-node1", "alone"))
+    for name in ("weights_sha256", "metric_history_sha256"):
+        assert first.result[name] == single.result[name]
+    assert (len(first.wandb), len(second.wandb)) == (1, 0)
+    assert first.topology.world_size == single.topology.world_size == 4
+    assert [node["must"]["image"] for node in first.nodes] == [image["layers_digest"]] * 2
+    assert [node["hardware"]["cores"] for node in first.nodes] == [first.hardware.cores] * 2
+    assert "node 1 of 2" in nodes[1].stdout
+
+
+def test_nodes_that_disagree_do_not_start(image, network, tmp_path):
+    """Each of them says who differs in what, and exits with 98."""
+    done = together(
+        *(
+            lambda r=rank: train(tmp_path, "odd", network, "--seed", r + 1, rank=r)
+            for rank in (0, 1)
+        )
+    )
+
+    host = socket.gethostname()
+    assert [d.returncode for d in done] == [98, 98]
+    for d in done:
+        assert f"Node 1 ({host}) has seed 2, node 0 ({host}) has 1." in d.stderr
+
+
+def test_node_that_stays_away_ends_the_wait(image, network, tmp_path):
+    """After --rdzv-timeout, naming the node that is missing."""
+    done = train(tmp_path, "alone-of-two", network, "--rdzv-timeout", "3")
+
+    assert done.returncode == 99
+    assert "Node 1 of 2 did not come within 3 s" in done.stderr
+
+
+def test_lost_node_ends_the_others_soon(image, network, tmp_path):
+    """The job ends with a failure on the node that is left, not with a wait without end."""
+
+    def kill():
+        begun = tmp_path / "lost" / ".samerun" / "first_batch.json"
+        while not begun.exists():
+            time.sleep(0.05)
+        subprocess.run(["docker", "kill", "samerun-lost-node1"], check=True, capture_output=True)
+
+    long = {"epochs": 200}
+    left, lost, _ = together(
+        lambda: train(tmp_path, "lost", network, rank=0, **long),
+        lambda: train(tmp_path, "lost", network, rank=1, **long),
+        kill,
+    )
+
+    assert lost.returncode == 137
+    assert left.returncode not in {0, 75}
+    assert record.read(tmp_path / "lost").outcome.duration_s < 90

@@ -1,0 +1,53 @@
+"""One of several nodes, as asked for on the command line."""
+
+import dataclasses
+
+import pytest
+
+from samerun.errors import UsageError
+from samerun.host import nodes, request
+from samerun.host.nodes import Place
+
+FIRST = Place(count=2, rank=0, rendezvous="10.0.0.4:29400")
+
+
+def test_place_becomes_the_entrys_options():
+    """A run on one machine has none of them."""
+    assert Place().argv() == []
+    assert FIRST.argv() == [
+        *("--nodes", "2", "--node-rank", "0"),
+        *("--rdzv", "10.0.0.4:29400", "--rdzv-timeout", "300"),
+    ]
+
+
+def test_node_0_has_the_jobs_name():
+    """The others add their number, so that all of them may run on one machine."""
+    assert FIRST.named("job") == "job"
+    assert dataclasses.replace(FIRST, rank=1).named("job") == "job-node1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"count": 0}, "--nodes 0"),
+        ({"rank": 2}, "--node-rank 2 is not one of 2"),
+        ({"rank": -1}, "--node-rank -1"),
+        ({"rendezvous": None}, "--rdzv None"),
+        ({"rendezvous": "10.0.0.4"}, "--rdzv '10.0.0.4'"),
+        ({"rendezvous": "10.0.0.4:99999"}, "--rdzv '10.0.0.4:99999'"),
+        ({"rendezvous": "-x:1"}, "--rdzv '-x:1'"),
+        ({"timeout_s": 0}, "--rdzv-timeout 0"),
+        ({"count": 1}, "--rdzv is for several nodes"),
+    ],
+)
+def test_impossible_places_are_refused(changes, told):
+    """With the value and the rule, before anything is started."""
+    with pytest.raises(UsageError, match="--") as error:
+        nodes.check(dataclasses.replace(FIRST, **changes))
+    assert told in str(error.value)
+
+
+def test_nodes_need_a_network():
+    """`--no-network` and several nodes exclude each other."""
+    with pytest.raises(UsageError, match="Nodes have to talk"):
+        request.check(request.Request(place=FIRST, no_network=True))
