@@ -1,0 +1,126 @@
+"""The fits of this process, counted, and the checkpoints that an earlier start left of them."""
+
+import sys
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samerun import contract
+from samerun.errors import ResumeError
+from samerun.train import reporting
+from samerun.train.checkpoint import snapshot
+from samerun.train.checkpoint.agree import Alone
+from samerun.train.checkpoint.policy import Policy
+from samerun.train.checkpoint.store import FORMAT, Entry, Place, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A checkpoint that a fit goes on from."""
+
+    place: Place
+    state: Mapping[str, Any]
+
+
+class History:
+    """Which fit this is, and what to do about it; one object per process."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._fits = 0
+        self._learners: list[Any] = []
+        self._stores: dict[Path, Store] = {}
+        self._resuming = True
+
+    def store(self, *, shared: bool) -> Store:
+        """Return where checkpoints lie; processes with a training each have a folder each."""
+        folder = reporting.folder() / contract.CHECKPOINTS
+        if not shared and reporting.rank():
+            folder /= f"rank-{reporting.rank()}"
+        if folder not in self._stores:
+            self._stores[folder] = Store(folder, self.policy.keep)
+        return self._stores[folder]
+
+    def begin(self, learn: Any) -> Place:
+        """Count a fit, and return its place."""
+        known = [n for n, ref in enumerate(self._learners) if ref() is learn]
+        if not known:
+            self._learners.append(weakref.ref(learn))
+        number = known[0] if known else len(self._learners) - 1
+        self._fits += 1
+        return Place(fit=self._fits - 1, done=False, epoch=0, batch=0, learner=number)
+
+    def kept(self, place: Place, store: Store, ranks: Alone) -> Kept | None:
+        """
+        Return what the fit at *place* goes on from; None to run it from its start.
+
+        An earlier fit whose end is kept comes back as that. Whatever lies behind the first
+        fit that has to train again is removed, for that training writes it anew.
+        """
+        if not self._resuming:
+            return None
+        found = ranks.first(self._find(place, store) if ranks.rank == 0 else None)
+        kept = Kept(place=found[0], state=found[1]) if found else None
+        if kept is None or not kept.place.done:
+            self._resuming = False
+            if ranks.rank == 0:
+                store.discard_after(kept.place if kept else place)
+        return kept
+
+    def is_superseded(self, place: Place, store: Store, ranks: Alone) -> bool:
+        """Whether a later fit of the same learner is kept, and this one's end no more."""
+        if not self._resuming:
+            return False
+        later = [
+            entry
+            for entry in store.entries()
+            if entry.place.fit > place.fit and entry.place.learner == place.learner
+        ]
+        mine = any(entry.place.fit == place.fit for entry in store.entries())
+        return bool(ranks.first(bool(later) and not mine))
+
+    @staticmethod
+    def _find(place: Place, store: Store) -> tuple[Place, dict[str, Any]] | None:
+        mine = [entry for entry in store.entries() if entry.place.fit == place.fit]
+        for entry in sorted(mine, key=lambda entry: entry.place, reverse=True):
+            state = store.load(entry)
+            if state is not None:
+                return entry.place, state
+        return None
+
+
+def check(entry: Place, state: Mapping[str, Any], learn: Any, n_epoch: int, size: int) -> None:
+    """
+    Refuse a checkpoint of another training.
+
+    Raises:
+        ResumeError: With what differs, and both values.
+    """
+    pairs = {
+        "format": (state.get("format"), FORMAT),
+        "processes": (state.get("processes"), size),
+        "epochs": (state.get("epochs"), n_epoch),
+        "batches per epoch": (state.get("batches"), len(learn.dls.train)),
+        "model": (state.get("shapes"), snapshot.shapes(learn.model)),
+    }
+    for name, (theirs, ours) in pairs.items():
+        if theirs == ours:
+            continue
+        if name == "model":
+            theirs, ours = _first_difference(str(theirs), str(ours))
+        raise ResumeError(
+            f"Checkpoint {entry.name} was made with {name} {theirs}, the training has {ours}.",
+            "Resume with the same code, arguments and processes, or start a new run.",
+        )
+
+
+def _first_difference(one: str, two: str) -> tuple[str, str]:
+    pairs = zip([*one.split(), "nothing"], [*two.split(), "nothing"], strict=False)
+    return next((a, b) for a, b in pairs if a != b)
+
+
+def say_resumed(place: Place, entry: Entry | None = None) -> None:
+    """Say on stderr where the training goes on."""
+    sys.stderr.write(f"samerun: going on from checkpoint {place.name}.\n")

@@ -1,0 +1,118 @@
+"""Everything that the next step of a training depends on."""
+
+from typing import Any
+
+import torch
+from fastai.callback.training import GradientAccumulation
+from fastai.learner import Recorder
+from fastai.optimizer import Optimizer
+from fastai.torch_core import get_model
+from fastcore.foundation import L
+
+from samerun.train.checkpoint import attributes
+from samerun.train.checkpoint.plain import plain, restored
+
+
+def capture(learn: Any) -> dict[str, Any]:
+    """Return what is the same on all ranks of a training."""
+    scaler = getattr(learn, "scaler", None)
+    return {
+        "model": plain(get_model(learn.model).state_dict()),
+        "optimiser": plain(_optimiser_state(learn.opt)),
+        "gradients": plain(_gradients(learn)),
+        "scaler": plain(scaler.state_dict()) if scaler else None,
+        "train_iter": getattr(learn, "train_iter", 0),
+        "pct_train": float(getattr(learn, "pct_train", 0.0)),
+    }
+
+
+def capture_own(learn: Any, skipped: tuple[type, ...]) -> dict[str, Any]:
+    """Return what differs by rank: callbacks and metrics; losses are of a rank's own batches."""
+    return {
+        name: _recorder(cb) if isinstance(cb, Recorder) else attributes.capture(cb)
+        for name, cb in attributes.by_name(learn.cbs)
+        if not isinstance(cb, skipped)
+    }
+
+
+def restore(learn: Any, state: dict[str, Any]) -> None:
+    """Give *learn* all that `capture` returned; its optimiser exists."""
+    get_model(learn.model).load_state_dict(state["model"])
+    learn.opt.load_state_dict(_for_optimiser(learn.opt, state["optimiser"]))
+    parameters = dict(get_model(learn.model).named_parameters())
+    for name, gradient in (state["gradients"] or {}).items():
+        parameters[name].grad = gradient.to(parameters[name].device).clone()
+    if state["scaler"] and getattr(learn, "scaler", None):
+        learn.scaler.load_state_dict(state["scaler"])
+
+
+def restore_own(learn: Any, state: dict[str, Any], own: dict[str, Any]) -> None:
+    """Give back what callbacks set anew at the start of an epoch: counters, sums, records."""
+    learn.train_iter, learn.pct_train = state["train_iter"], state["pct_train"]
+    for name, callback in attributes.by_name(learn.cbs):
+        kept = own.get(name)
+        if kept is None:
+            continue
+        if isinstance(callback, Recorder):
+            _restore_recorder(learn, callback, kept)
+        else:
+            attributes.restore(callback, kept)
+
+
+def shapes(model: Any) -> str:
+    """Return names and shapes of the model's state, for comparison."""
+    state = get_model(model).state_dict()
+    return " ".join(f"{n}{list(v.shape)}" for n, v in state.items() if hasattr(v, "shape"))
+
+
+def _optimiser_state(opt: Any) -> dict[str, Any]:
+    state: dict[str, Any] = opt.state_dict()
+    return state
+
+
+def _for_optimiser(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Return *state* as the optimiser wants it: fastai's own takes an L of hypers."""
+    if not isinstance(opt, Optimizer):
+        return state
+    hypers = L(dict(group) for group in state["hypers"])
+    return {**state, "hypers": hypers, "state": [dict(values) for values in state["state"]]}
+
+
+def _gradients(learn: Any) -> dict[str, torch.Tensor] | None:
+    """Return the gradients in the midst of an accumulation; else the next step clears them."""
+    accumulating = [cb for cb in learn.cbs if isinstance(cb, GradientAccumulation)]
+    if not accumulating or not getattr(accumulating[0], "count", 0):
+        return None
+    named = get_model(learn.model).named_parameters()
+    return {name: p.grad for name, p in named if p.grad is not None}
+
+
+def _recorder(recorder: Any) -> dict[str, Any]:
+    return {
+        "lrs": plain([_number(value) for value in recorder.lrs]),
+        "iters": plain(list(recorder.iters)),
+        "losses": plain(torch.stack(list(recorder.losses)) if recorder.losses else None),
+        "values": [[_number(value) for value in row] for row in recorder.values],
+        "smooth_loss": attributes.capture(recorder.smooth_loss),
+        "loss": attributes.capture(recorder.loss),
+        "metrics": [attributes.capture(metric) for metric in recorder.metrics],
+    }
+
+
+def _restore_recorder(learn: Any, recorder: Any, state: dict[str, Any]) -> None:
+    recorder.lrs, recorder.iters = list(state["lrs"]), list(state["iters"])
+    losses = restored(state["losses"])
+    recorder.losses = [] if losses is None else list(losses)
+    recorder.values = [L(row) for row in state["values"]]
+    attributes.restore(recorder.smooth_loss, state["smooth_loss"])
+    attributes.restore(recorder.loss, state["loss"])
+    for metric, kept in zip(recorder.metrics, state["metrics"], strict=False):
+        attributes.restore(metric, kept)
+    if recorder.losses:
+        learn.smooth_loss = recorder.smooth_loss.value
+    if recorder.values:
+        learn.final_record = recorder.values[-1].copy()
+
+
+def _number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,85 @@
+"""SIGTERM and SIGINT: a checkpoint at the next batch, then exit code 75."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from samerun import contract
+from samerun.train import reporting
+from samerun.train.quiet import quietly
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_asked: list[int] = []
+
+
+class Preempted(SystemExit):
+    """Ends the process with 75; a SystemExit, so that no traceback is printed."""
+
+    def __init__(self) -> None:
+        super().__init__(contract.EXIT_PREEMPTED)
+
+
+def asked() -> int:
+    """Return the signal that asked this process to stop; 0 if none did."""
+    return _asked[-1] if _asked else 0
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """Note signals instead of dying of them; a second SIGINT interrupts at once."""
+    before = {}
+    # Only the main thread may; elsewhere signals do what they did.
+    with contextlib.suppress(ValueError):
+        before = {number: signal.signal(number, _note) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _note(number: int, frame: Any) -> None:
+    if number == signal.SIGINT and signal.SIGINT in _asked:
+        raise KeyboardInterrupt
+    _asked.append(number)
+    name = signal.Signals(number).name
+    sys.stderr.write(f"samerun: {name}: writing a checkpoint at the next batch, then stopping.\n")
+
+
+def leave(place: str) -> None:
+    """
+    Tell W&B and the launcher of the checkpoint at *place*, and end the process.
+
+    Raises:
+        Preempted: Always.
+    """
+    if reporting.rank() == 0:
+        quietly("note the stop", reporting.report, "preempted", {"checkpoint": place})
+    quietly("mark the W&B run as preempted", _mark_preempting)
+    raise Preempted
+
+
+def _mark_preempting() -> None:
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and getattr(wandb, "run", None) is not None:
+        wandb.run.mark_preempting()
+        wandb.finish(exit_code=contract.EXIT_PREEMPTED)
+
+
+def shield_workers(load: Any) -> None:
+    """
+    Let worker processes of the loaders of ``fastai.data.load`` ignore what asks us to stop.
+
+    A signal to the whole group would kill them, and their end the training, before the
+    checkpoint is written.
+    """
+    original = load.DataLoader.wif
+
+    def wif(self: Any, *args: Any, **kwargs: Any) -> Any:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        return original(self, *args, **kwargs)
+
+    load.DataLoader.wif = wif

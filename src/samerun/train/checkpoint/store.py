@@ -1,0 +1,163 @@
+"""
+Checkpoints on disk: written whole or not at all, checked before use.
+
+``FIT-EPOCH-BATCH.pt`` is what ``torch.save`` writes; the ``.json`` beside it, written last,
+has its SHA-256 and makes it count. A kill leaves a file without its JSON: it is passed over.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+FORMAT = 1
+DONE_KEPT = 20
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Place:
+    """
+    Where in a training: in *fit* (of *learner*) *epoch* epochs and *batch* batches are done.
+
+    *done* is the end of a fit, after all that its callbacks do there.
+    """
+
+    fit: int
+    done: bool
+    epoch: int
+    batch: int
+    learner: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of its files, without suffix; the order of names is that of places."""
+        return f"{self.fit:03d}-{'end' if self.done else f'{self.epoch:05d}-{self.batch:07d}'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A checkpoint's JSON: its place, and what its file must be."""
+
+    place: Place
+    path: Path
+    sha256: str
+    bytes: int
+
+
+class Store:
+    """The checkpoints in *folder*, the last *keep* of the open fit and the end of each other."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self._keep = folder, keep
+
+    def write(self, place: Place, state: dict[str, Any]) -> Entry:
+        """Write a checkpoint, then drop what it makes unneeded."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{place.name}.pt"
+        writer = _Hashing()
+        _atomically(path, lambda file: torch.save({"format": FORMAT, **state}, writer.to(file)))
+        entry = Entry(place=place, path=path, sha256=writer.digest(), bytes=writer.bytes)
+        described = {**asdict(place), "sha256": entry.sha256, "bytes": entry.bytes}
+        described["written"] = round(time.time(), 3)
+        text = json.dumps(described, indent=2) + "\n"
+        _atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
+        self._drop(place)
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """Return all that count, in the order of their places."""
+        found = [entry for path in self.folder.glob("*.json") if (entry := _entry(path))]
+        return sorted(found, key=lambda entry: entry.place)
+
+    def load(self, entry: Entry) -> dict[str, Any] | None:
+        """Return the state, on the host; None, and a line on stderr, if the file is damaged."""
+        try:
+            if _sha256(entry.path) == entry.sha256:
+                state = torch.load(entry.path, map_location="cpu", weights_only=True)
+                return dict(state)
+            problem = "its checksum differs"
+        except OSError as error:
+            problem = error.strerror or str(error)
+        sys.stderr.write(f"samerun: checkpoint {entry.path.name} is not used: {problem}.\n")
+        return None
+
+    def discard_after(self, place: Place) -> None:
+        """Remove what lies after *place*: the training is about to write it anew."""
+        for entry in self.entries():
+            if entry.place > place:
+                _remove(entry.path)
+
+    def _drop(self, newest: Place) -> None:
+        entries = self.entries()
+        running = [e for e in entries if e.place.fit == newest.fit and not e.place.done]
+        ends = [e for e in entries if e.place.done and e.place.learner == newest.learner]
+        unneeded = running if newest.done else running[: -self._keep]
+        for entry in [*unneeded, *ends[:-DONE_KEPT]]:
+            _remove(entry.path)
+        for torn in self.folder.glob(".*.part"):
+            torn.unlink(missing_ok=True)
+
+
+class _Hashing:
+    """A file that is only written to, and hashes what goes through it."""
+
+    def __init__(self) -> None:
+        self._sha256, self.bytes = hashlib.sha256(), 0
+        self._file: IO[bytes] | None = None
+
+    def to(self, file: IO[bytes]) -> "_Hashing":
+        self._file = file
+        return self
+
+    def write(self, data: Any) -> int:
+        assert self._file is not None
+        self._sha256.update(data)
+        self.bytes += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Leave that to the end."""
+
+    def digest(self) -> str:
+        return self._sha256.hexdigest()
+
+
+def _entry(path: Path) -> Entry | None:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        place = Place(**{name: raw[name] for name in Place.__dataclass_fields__})
+        data = path.with_suffix(".pt")
+        return Entry(place=place, path=data, sha256=raw["sha256"], bytes=raw["bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _atomically(path: Path, write: Any) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    # The new name too must survive a power cut.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    path.with_suffix(".json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
