@@ -180,10 +180,15 @@ def _patches(one: Found, two: Found) -> Iterator[str]:
     if None not in texts:
         a, b = (text or "" for text in texts)
         names = [f"{found.link}/{contract.PATCH}" for found in (one, two)]
-        lines = list(difflib.unified_diff(a.splitlines(), b.splitlines(), *names, lineterm=""))
+        lines = list(_diff(a, b, names))
         yield from lines[:PATCH_LINES]
         if len(lines) > PATCH_LINES:
             yield f"… {len(lines) - PATCH_LINES} more lines: diff the two code.patch"
+
+
+def _diff(one: str, two: str, names: list[str]) -> Iterator[str]:
+    lines = (one.splitlines(), two.splitlines())
+    return difflib.unified_diff(*lines, fromfile=names[0], tofile=names[1], lineterm="")
 
 
 def _patch_of(found: Found) -> str | None:

@@ -1,7 +1,8 @@
 """Two curves in a terminal: characters, so that it needs no library and survives a log."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 HEIGHT, WIDTH = 12, 64
 BOTH = "*"
@@ -27,9 +28,8 @@ def draw(
     last = max(x for x, _ in points)
     grid = [[" "] * width for _ in range(height)]
     for curve, mark in zip(curves, "AB", strict=True):
-        for x, y in curve:
+        for column, y in _columns(curve, last, width):
             row = height - 1 - _scale(y - low, high - low, height)
-            column = _scale(x, last, width)
             there = grid[row][column]
             grid[row][column] = mark if there in (" ", mark) else BOTH
     return [*_with_axis(grid, low, high), _foot(last, width)]
@@ -37,6 +37,16 @@ def draw(
 
 def _finite(curve: Sequence[float | None]) -> list[tuple[int, float]]:
     return [(i, y) for i, y in enumerate(curve) if y is not None and math.isfinite(y)]
+
+
+def _columns(curve: list[tuple[int, float]], last: int, width: int) -> Iterator[tuple[int, float]]:
+    """Yield a value for every column from the curve's first to its last, on straight lines."""
+    for (x0, y0), (x1, y1) in pairwise(curve):
+        first, end = _scale(x0, last, width), _scale(x1, last, width)
+        for column in range(first, end):
+            yield column, y0 + (y1 - y0) * (column - first) / (end - first)
+    for x, y in curve[-1:]:
+        yield _scale(x, last, width), y
 
 
 def _scale(value: float, span: float, cells: int) -> int:

@@ -1,6 +1,7 @@
 """From a run's record to a launch that does the same again."""
 
 import dataclasses
+import math
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from samerun import contract
+from samerun.errors import UsageError
 from samerun.host import (
     causes,
     engine,
@@ -41,6 +43,17 @@ class Options:
     api_key_file: str | None = None
     network: str | None = None
     no_network: bool = False
+
+
+def tolerance(text: str) -> float:
+    """Return the number that *text* is, 0 or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise UsageError(f"--tolerance {text!r} is no tolerance.", "Use 0 or more, as 1e-6.")
+    return value
 
 
 def asked(found: Found, options: Options) -> Request:

@@ -58,8 +58,6 @@ def check(name: str, options: Options) -> tuple[Need, ...]:
 
 def find(name: str, options: Options) -> Found:
     """Return the run *name*; refuse options that don't fit it, before an engine is asked."""
-    if options.tolerance < 0:
-        raise UsageError(f"--tolerance {options.tolerance} is negative.", "Use 0 or more.")
     found = find_run.find(name, options.output, options.api_key_file)
     if options.data and not found.run.data:
         raise UsageError(f"--data was given, and {found.link} had no data.", "Leave it out.")

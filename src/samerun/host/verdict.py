@@ -111,9 +111,9 @@ def _within(a: Epoch, b: Epoch) -> Iterator[Place]:
     if len(a.losses) != len(b.losses):
         yield _length(a, "steps", len(a.losses), len(b.losses))
     for name in dict.fromkeys((*a.metrics, *b.metrics)):
-        x, y = a.metrics.get(name, "absent"), b.metrics.get(name, "absent")
-        if x != y:
-            yield _place(a, "metric", x, y, name=name)
+        was, is_ = a.metrics.get(name, "absent"), b.metrics.get(name, "absent")
+        if was != is_:
+            yield _place(a, "metric", was, is_, name=name)
     for name in dict.fromkeys((*a.tensors, *b.tensors)):
         one, two = a.tensors.get(name, "absent"), b.tensors.get(name, "absent")
         if one != two:

@@ -33,7 +33,7 @@ def reproduce(
     data: str | None = None,
     check: bool = False,
     anyway: bool = False,
-    tolerance: float = 1e-6,
+    tolerance: str = "1e-6",
     output: str = "runs",
     name: str | None = None,
     api_key_file: str | None = None,
@@ -52,7 +52,7 @@ def reproduce(
     options = replay.Options(
         data=data,
         anyway=anyway,
-        tolerance=tolerance,
+        tolerance=replay.tolerance(tolerance),
         output=output,
         name=name,
         api_key_file=api_key_file,
@@ -67,7 +67,7 @@ def reproduce(
     made = reproducer.reproduce(run, options, say)
     say()
     judging.verdict(made.verdict, made.original.link, made.again.name)
-    reproducer.raise_unless_identical(made, tolerance)
+    reproducer.raise_unless_identical(made, options.tolerance)
 
 
 @task(
