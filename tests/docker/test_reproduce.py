@@ -32,8 +32,7 @@ x = torch.randn(64, 4)
 sets = [[(row, row.sum(0, keepdim=True)) for row in part] for part in (x[:48], x[48:])]
 loaders = DataLoaders.from_dsets(*sets, bs=16)
 learn = Learner(loaders, nn.Linear(4, 1), loss_func=nn.MSELoss(), lr=0.1)
-with learn.no_bar():
-    learn.fit(EPOCHS)
+learn.fit(EPOCHS)
 """
 
 

@@ -144,9 +144,12 @@ def _execute(
 def _judge(found: Found, again: Run, prepared: Prepared, options: Options) -> Reproduced:
     trace = steps.trace(again, prepared.folder)
     was = found.run.outcome
+    if again.outcome.state in ("stopped", "preempted"):
+        raise KeyboardInterrupt  # The user ended it: that says nothing of the run.
     # A W&B record was logged by the container, which can't know how it ended.
     expected = was.exit_code or 0
-    if again.outcome.exit_code != expected or again.outcome.state in ("stopped", "killed"):
+    # One that was killed may get through this time: what both did is compared.
+    if again.outcome.exit_code not in (0, expected) or again.outcome.state == "killed":
         reason = f" ({again.outcome.reason})" if again.outcome.reason else ""
         raise Irreproducible(
             f"The replay ended with exit code {again.outcome.exit_code}{reason}, the original "
