@@ -24,6 +24,8 @@ parts = pathlib.Path("/output/.samerun")
 parts.mkdir()
 result = {"epochs": [{"loss": 0.5}], "metric_history_sha256": "0", "weights_sha256": "1"}
 (parts / "result.json").write_text(json.dumps(result))
+line = {"fit": 0, "epoch": 0, "metrics": {"loss": 0.5.hex()}, "losses": [1.0.hex(), 0.5.hex()]}
+(parts / "epochs.jsonl").write_text(json.dumps(line | {"tensors": {"weight": "0" * 16}}) + "\\n")
 """
 SCRIPT = """\
 from fastai.basics import *
@@ -246,17 +248,20 @@ def test_mounted_code_is_rebuilt_from_its_patch_or_refused(image, reproduce, tmp
     done, _, verdict = reproduce(tmp_path / "runs" / "judge-mounted")
     shutil.rmtree(folder / ".git")
     refused, again, _ = reproduce(tmp_path / "runs" / "judge-mounted", name="judge-refused")
+    today, _, none = reproduce(tmp_path / "runs" / "judge-mounted", "--anyway", name="judge-today")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert verdict["outcome"] == "identical"
     assert (refused.returncode, again) == (95, None)
     assert "--mount-code" in refused.stderr
+    assert (today.returncode, none) == (95, None)
+    assert "ended with exit code 3" in today.stderr
 
 
 def test_an_image_that_is_gone_is_pulled_by_its_digest(
     client, base_tag, registry, reproduce, tmp_path
 ):
-    """Removed here, served by a registry: --check says so, and the run gets that very image."""
+    """Removed here, served by a registry: the run gets that image, and is judged by its steps."""
     entry = ["python3", "-c", ENTRY]
     built = images.build("samerun-judge-small:x", tmp_path, base_tag, runs=True, entry=entry)
     pushed = images.push_to(registry, built, "team/judged")
@@ -265,14 +270,20 @@ def test_an_image_that_is_gone_is_pulled_by_its_digest(
     assert first.returncode == 0, first.stderr
     images.forget(client, pushed)
 
-    checked = invoke("reproduce", tmp_path / "runs" / "judge-small", "--check")
-    done, again, verdict = reproduce(tmp_path / "runs" / "judge-small")
+    original = tmp_path / "runs" / "judge-small"
+    checked = invoke("reproduce", original, "--check")
+    done, again, verdict = reproduce(original)
+    steps = original / contract.STEPS
+    steps.write_text(steps.read_text().replace((1.0).hex(), (2.0).hex()))
+    other, _, _ = reproduce(original, name="judge-other")
 
     assert checked.returncode == 0, checked.stderr
     assert "to be pulled" in checked.stdout
     assert done.returncode == 0, done.stdout + done.stderr
     assert verdict["outcome"] == "identical"
     assert again.image.digest == pushed["digest"]
+    assert other.returncode == 94
+    assert "epoch 0, loss of step 0: 2 and 1" in other.stderr
 
 
 def test_compare_shows_what_differs(original, edited):
