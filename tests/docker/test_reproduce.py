@@ -101,6 +101,7 @@ def test_the_same_run_comes_out_identical(original, reproduce):
     first = record.read(original)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Verdict: identical" in done.stdout
+    assert "judge-again/verdict.json" in done.stdout
     assert verdict["outcome"] == "identical"
     assert again.result["weights_sha256"] == first.result["weights_sha256"]
     assert again.environment["threads"] == first.environment["threads"] == 1

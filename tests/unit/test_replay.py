@@ -270,3 +270,17 @@ def test_without_a_result_there_is_nothing_to_compare(run):
     assert need.blocks(anyway=False)
     assert not need.blocks(anyway=True)
     assert list(needs._result(found(run, result={"weights_sha256": "w"}))) == []
+
+
+def test_the_code_of_today_is_recorded_as_what_it_is(mounted):
+    """With --anyway: commit and patch of the folder, never those of the original."""
+    folder = rebuild.mounted_folder(mounted.run)
+    (folder / "a.py").write_text("three\n")
+    nothing = needs.Surroundings(needs=(), data=None, selection=gpus.CPU, source=None)
+
+    ran, patch = replay._ran(mounted, nothing, folder)
+    rebuilt = dataclasses.replace(nothing, source=rebuild.source(mounted))
+
+    assert b"+three" in patch
+    assert ran.patch_sha256 == hashlib.sha256(patch).hexdigest()
+    assert replay._ran(mounted, rebuilt, folder)[0] == mounted.run.code

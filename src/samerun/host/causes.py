@@ -63,7 +63,8 @@ def _list(names: tuple[str, ...]) -> str:
 def code(run: Run) -> str:
     """Return what ran and where its source stood."""
     commit = f" at {run.code.git_commit[:12]}" if run.code.git_commit else ""
-    changed = " with changes" if run.code.git_dirty else ""
+    patch = f" {run.code.patch_sha256[:12]}" if run.code.patch_sha256 else ""
+    changed = f" with changes{patch}" if run.code.git_dirty else ""
     place = "in the image" if run.code.where == "image" else "mounted"
     return f"{' '.join(run.command)}, {place}{commit}{changed}"
 

@@ -13,6 +13,7 @@ from samerun.errors import UsageError
 from samerun.host import (
     causes,
     engine,
+    git,
     machine,
     needs,
     prepare,
@@ -24,7 +25,7 @@ from samerun.host.launch import Launch, Mount
 from samerun.host.needs import Surroundings
 from samerun.host.prepare import Prepared
 from samerun.host.request import Request
-from samerun.record import Image, Outcome, Run
+from samerun.record import Code, Image, Outcome, Run
 
 LINK = "reproduces:"
 # What torch reads at its start and a record may set again; any other name stays out.
@@ -124,10 +125,11 @@ def prepared(
     folder = prepare.free_folder(Path(wanted.output), here.name)
     planned = prepare.plan(wanted, here, image, folder, has_key=has_key)
     original = found.run
+    ran, patch = _ran(found, around, code)
     run = Run(
         name=here.name,
         image=image,
-        code=original.code,
+        code=ran,
         command=original.command,
         arguments=(),
         seed=original.seed,
@@ -143,8 +145,20 @@ def prepared(
         determinism=original.determinism,
         reproduces=found.link,
     )
-    patch = around.source.patch if around.source else b""
     return Prepared(launch=_launch(planned, found, code), run=run, folder=folder, patch=patch)
+
+
+def _ran(found: Found, around: Surroundings, code: Path | None) -> tuple[Code, bytes]:
+    """Return what runs, and the patch over its commit: the original's, or today's folder."""
+    original = found.run.code
+    if around.source is not None:
+        return original, around.source.patch
+    if code is None:
+        return original, b""
+    state = git.describe(code)
+    changes = {"git_commit": state.commit, "git_dirty": state.dirty}
+    today = dataclasses.replace(original, patch_sha256=state.patch_sha256, **changes)
+    return today, state.patch
 
 
 def _launch(planned: Launch, found: Found, code: Path | None) -> Launch:

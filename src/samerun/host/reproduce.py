@@ -168,6 +168,18 @@ def _write(prepared: Prepared, found: Found, came: Verdict) -> None:
     user.give(path, user.of_folder(prepared.folder))
 
 
+def places(made: Reproduced) -> str:
+    """Return where the new run lies: its record, its verdict, its runs in W&B."""
+    place = train.shown(made.folder)
+    urls = [entry["url"] or f"{place}/{entry['dir']}" for entry in made.again.wandb]
+    rows = (
+        ("record", f"{place}/run.json"),
+        ("verdict", f"{place}/{VERDICT}"),
+        ("W&B", ", ".join(urls) or "no run was started"),
+    )
+    return "\n".join(f"  {name:<7} {text}" for name, text in rows)
+
+
 def raise_unless_identical(made: Reproduced, tolerance: float) -> None:
     """
     Raise what the verdict is, with where the two first part and why.

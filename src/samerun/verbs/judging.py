@@ -67,6 +67,7 @@ def reproduce(
     made = reproducer.reproduce(run, options, say)
     say()
     judging.verdict(made.verdict, made.original.link, made.again.name)
+    say(reproducer.places(made))
     reproducer.raise_unless_identical(made, options.tolerance)
 
 
