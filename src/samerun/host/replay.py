@@ -156,8 +156,12 @@ def _ran(found: Found, around: Surroundings, code: Path | None) -> tuple[Code, b
     if code is None:
         return original, b""
     state = git.describe(code)
-    changes = {"git_commit": state.commit, "git_dirty": state.dirty}
-    today = dataclasses.replace(original, patch_sha256=state.patch_sha256, **changes)
+    today = dataclasses.replace(
+        original,
+        git_commit=state.commit,
+        git_dirty=state.dirty,
+        patch_sha256=state.patch_sha256,
+    )
     return today, state.patch
 
 
