@@ -25,12 +25,18 @@ def code(run, **changes):
 def test_threads_and_mode_of_the_original_are_set_again(run):
     """And the few variables that results depend on: a record can set no others."""
     told = {"OMP_NUM_THREADS": "3", "NCCL_ALGO": "Ring", "LD_PRELOAD": "/output/evil.so"}
-    first = dataclasses.replace(run, environment={"variables": told}, determinism="fast")
+    first = dataclasses.replace(
+        run,
+        environment={"variables": told},
+        determinism="fast",
+        arguments=("docker", f"--env={contract.ENV_STOP_ON_NAN}=1", "--env=LD_PRELOAD=x"),
+    )
 
     assert replay.environment(first) == {
         "OMP_NUM_THREADS": "3",
         "NCCL_ALGO": "Ring",
         contract.ENV_FAST: "1",
+        contract.ENV_STOP_ON_NAN: "1",
     }
 
 

@@ -100,6 +100,8 @@ def environment(run: Run) -> dict[str, str]:
         again["OMP_NUM_THREADS"] = str(threads)
     if run.determinism == "fast":
         again[contract.ENV_FAST] = "1"
+    if f"--env={contract.ENV_STOP_ON_NAN}=1" in run.arguments:
+        again[contract.ENV_STOP_ON_NAN] = "1"
     return again
 
 

@@ -23,7 +23,7 @@ query SamerunRunRecord($entity: String!, $project: String!, $artifact: String!, 
   project(name: $project, entityName: $entity) {
     artifact(name: $artifact) {
       artifactType { name }
-      files(names: $names, first: 10) { edges { node { name directUrl } } }
+      files(names: $names, first: 10) { edges { node { name: displayName directUrl } } }
     }
   }
 }
