@@ -303,3 +303,16 @@ def test_compare_shows_what_differs(original, edited):
     assert done.returncode == 0, done.stderr
     for text in ("seed", "package.torch", "epoch 1", "valid_loss per epoch", "not on this machine"):
         assert text in done.stdout
+
+
+def test_without_a_result_there_is_no_verdict(edited, reproduce):
+    """Exit 95 before the training; with --anyway it is trained, and still not judged."""
+    folder = edited(lambda raw: raw.update(result={}))
+    (folder / contract.STEPS).unlink(missing_ok=True)
+
+    refused, none, _ = reproduce(folder)
+    done, again, verdict = reproduce(folder, "--anyway")
+
+    assert (refused.returncode, none) == (95, None)
+    assert (done.returncode, again.outcome.exit_code, verdict) == (95, 0, None)
+    assert "no verdict" in done.stderr

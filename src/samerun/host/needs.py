@@ -173,8 +173,7 @@ def _device(found: Found, *, runtime: bool) -> tuple[gpus.Selection | None, Need
 
 def _result(found: Found) -> Iterator[Need]:
     """Yield the need for something to compare with, where the record holds nothing."""
-    trace = found.trace
-    if not trace.epochs and not found.run.result.get("weights_sha256"):
+    if not has_result(found):
         yield Need(
             subject="result",
             state="missing",
@@ -182,6 +181,11 @@ def _result(found: Found) -> Iterator[Need]:
             remedy="Without them there is nothing to compare with; --anyway trains all the same.",
             passable=True,
         )
+
+
+def has_result(found: Found) -> bool:
+    """Whether the run recorded anything that another can be compared with."""
+    return bool(found.trace.epochs or found.run.result.get("weights_sha256"))
 
 
 def warnings(found: Found, selection: gpus.Selection) -> Iterator[str]:

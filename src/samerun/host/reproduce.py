@@ -156,6 +156,11 @@ def _judge(found: Found, again: Run, prepared: Prepared, options: Options) -> Re
             f"with {expected}: there is no verdict.",
             f"See {train.shown(prepared.folder)}/log.txt. {train.remedy(again)}".strip(),
         )
+    if not needs.has_result(found):
+        raise Irreproducible(
+            f"{found.link} recorded no result, so there is no verdict.",
+            f"What came of it this time is in {train.shown(prepared.folder)}/run.json.",
+        )
     came = verdict.judge(found.trace, trace, options.tolerance)
     _write(prepared, found, came)
     return Reproduced(original=found, again=again, folder=prepared.folder, verdict=came)
