@@ -282,13 +282,13 @@ def _is_wandb(part: dict[str, Any]) -> bool:
 def _part(path: Path) -> dict[str, Any]:
     """Read one part; one that is absent or torn, or no plain file, counts as empty."""
     try:
-        value = json.loads(_read_plain(path))
+        value = json.loads(read_plain(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _read_plain(path: Path) -> bytes:
+def read_plain(path: Path) -> bytes:
     """
     Read a file that a container may have laid out: no link, no pipe, not without end.
 

@@ -17,7 +17,7 @@ FACTS = {"packages": {}, "installed": [], "architectures": []}
 SBOM = {"bomFormat": "CycloneDX", "components": []}
 
 
-def build(tag, folder, base_tag, *, runs):
+def build(tag, folder, base_tag, *, runs, entry=("echo",)):
     """
     Make an image with content of its own, and return its identity.
 
@@ -26,7 +26,7 @@ def build(tag, folder, base_tag, *, runs):
     """
     fill(folder / "root")
     if runs:
-        lines = [f"FROM {base_tag}", "COPY root /", 'ENTRYPOINT ["echo"]']
+        lines = [f"FROM {base_tag}", "COPY root /", f"ENTRYPOINT {json.dumps(entry)}"]
         (folder / "Dockerfile").write_text("\n".join(lines))
         labels = dict(label.split("=") for label in LABELS)
         # As the kit builds: Docker's own media types have none for the base's zstd layer.

@@ -819,6 +819,7 @@ class Store:
                     "__typename": "File",
                     "id": gid("AFile", a["id"], n),
                     "name": n,
+                    "displayName": n,
                     "url": self.url(k),
                     "directUrl": self.url(k),
                     "sizeBytes": self.blob_path(k).stat().st_size,

@@ -93,6 +93,9 @@ def log_record(run: Any) -> None:
         path.write_text(text, encoding="utf-8")
         artifact = wandb.Artifact(f"run-record-{run.id}", type="run-record")
         artifact.add_file(str(path))
+        steps = reporting.folder() / contract.STEPS
+        if steps.is_file():
+            artifact.add_file(str(steps), name=steps.name)
         run.log_artifact(artifact)
 
 
@@ -118,6 +121,7 @@ def _config(signed: record.Run) -> dict[str, Any]:
         "seed": signed.seed,
         "world_size": signed.topology.world_size,
         "data": [d.fingerprint for d in signed.data],
+        "reproduces": signed.reproduces,
     }
 
 
