@@ -261,6 +261,7 @@ def assemble(folder: Path, run: Run) -> Run:
     first_batch = _part(parts / "first_batch.json").get("seconds")
     config = _part(parts / "config.json")
     nodes = _part(parts / "nodes.json").get("nodes")
+    starts = _part(parts / "starts.json").get("starts")
     runs = tuple(filter(_is_wandb, map(_part, sorted(parts.glob("wandb-*.json")))))
     run = dataclasses.replace(
         run,
@@ -269,8 +270,22 @@ def assemble(folder: Path, run: Run) -> Run:
         wandb=runs,
         nodes=tuple(nodes) if isinstance(nodes, list) else (),
         config=config or run.config,
+        starts=tuple(starts) if isinstance(starts, list) else (),
+        checkpoints=_part(parts / "checkpoints.json"),
     )
-    return run.with_outcome(first_batch_s=first_batch)
+    return run.with_outcome(first_batch_s=first_batch, failure=_first_failure(parts))
+
+
+def read_part(folder: Path, part: str) -> dict[str, Any]:
+    """Return what was reported as *part* in *folder*; empty if nothing readable was."""
+    return _part(folder / contract.PARTS / f"{part}.json")
+
+
+def _first_failure(parts: Path) -> dict[str, Any] | None:
+    """Return the failure of the process that failed first: others follow from it."""
+    failures = [part for path in parts.glob("failure-*.json") if (part := _part(path))]
+    timed = [f for f in failures if isinstance(f.get("time"), float)]
+    return min(timed, key=lambda f: f["time"], default=None)
 
 
 def _is_wandb(part: dict[str, Any]) -> bool:

@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     threads = max(1, len(os.sched_getaffinity(0)) // options.procs)
     if place.count > 1:
         threads = _meet(place, options, threads)
+    reporting.forget_end()
     _prepare(options.seed, threads)
     worker = ["-m", "samerun.train.worker", str(options.seed), options.target, *options.arguments]
     if options.procs * place.count == 1:

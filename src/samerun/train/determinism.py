@@ -7,13 +7,22 @@ https://docs.pytorch.org/docs/stable/notes/randomness.html unless stated otherwi
 import os
 import random
 
+from samerun import contract
+
+
+def is_fast() -> bool:
+    """Whether ``--fast`` turned the costly switches off."""
+    return os.environ.get(contract.ENV_FAST) == "1"
+
 
 def set_environment() -> None:
     """Set what must stand before torch is loaded; a user's own value wins."""
-    # cuBLAS needs a fixed workspace to be repeatable (CUDA >= 10.2).
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Order of sets of strings; data code that lists a set depends on it.
     os.environ.setdefault("PYTHONHASHSEED", "0")
+    if is_fast():
+        return
+    # cuBLAS needs a fixed workspace to be repeatable (CUDA >= 10.2).
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def seed_everything(seed: int) -> None:
@@ -29,6 +38,10 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+    if is_fast():
+        # Tries algorithms and takes the fastest of the moment.
+        torch.backends.cudnn.benchmark = True
+        return
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     # An operation without a deterministic form warns instead of ending the training.

@@ -14,18 +14,28 @@ def hash_weights(state: Mapping[str, Any]) -> str:
     elements' bytes in C order (little-endian). Entries that are not tensors count
     with their ``repr``.
     """
-    import torch
-
     digest = hashlib.sha256()
     for name in sorted(state):
-        value = state[name]
-        if not isinstance(value, torch.Tensor):
-            digest.update(f"{name}={value!r}\n".encode())
-            continue
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        _add(digest, name, state[name])
     return digest.hexdigest()
+
+
+def hash_tensor(name: str, value: Any) -> str:
+    """Return the SHA-256 of one entry of a model's state, as `hash_weights` counts it."""
+    digest = hashlib.sha256()
+    _add(digest, name, value)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, value: Any) -> None:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        digest.update(f"{name}={value!r}\n".encode())
+        return
+    tensor = value.detach().cpu().contiguous()
+    digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def hash_history(epochs: Sequence[Mapping[str, float | None]]) -> str:

@@ -8,15 +8,19 @@ written for it run unchanged.
 """
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
+# In this order: a checkpoint holds what the witness has noted, so its wrapper is outside.
 AFTER_IMPORT = {
-    "wandb": "samerun.train.sign",
-    "fastai.learner": "samerun.train.witness",
-    "fastprogress.fastprogress": "samerun.train.progress",
-    "fastai.distributed": "samerun.train.ddp",
+    "wandb": ("samerun.train.sign",),
+    "fastai.data.load": ("samerun.train.checkpoint.workers",),
+    "fastai.learner": ("samerun.train.witness", "samerun.train.finite"),
+    "fastai.callback.schedule": ("samerun.train.checkpoint.install",),
+    "fastprogress.fastprogress": ("samerun.train.progress",),
+    "fastai.distributed": ("samerun.train.ddp",),
 }
 ALIASES = {"fastai.callback.wandb": "samerun.callback.wandb"}
 
@@ -46,15 +50,17 @@ class _Finder:
         return spec
 
 
-def _extend(loader: Any, installer: str) -> None:
+def _extend(loader: Any, installers: Sequence[str]) -> None:
     original = loader.exec_module
 
     def exec_module(module: Any) -> None:
         original(module)
-        try:
-            import_module(installer).install(module)
-        except Exception as error:  # noqa: BLE001 - the record is worth less than the training
-            sys.stderr.write(f"samerun: {module.__name__} is used without its hook: {error!r}\n")
+        for installer in installers:
+            try:
+                import_module(installer).install(module)
+            except Exception as error:  # noqa: BLE001 - the record is worth less than the training
+                name = module.__name__
+                sys.stderr.write(f"samerun: {name} is used without {installer}: {error!r}\n")
 
     loader.exec_module = exec_module
 

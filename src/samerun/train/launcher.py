@@ -6,6 +6,7 @@ of its command line: the error names the first rank that failed, and how.
 """
 
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -13,7 +14,10 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from samerun import contract
+from samerun.train import reporting
 from samerun.train.nodes import Nodes
+from samerun.train.quiet import quietly
 
 
 def launch(procs: int, command: Sequence[str], place: Nodes | None = None) -> int:
@@ -23,11 +27,22 @@ def launch(procs: int, command: Sequence[str], place: Nodes | None = None) -> in
         elastic_launch(config, sys.executable)("-u", *command)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
+        if failure.exitcode == contract.EXIT_PREEMPTED:
+            return contract.EXIT_PREEMPTED
         sys.stderr.write(f"samerun: rank {rank} failed first: {_how(failure.exitcode)}.\n")
+        if failure.exitcode < 0:
+            quietly("report the failure", _report_killed, rank, failure.exitcode)
         return exit_code(failure.exitcode)
     except SignalException as error:
-        return 128 + int(error.sigval)
+        # The workers' exit codes are lost by then; what they reported is not.
+        stopped = reporting.preempted()
+        return contract.EXIT_PREEMPTED if stopped else 128 + int(error.sigval)
     return 0
+
+
+def _report_killed(rank: int, code: int) -> None:
+    told = {"kind": "killed", "rank": rank, "what": f"signal {-code}", "where": None}
+    reporting.report(f"failure-{rank}", {**told, "time": time.time()})
 
 
 def configure(procs: int, place: Nodes) -> LaunchConfig:

@@ -1,6 +1,8 @@
 """Where this process reports to the run's record, and whether it is the one that does."""
 
 import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,52 @@ def rank() -> int:
 def folder() -> Path:
     """Return the run's folder."""
     return Path(os.environ[contract.ENV_RECORD]).parent
+
+
+def started() -> None:
+    """Note a start of the run; by the main process, once."""
+    _starts([*_read_starts(), {"started": _now(), "resumed": None}])
+
+
+def resumed(where: Mapping[str, Any]) -> None:
+    """Note from where this start went on; the first fit that it goes on in counts."""
+    starts = _read_starts()
+    if starts:
+        _starts([*starts[:-1], {**starts[-1], "resumed": dict(where)}])
+
+
+def preempted() -> bool:
+    """Whether a training of this start wrote its checkpoint after a signal."""
+    return is_recorded() and bool(record.read_part(folder(), "preempted"))
+
+
+def forget_end() -> None:
+    """Remove what an earlier start told of its end."""
+    if is_recorded():
+        for path in (folder() / contract.PARTS).glob("preempted.json"):
+            path.unlink(missing_ok=True)
+        for path in (folder() / contract.PARTS).glob("failure-*.json"):
+            path.unlink(missing_ok=True)
+
+
+def start_number() -> int:
+    """Return which start of the run this is, from 1."""
+    return max(1, len(_read_starts()))
+
+
+def _starts(starts: Sequence[Mapping[str, Any]]) -> None:
+    report("starts", {"starts": list(starts)})
+
+
+def _read_starts() -> list[dict[str, Any]]:
+    if not is_recorded():
+        return []
+    starts = record.read_part(folder(), "starts").get("starts")
+    return starts if isinstance(starts, list) else []
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def report(part: str, value: Any) -> None:

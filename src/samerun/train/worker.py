@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samerun.options import find_recipe, read_recipe
-from samerun.train import determinism, environment, recipes, reporting, session
+from samerun.train import determinism, environment, failures, recipes, reporting, session
 from samerun.train.quiet import quietly
 
 
@@ -22,11 +22,13 @@ def main(argv: Sequence[str]) -> None:
     determinism.seed_everything(seed)
     _choose_device()
     if reporting.rank() == 0:
+        quietly("note the start", reporting.started)
         quietly("describe the environment", _report_environment)
-    if target.endswith(".py"):
-        run_script(Path(target), arguments)
-    else:
-        run_recipe(target, arguments, seed)
+    with failures.told():
+        if target.endswith(".py"):
+            run_script(Path(target), arguments)
+        else:
+            run_recipe(target, arguments, seed)
 
 
 def run_recipe(name: str, arguments: Sequence[str], seed: int) -> None:

@@ -17,7 +17,8 @@ NOT_STATE = {"learn", "run", "run_train", "run_valid", "order", "name", "cbs"}
 
 def capture(thing: Any) -> dict[str, Any]:
     """Return the state of one callback or metric."""
-    if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
+    # Of the class: an instance passes on what it lacks to the learner, and that to the model.
+    if hasattr(type(thing), "state_dict") and hasattr(type(thing), "load_state_dict"):
         return {"own": plain(thing.state_dict())}
     state = {}
     for name, value in vars(thing).items():

@@ -1,6 +1,5 @@
 """The fits of this process, counted, and the checkpoints that an earlier start left of them."""
 
-import sys
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from samerun.train import reporting
 from samerun.train.checkpoint import snapshot
 from samerun.train.checkpoint.agree import Alone
 from samerun.train.checkpoint.policy import Policy
-from samerun.train.checkpoint.store import FORMAT, Entry, Place, Store
+from samerun.train.checkpoint.store import FORMAT, Place, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +90,7 @@ class History:
         return None
 
 
-def check(entry: Place, state: Mapping[str, Any], learn: Any, n_epoch: int, size: int) -> None:
+def check(place: Place, state: Mapping[str, Any], learn: Any, n_epoch: int, size: int) -> None:
     """
     Refuse a checkpoint of another training.
 
@@ -108,10 +107,9 @@ def check(entry: Place, state: Mapping[str, Any], learn: Any, n_epoch: int, size
     for name, (theirs, ours) in pairs.items():
         if theirs == ours:
             continue
-        if name == "model":
-            theirs, ours = _first_difference(str(theirs), str(ours))
+        one, two = _first_difference(str(theirs), str(ours))
         raise ResumeError(
-            f"Checkpoint {entry.name} was made with {name} {theirs}, the training has {ours}.",
+            f"Checkpoint {place.name} was made with {name} {one}, the training has {two}.",
             "Resume with the same code, arguments and processes, or start a new run.",
         )
 
@@ -119,8 +117,3 @@ def check(entry: Place, state: Mapping[str, Any], learn: Any, n_epoch: int, size
 def _first_difference(one: str, two: str) -> tuple[str, str]:
     pairs = zip([*one.split(), "nothing"], [*two.split(), "nothing"], strict=False)
     return next((a, b) for a, b in pairs if a != b)
-
-
-def say_resumed(place: Place, entry: Entry | None = None) -> None:
-    """Say on stderr where the training goes on."""
-    sys.stderr.write(f"samerun: going on from checkpoint {place.name}.\n")

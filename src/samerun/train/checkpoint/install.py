@@ -1,7 +1,8 @@
 """
 Extend ``Learner`` so that every fit is kept, in scripts that know nothing of it.
 
-Installed by the container's hook where `contract.ENV_CHECKPOINTS` is set.
+Installed by the container's hook, after fastai's schedules, where
+`contract.ENV_CHECKPOINTS` is set: every ``fastai.*.all`` imports those.
 """
 
 import functools
@@ -10,19 +11,19 @@ from typing import Any
 from fastai.callback.core import CancelEpochException
 from fastai.callback.schedule import LRFinder
 
-from samerun.train import reporting
+from samerun.train import reporting, witness
 from samerun.train.checkpoint import generators, history, policy, snapshot, stopping
 from samerun.train.checkpoint.agree import Alone, ranks
 from samerun.train.checkpoint.history import History, Kept
 from samerun.train.checkpoint.keeper import Keeper, report_resumed
 
 
-def install(learner: Any) -> None:
-    """Extend ``Learner`` of the module ``fastai.learner``."""
+def install(schedule: Any) -> None:
+    """Extend the ``Learner`` that the module ``fastai.callback.schedule`` uses."""
     wanted = policy.from_environment()
     if wanted is None or not reporting.is_recorded():
         return
-    cls, past = learner.Learner, History(wanted)
+    cls, past = schedule.Learner, History(wanted)
     cls.fit = _fit(cls.fit, past)
     cls._do_fit = _do_fit(cls._do_fit)
     cls.all_batches = _all_batches(cls.all_batches)
@@ -63,6 +64,8 @@ def _bring_to_its_end(learn: Any, kept: Kept, n_epoch: int, together: Alone) -> 
     snapshot.restore(learn, dict(kept.state))
     snapshot.restore_own(learn, dict(kept.state), own["callbacks"])
     generators.restore(own["generators"], learn.dls)
+    if together.rank == 0:
+        witness.load_state(own["witness"])
     report_resumed(kept.place)
 
 
@@ -73,6 +76,9 @@ def _do_fit(original: Any) -> Any:
         if keeper is None or not keeper.first_epoch:
             original(self)
             return
+        bar = getattr(getattr(self, "progress", None), "mbar", None)
+        if bar is not None:
+            bar.update(0)  # Else a bar that begins later has no start to count from.
         for epoch in range(keeper.first_epoch, self.n_epoch):
             self.epoch = epoch
             self._with_events(self._do_epoch, "epoch", CancelEpochException)

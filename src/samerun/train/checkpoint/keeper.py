@@ -8,7 +8,7 @@ from typing import Any
 from fastai.callback.core import Callback
 from torch.nn.parallel import DistributedDataParallel
 
-from samerun.train import reporting
+from samerun.train import reporting, witness
 from samerun.train.checkpoint import generators, history, snapshot, stopping
 from samerun.train.checkpoint.agree import Alone
 from samerun.train.checkpoint.history import Kept
@@ -60,6 +60,8 @@ class Keeper(Callback):
     def _restore_own(self) -> None:
         assert self.kept is not None
         snapshot.restore_own(self.learn, dict(self.kept.state), self._of_rank("callbacks"))
+        if self.ranks.rank == 0:
+            witness.load_state(self._of_rank("witness"))
 
     def _warm_up(self) -> None:
         """Let DDP lay out its buckets as it does after the first step."""
@@ -135,7 +137,8 @@ class Keeper(Callback):
         return {
             "generators": generators.capture(self.learn.dls),
             "epoch_generators": self.epoch_generators if place.batch else None,
-            "callbacks": snapshot.capture_own(self.learn, (Keeper,)),
+            "callbacks": snapshot.capture_own(self.learn, (Keeper, witness.Witness)),
+            "witness": witness.state(),
         }
 
     def _write(self, place: Place, ranks: list[Any], began: float) -> None:

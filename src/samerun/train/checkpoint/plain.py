@@ -34,6 +34,10 @@ def plain(value: Any) -> Any:
         return plain(value.item())
     if isinstance(value, PurePath):
         return {"__path__": str(value)}
+    return _plain_container(value)
+
+
+def _plain_container(value: Any) -> Any:
     if type(value) is tuple:
         return tuple(plain(item) for item in value)
     if type(value) in (list, L):

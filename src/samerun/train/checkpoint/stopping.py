@@ -66,20 +66,3 @@ def _mark_preempting() -> None:
     if wandb is not None and getattr(wandb, "run", None) is not None:
         wandb.run.mark_preempting()
         wandb.finish(exit_code=contract.EXIT_PREEMPTED)
-
-
-def shield_workers(load: Any) -> None:
-    """
-    Let worker processes of the loaders of ``fastai.data.load`` ignore what asks us to stop.
-
-    A signal to the whole group would kill them, and their end the training, before the
-    checkpoint is written.
-    """
-    original = load.DataLoader.wif
-
-    def wif(self: Any, *args: Any, **kwargs: Any) -> Any:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        return original(self, *args, **kwargs)
-
-    load.DataLoader.wif = wif

@@ -1,0 +1,40 @@
+"""Fork for each job read from standard input; print the exit codes. See `resuming.fork`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import fastai.tabular.all
+import fastai.vision.all  # noqa: F401
+
+from samerun.train import worker
+
+LEARNERS = Path(__file__).resolve().parent / "learners.py"
+
+
+def run(folder, arguments):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.environ["SAMERUN_RECORD"] = f"{folder}/run.json"
+    os.chdir(folder)
+    log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        worker.main(["7", str(LEARNERS), *arguments])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+print(json.dumps([run(folder, arguments) for folder, arguments in json.load(sys.stdin)]))

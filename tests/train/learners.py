@@ -1,0 +1,225 @@
+"""
+Small trainings for the tests of resuming, one per name; run as a script in a process of its own.
+
+    python learners.py NAME [--kill STEP] [--signal STEP] [--validating] [--writing]
+
+The process kills itself at a step, so that a test knows where it died.
+"""
+
+import argparse
+import os
+import signal
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+from fastai.callback.mixup import MixUp
+from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
+from fastai.callback.training import GradientAccumulation
+from fastai.tabular import all as tabular
+from fastai.vision import all as vision
+
+
+def images(workers=0, n=48):
+    """Sixteen-pixel images of two kinds, with augmentation that draws from every generator."""
+    rng = np.random.RandomState(0)
+    items = [(rng.randint(0, 255, (16, 16, 3), dtype=np.uint8), i % 2) for i in range(n)]
+    block = vision.DataBlock(
+        blocks=(vision.ImageBlock, vision.CategoryBlock),
+        get_x=vision.ItemGetter(0),
+        get_y=vision.ItemGetter(1),
+        splitter=vision.RandomSplitter(seed=1),
+        item_tfms=vision.RandomResizedCrop(16),
+        batch_tfms=vision.aug_transforms(size=16),
+    )
+    return block.dataloaders(items, bs=8, num_workers=workers)
+
+
+class Net(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(
+            torch.nn.Conv2d(3, 4, 3, stride=2),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.3),
+            torch.nn.AdaptiveAvgPool2d(1),
+            torch.nn.Flatten(),
+            torch.nn.Linear(4, 2),
+        )
+
+
+def learner(workers=0, **options):
+    options = {"metrics": [vision.accuracy, vision.RocAucBinary()], **options}
+    loss = vision.CrossEntropyLossFlat()
+
+    def splitter(net):
+        parts = list(net)
+        return [vision.params(torch.nn.Sequential(*parts[n:m])) for n, m in ((0, 5), (5, 7))]
+
+    return vision.Learner(images(workers), Net(), loss_func=loss, splitter=splitter, **options)
+
+
+def plain():
+    learner().fit(3, 1e-2)
+
+
+def one_cycle():
+    learner().fit_one_cycle(3, 1e-2)
+
+
+def workers():
+    learner(workers=2).fit_one_cycle(3, 1e-2)
+
+
+def fine_tune():
+    learner().fine_tune(2, 1e-2)
+
+
+def two_fits():
+    """Saves after the first fit: a start that goes on in the second must not write it anew."""
+    learn = learner()
+    learn.fit(2, 1e-2)
+    learn.save("first")
+    learn.fit_one_cycle(2, 1e-2)
+    other = learner()
+    other.fit(1, 1e-2)
+
+
+def mixup():
+    learner(cbs=[MixUp()], metrics=[]).fit_flat_cos(3, 1e-2)
+
+
+def half():
+    learner().to_bf16().fit_one_cycle(3, 1e-2)
+
+
+def accumulation():
+    learner(cbs=[GradientAccumulation(24)]).fit_one_cycle(3, 1e-2)
+
+
+def sgd():
+    learner(opt_func=vision.SGD).fit(3, 1e-2)
+
+
+def torch_optimiser():
+    opt = vision.partial(vision.OptimWrapper, opt=torch.optim.AdamW)
+    learner(opt_func=opt).fit_one_cycle(3, 1e-2)
+
+
+def tracked():
+    save = SaveModelCallback(monitor="valid_loss", fname="best")
+    stop = EarlyStoppingCallback(monitor="valid_loss", patience=1, min_delta=10.0)
+    learn = learner(cbs=[save, stop])
+    learn.fit(4, 1e-2)
+    learn.fit(1, 1e-3)
+
+
+def table():
+    import pandas as pd
+
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame({f"x{i}": rng.rand(96) for i in range(4)})
+    frame["kind"] = rng.choice(["a", "b", "c"], 96)
+    frame["y"] = rng.choice(["no", "yes"], 96)
+    loaders = tabular.TabularDataLoaders.from_df(
+        frame,
+        procs=[tabular.Categorify, tabular.Normalize],
+        cat_names=["kind"],
+        cont_names=[f"x{i}" for i in range(4)],
+        y_names="y",
+        y_block=tabular.CategoryBlock(),
+        bs=8,
+        num_workers=0,
+    )
+    tabular.tabular_learner(loaders, layers=[8]).fit_one_cycle(3, 1e-2)
+
+
+def found_rate():
+    learn = learner()
+    learn.lr_find(num_it=4, show_plot=False)
+    learn.fit(2, 1e-2)
+    learn.lr_find(num_it=4, show_plot=False)
+    learn.fit(2, 1e-3)
+
+
+def distributed():
+    from fastai import distributed as fastai_distributed  # noqa: F401
+
+    learn = learner()
+    with learn.distrib_ctx(sync_bn=False):
+        learn.fine_tune(2, 1e-2)
+
+
+def logged():
+    import wandb
+
+    from samerun.callback.wandb import WandbCallback
+
+    with wandb.init(project="tests"):
+        learner(cbs=[WandbCallback(log_preds=False)]).fine_tune(2, 1e-2)
+
+
+def nan():
+    learn = learner()
+    learn.loss_func = lambda pred, y: vision.F.cross_entropy(pred, y) * float("nan")
+    learn.fit(1)
+
+
+def broken():
+    class Break(Callback):
+        def after_batch(self):
+            if self.train_iter == 3:
+                raise ValueError("a bug of the user's")
+
+    learner(cbs=[Break()]).fit(2)
+
+
+def memory():
+    torch.empty(2**62)
+
+
+class Death(Callback):
+    """Dies at a training step, counted over all fits of the process's life."""
+
+    order, seen, options = 900, 0, None
+
+    def after_batch(self):
+        validating = not self.training
+        if not validating:
+            Death.seen += 1
+        if Death.seen == self.options.kill and validating == self.options.validating:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if Death.seen == self.options.signal and not validating:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def die_writing():
+    """Die in the midst of the second checkpoint's file."""
+    original, calls = torch.save, []
+
+    def save(state, file, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            file.write(b"torn")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(state, file, *args, **kwargs)
+
+    torch.save = save
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--kill", type=int, default=0)
+    parser.add_argument("--signal", type=int, default=0)
+    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--validating", action="store_true")
+    parser.add_argument("--writing", action="store_true")
+    given = parser.parse_args()
+    if given.writing:
+        die_writing()
+    doomed = given.rank == int(os.environ.get("RANK", "0"))
+    if doomed and (given.kill or given.signal):
+        Death.options = given
+        vision.defaults.callbacks.append(Death)
+    globals()[given.name]()

@@ -1,0 +1,78 @@
+"""Start trainings of `learners` in processes of their own, and read what they left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+EVERY_STEP = "epochs=1,batches=1,minutes=0,keep=2"
+EVERY_EPOCH = "epochs=1,minutes=0"
+
+
+def settings(folder, policy):
+    """Return the environment that the host gives a run's container."""
+    paths = [str(HERE / "site"), os.environ.get("PYTHONPATH", "")]
+    return {
+        "SAMERUN_RECORD": str(folder / "run.json"),
+        "SAMERUN_CHECKPOINTS": policy,
+        "PYTHONPATH": ":".join(filter(None, paths)),
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+        "WANDB_MODE": "offline",
+    }
+
+
+def train(folder, name, *options, procs=1, policy=EVERY_STEP, **environment):
+    """Run one start of the training *name* in the run's *folder*, as the container would."""
+    entry = ["-m", "samerun.train", "--procs", procs, "--seed", 7]
+    return subprocess.run(
+        [sys.executable, *map(str, [*entry, HERE / "learners.py", name, *options])],
+        cwd=folder,
+        env={**os.environ, **settings(folder, policy), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def fork(jobs, policy=EVERY_STEP):
+    """
+    Run (folder, arguments of `learners`), one after the other; return the exit codes.
+
+    Each in a fork of one process that has loaded the frameworks: that takes the longest.
+    """
+    for folder, _ in jobs:
+        folder.mkdir(parents=True, exist_ok=True)
+    first = jobs[0][0]
+    text = json.dumps([(str(folder), list(map(str, arguments))) for folder, arguments in jobs])
+    done = subprocess.run(
+        [sys.executable, HERE / "forking.py"],
+        input=text,
+        env={**os.environ, **settings(first, policy)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def part(folder, name):
+    return json.loads((folder / ".samerun" / f"{name}.json").read_text())
+
+
+def outcome(folder):
+    """Return all that must be the same to the last bit."""
+    result = part(folder, "result")
+    steps = (folder / ".samerun" / "epochs.jsonl").read_text()
+    return {
+        "weights": result["weights_sha256"],
+        "history": result["metric_history_sha256"],
+        "steps": [json.loads(line) for line in steps.splitlines()],
+    }
+
+
+def checkpoints(folder):
+    return sorted(path.stem for path in (folder / "checkpoints").glob("*.json"))

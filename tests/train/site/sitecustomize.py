@@ -1,0 +1,3 @@
+"""The hook, as every Python of the image loads it."""
+
+import samerun.train.hook  # noqa: F401
