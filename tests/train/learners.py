@@ -147,7 +147,7 @@ def distributed():
 
     learn = learner()
     with learn.distrib_ctx(sync_bn=False):
-        learn.fine_tune(2, 1e-2)
+        learn.fine_tune(given.epochs, 1e-2)
 
 
 def logged():
@@ -175,7 +175,7 @@ def broken():
 
 
 def memory():
-    torch.empty(2**62)
+    torch.empty(2**44)
 
 
 class Death(Callback):
@@ -213,6 +213,7 @@ if __name__ == "__main__":
     parser.add_argument("--kill", type=int, default=0)
     parser.add_argument("--signal", type=int, default=0)
     parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--validating", action="store_true")
     parser.add_argument("--writing", action="store_true")
     given = parser.parse_args()

@@ -24,11 +24,16 @@ def settings(folder, policy):
     }
 
 
+def command(name, *options, procs=1):
+    """Return the entry's command line for the training *name*."""
+    entry = ["-m", "samerun.train", "--procs", procs, "--seed", 7]
+    return [sys.executable, *map(str, [*entry, HERE / "learners.py", name, *options])]
+
+
 def train(folder, name, *options, procs=1, policy=EVERY_STEP, **environment):
     """Run one start of the training *name* in the run's *folder*, as the container would."""
-    entry = ["-m", "samerun.train", "--procs", procs, "--seed", 7]
     return subprocess.run(
-        [sys.executable, *map(str, [*entry, HERE / "learners.py", name, *options])],
+        command(name, *options, procs=procs),
         cwd=folder,
         env={**os.environ, **settings(folder, policy), **environment},
         capture_output=True,
@@ -76,3 +81,8 @@ def outcome(folder):
 
 def checkpoints(folder):
     return sorted(path.stem for path in (folder / "checkpoints").glob("*.json"))
+
+
+def log(folder):
+    """Return what `fork`'s processes in *folder* printed."""
+    return (folder / "log.txt").read_text()
