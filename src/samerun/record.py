@@ -262,7 +262,8 @@ def assemble(folder: Path, run: Run) -> Run:
         wandb=runs,
         config=config or run.config,
     )
-    return run.with_outcome(first_batch_s=first_batch)
+    failure = _part(parts / contract.FAILURE) or None
+    return run.with_outcome(first_batch_s=first_batch, failure=failure)
 
 
 def _is_wandb(part: dict[str, Any]) -> bool:

@@ -1,13 +1,13 @@
 """Training: start a run, and what can be started."""
 
 import sys
-from pathlib import Path
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from samerun.host import request
+from samerun.host.checkpoints import DEFAULT
 from samerun.verbs.common import PROJECT, reports_errors, say
 
 
@@ -40,6 +40,11 @@ from samerun.verbs.common import PROJECT, reports_errors, say
         "pids-limit": "limit of processes and threads",
         "docker-arg": "a flag of `docker run`, as --docker-arg=--cpus=2; may be repeated; "
         "an allow-list (docs/security.md)",
+        "fast": "leave out the costly switches of determinism; the record says so",
+        "stop-on-nan": "end the training, with exit code 111, once the loss is not finite",
+        "checkpoints": "when to write checkpoints and how many to keep, or off",
+        "resume": "go on with this run (name or folder) from its last checkpoint",
+        "restarts": "start again by itself after an interruption, so many times at most",
         "dry": "print the command that would run, and run nothing",
     },
 )
@@ -66,6 +71,11 @@ def train(
     memory: str | None = None,
     pids_limit: int = 4096,
     docker_arg: list[str] | None = None,
+    fast: bool = False,
+    stop_on_nan: bool = False,
+    checkpoints: str = DEFAULT,
+    resume: str | None = None,
+    restarts: int = 0,
     dry: bool = False,
 ) -> None:
     """
@@ -77,16 +87,17 @@ def train(
         invoke train --gpus 2
         invoke train --gpus 0 --procs 2
         invoke train path/to/train.py --data photos -- --arch resnet34
+        invoke train --resume runs/digits-20260101-120000-1a2b
 
     Flags of the recipe or the script come after --. Builds the image first if it is
     not up to date. Without a W&B key the run is recorded offline. Exits with the
-    training's own exit code.
+    training's own exit code; 75 says: checkpointed, start me again (docs/surviving.md).
     """
     from samerun.host import train as trainer
 
     request.check_choices(cuda=cuda)
     asked = request.Request(
-        target=target or "digits",
+        target=target or ("digits" if resume is None else ""),
         arguments=request.split_remainder(sys.argv),
         gpus=gpus,
         procs=procs or None,
@@ -107,13 +118,18 @@ def train(
         memory=memory,
         pids_limit=pids_limit,
         docker_args=tuple(docker_arg or ()),
+        fast=fast,
+        stop_on_nan=stop_on_nan,
+        checkpoints=checkpoints,
+        resume=resume,
+        restarts=restarts,
     )
     if dry:
         say(trainer.show(asked, PROJECT))
         return
-    run = trainer.train(asked, PROJECT, say)
+    run, folder = trainer.train(asked, PROJECT, say)
     say()
-    say(trainer.summarise(run, Path(output).expanduser().resolve() / run.name))
+    say(trainer.summarise(run, folder))
     if run.outcome.exit_code:
         raise Exit(code=run.outcome.exit_code)
 
