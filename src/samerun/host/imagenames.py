@@ -61,24 +61,28 @@ def needed_by(tag: str) -> list[Path]:
     return [path for path in paths if (path / contract.RECORD).is_file()]
 
 
-def unneeded(client: "DockerClient", also_needed: set[str]) -> list[str]:
+def unneeded(
+    client: "DockerClient", also_needed: set[str], gone: frozenset[Path] = frozenset()
+) -> list[str]:
     """
     Return the names given by `keep` whose runs are all gone.
 
     Args:
         client: The engine.
         also_needed: Digests of the runs that the caller knows of.
+        gone: Folders of runs that count as gone.
     """
     needed = {digest[:DIGITS] for digest in also_needed}
     labelled = {"label": contract.LABEL_LOCK}
     tags = [tag for found in client.images.list(filters=labelled) for tag in found.tags]
     kept = [tag for tag in tags if re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", tag.rpartition(":")[2])]
-    return sorted(t for t in kept if _is_free(t.rpartition(":")[2], needed))
+    return sorted(t for t in kept if _is_free(t.rpartition(":")[2], needed, gone))
 
 
-def _is_free(digits: str, needed: set[str]) -> bool:
+def _is_free(digits: str, needed: set[str], gone: frozenset[Path]) -> bool:
     # Without a note it was not `keep` that gave the name, or not this user's.
-    return digits not in needed and _notes(digits).is_dir() and not needed_by(digits)
+    noted = _notes(digits).is_dir()
+    return noted and digits not in needed and not set(needed_by(digits)) - gone
 
 
 def forget(client: "DockerClient", tag: str) -> None:
