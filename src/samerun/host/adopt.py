@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 OPEN = ("prepared", "running")
 HOST_DIED = "the command that followed it died"
+# Bytes by which the beginning of a container's output is looked for in the log.
+KNOWN_BY = 16
 # Nanoseconds, which Python's parser does not take.
 _FRACTION = re.compile(r"\.\d+")
 
@@ -122,9 +124,11 @@ def _read(path: Path) -> bytes:
 
 def rest(saved: bytes, whole: bytes) -> bytes:
     """Return what of *whole*, a container's output, is not at the end of *saved* yet."""
-    start = saved.rfind(whole[:64]) if whole else -1
-    if start >= 0 and whole.startswith(saved[start:]):
-        return whole[len(saved) - start :]
+    start = saved.find(whole[:KNOWN_BY]) if whole else -1
+    while start >= 0:
+        if whole.startswith(saved[start:]):
+            return whole[len(saved) - start :]
+        start = saved.find(whole[:KNOWN_BY], start + 1)
     return whole
 
 

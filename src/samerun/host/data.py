@@ -1,5 +1,6 @@
 """A data folder: there, not empty, and known by its content."""
 
+import functools
 import hashlib
 import os
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from samerun import contract
 from samerun.errors import DataError
+from samerun.host import datacache
 from samerun.record import Data
 
 # Folders whose content would give a run a hold on the machine.
@@ -82,13 +84,31 @@ def _is_readable(status: os.stat_result, owner: tuple[int, int]) -> bool:
 
 
 def fingerprint(folder: Path, files: list[Path]) -> str:
-    """Return the SHA-256 over relative names and contents; files are hashed in parallel."""
+    """
+    Return the SHA-256 over relative names and contents.
+
+    Files are hashed in parallel, those that are as they were the last time not at all.
+    """
+    cache = datacache.load(folder)
+    names = [str(path.relative_to(folder)) for path in files]
     with ThreadPoolExecutor() as pool:
-        contents = list(pool.map(_hash, files))
+        contents = list(pool.map(functools.partial(_known_hash, cache), names, files))
+    cache.save()
     digest = hashlib.sha256()
-    for path, content in zip(files, contents, strict=True):
-        digest.update(f"{path.relative_to(folder)}\0{content}\n".encode())
+    for name, content in zip(names, contents, strict=True):
+        digest.update(f"{name}\0{content}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _known_hash(cache: datacache.Cache, name: str, path: Path) -> str:
+    before = datacache.stamp(path.stat())
+    known = cache.get(name, before)
+    if known is not None and os.access(path, os.R_OK):
+        return known
+    content = _hash(path)
+    if datacache.stamp(path.stat()) == before:
+        cache.put(name, before, content)
+    return content
 
 
 def _hash(path: Path) -> str:
