@@ -91,8 +91,13 @@ def fingerprint(folder: Path, files: list[Path]) -> str:
     """
     cache = datacache.load(folder)
     names = [str(path.relative_to(folder)) for path in files]
+    contents = [_known(cache, name, path) for name, path in zip(names, files, strict=True)]
+    unknown = [i for i, content in enumerate(contents) if content is None]
     with ThreadPoolExecutor() as pool:
-        contents = list(pool.map(functools.partial(_known_hash, cache), names, files))
+        read = functools.partial(_read_and_keep, cache)
+        hashed = pool.map(read, [names[i] for i in unknown], [files[i] for i in unknown])
+        for i, found in zip(unknown, hashed, strict=True):
+            contents[i] = found
     cache.save()
     digest = hashlib.sha256()
     for name, content in zip(names, contents, strict=True):
@@ -100,11 +105,13 @@ def fingerprint(folder: Path, files: list[Path]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _known_hash(cache: datacache.Cache, name: str, path: Path) -> str:
+def _known(cache: datacache.Cache, name: str, path: Path) -> str | None:
+    known = cache.get(name, datacache.stamp(path.stat()))
+    return known if os.access(path, os.R_OK) else None
+
+
+def _read_and_keep(cache: datacache.Cache, name: str, path: Path) -> str:
     before = datacache.stamp(path.stat())
-    known = cache.get(name, before)
-    if known is not None and os.access(path, os.R_OK):
-        return known
     content = _hash(path)
     if datacache.stamp(path.stat()) == before:
         cache.put(name, before, content)
