@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 
-def train(asked: Request, project: Project, say: Callable[[str], None]) -> tuple[Run, Path]:
-    """Train, and return the complete record and its folder; its exit code is the training's."""
+def train(asked: Request, project: Project, say: Callable[[str], None]) -> Run:
+    """Train, and return the complete record; its exit code is the training's own."""
     if asked.resume is not None:
         return _resume(asked, say)
     key = find_key(asked)
@@ -31,7 +31,7 @@ def train(asked: Request, project: Project, say: Callable[[str], None]) -> tuple
     return _execute(client, prepared, asked, key, say)
 
 
-def _resume(asked: Request, say: Callable[[str], None]) -> tuple[Run, Path]:
+def _resume(asked: Request, say: Callable[[str], None]) -> Run:
     """Go on with a run in its own folder."""
     resume.check(asked)
     request.check(asked)
@@ -49,15 +49,21 @@ def _execute(
     asked: Request,
     key: keys.Key | None,
     say: Callable[[str], None],
-) -> tuple[Run, Path]:
+) -> Run:
     say(headline(prepared.run))
     if asked.no_network:
         say("No network: W&B records offline, `invoke sync` delivers it later.")
     if prepared.launch.network == network.NAME:
         network.ensure(client)
         network.shield()
-    run = runs.execute(client, prepared, key, say, asked.restarts)
-    return run, prepared.folder
+    return runs.execute(client, prepared, key, say, asked.restarts)
+
+
+def place(asked: Request, run: Run) -> Path:
+    """Return the folder of *run*, which `train` ran for *asked*."""
+    if asked.resume is not None:
+        return folder_of(asked.resume, asked.output)
+    return Path(asked.output).expanduser().resolve() / run.name
 
 
 def find_key(asked: Request) -> keys.Key | None:

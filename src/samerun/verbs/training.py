@@ -127,9 +127,9 @@ def train(
     if dry:
         say(trainer.show(asked, PROJECT))
         return
-    run, folder = trainer.train(asked, PROJECT, say)
+    run = trainer.train(asked, PROJECT, say)
     say()
-    say(trainer.summarise(run, folder))
+    say(trainer.summarise(run, trainer.place(asked, run)))
     if run.outcome.exit_code:
         raise Exit(code=run.outcome.exit_code)
 
