@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from samerun import contract
-from samerun.errors import OutputError, RunBusy, UsageError
-from samerun.host import adopt, checkpoints, outcome, restart, resume, train
+from samerun import contract, record
+from samerun.errors import OutputError, RecordError, RunBusy, UsageError
+from samerun.host import adopt, checkpoints, outcome, restart, resume, seal, train
 from samerun.host import folder as folders
 from samerun.host.request import Request
 from samerun.host.run import with_key
@@ -211,3 +211,16 @@ def test_summary_tells_failure_and_how_to_go_on(run, tmp_path):
     text = train.summarise(preempted, tmp_path)
     assert f"invoke train --resume {tmp_path}" in text
     assert "2 starts" in text
+
+
+def test_record_that_was_changed_is_not_run_again(started, tmp_path, monkeypatch):
+    """The seal is of what was started; how the run went does not break it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    seal.check(tmp_path, started)
+    seal.put(tmp_path, started)
+    seal.check(tmp_path, started.with_outcome(state="killed", restarts=3))
+    read = record.from_json(record.to_json(started))
+    seal.check(tmp_path, read)
+
+    with pytest.raises(RecordError, match="changed"):
+        seal.check(tmp_path, dataclasses.replace(started, arguments=("docker", "run")))

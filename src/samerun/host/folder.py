@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,8 @@ from samerun.record import Run
 
 # The folder keeps this much free for the last word, for the day its disk is full.
 RESERVE_BYTES = outcome.FULL_BYTES
+# Who only looks whether a folder is held holds it for a moment.
+PATIENCE_S = 1.0
 
 
 def make(folder: Path, patch: bytes, owner: tuple[int, int]) -> None:
@@ -37,7 +40,7 @@ def make(folder: Path, patch: bytes, owner: tuple[int, int]) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """
     Hold *folder* for this process alone; the kernel lets go of it when the process dies.
 
@@ -46,24 +49,35 @@ def held(folder: Path) -> Iterator[None]:
     """
     # Of the folder itself: a file in it the container could exchange.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not _is_taken(descriptor, patience_s):
         os.close(descriptor)
         raise RunBusy(
             f"Another command is at work on {folder}.",
             f"`invoke logs {folder.name} -f` shows it, `invoke stop {folder.name}` ends it.",
-        ) from error
+        )
     try:
         yield
     finally:
         os.close(descriptor)
 
 
+def _is_taken(descriptor: int, patience_s: float) -> bool:
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
 def is_held(folder: Path) -> bool:
     """Whether another command holds *folder*."""
     try:
-        with held(folder):
+        with held(folder, 0):
             return False
     except RunBusy:
         return True

@@ -1,9 +1,10 @@
 """
 `invoke train --resume RUN`: the same run again, from its record, in its own folder.
 
-The container could write to the record. So nothing of it is handed to the engine
-unchecked: the launch is made anew, data must have the recorded fingerprint (which
-nobody knows who could not read it), and only the networks of the kit are taken over.
+The container could write to the record. So it must be what was started (see `seal`). As
+another machine can't know that, nothing is handed to the engine unchecked either: the
+launch is made anew, data must have the recorded fingerprint (which nobody knows who could
+not read it), and only the networks of the kit are taken over.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from samerun.host import (
     network,
     outcome,
     registry,
+    seal,
     user,
 )
 from samerun.host.launch import Launch, Mount
@@ -107,8 +109,10 @@ def settle(client: "DockerClient", folder: Path) -> Run:
     Raises:
         RunBusy: It is still going on.
         UsageError: It is finished, or its code was mounted.
+        RecordError: The record was changed since its last start.
     """
     run = adopt.settle(client, folder)
+    seal.check(folder, run)
     if run.outcome.state == "finished":
         raise UsageError(f"The run {run.name} is finished.", "There is nothing to go on with.")
     if run.code.where == "mounted":

@@ -23,7 +23,7 @@ from samerun.errors import (
     UsageError,
 )
 from samerun.host import folder as folders
-from samerun.host import imagenames, keys, outcome
+from samerun.host import imagenames, keys, outcome, seal
 from samerun.host.launch import Launch, Mount
 from samerun.host.log import Copying
 from samerun.host.prepare import Prepared
@@ -108,6 +108,7 @@ def execute(
     with folders.held(folder), _signals() as stop:
         run = dataclasses.replace(prepared.run, arguments=tuple(prepared.launch.argv()))
         folders.write(folder, run, owner)
+        seal.put(folder, run)
         imagenames.keep(client, run.image, folder)
         with folders.open_log(folder, owner) as log, keys.lent(key, uid, gid) as netrc:
             following = Following(

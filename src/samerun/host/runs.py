@@ -56,7 +56,7 @@ def records(output: Path) -> Iterator[Path]:
 def settled(client: "DockerClient | None", folder: Path) -> Run:
     """Return the record in *folder*, completed if the run ended with nobody watching."""
     run = record.read(folder)
-    if client is None or not adopt.is_open(run):
+    if client is None or not adopt.is_open(run) or folders.is_held(folder):
         return run
     try:
         return adopt.settle(client, folder)
