@@ -224,3 +224,12 @@ def test_record_that_was_changed_is_not_run_again(started, tmp_path, monkeypatch
 
     with pytest.raises(RecordError, match="changed"):
         seal.check(tmp_path, dataclasses.replace(started, arguments=("docker", "run")))
+
+
+def test_resume_reads_the_target_behind_any_options_of_the_entry(started):
+    """Each of them has a value; the target's own flags are not taken for them."""
+    words = [*started.arguments]
+    words[words.index("digits") : words.index("digits")] = ["--more", "3"]
+    found = resume.recorded(dataclasses.replace(started, arguments=tuple(words)))
+
+    assert (found.target, found.arguments) == ("digits", ("--epochs", "1"))

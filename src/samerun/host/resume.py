@@ -88,12 +88,13 @@ def recorded(run: Run) -> Recorded:
     flags, inside = words[:at], words[at + 1 :]
     variables = [word.removeprefix("--env=") for word in flags if word.startswith("--env=")]
     networks = [word.removeprefix("--network=") for word in flags if word.startswith("--network=")]
-    # --procs N --seed S TARGET ...
+    # --procs N --seed S TARGET ...: every option of the entry has a value.
+    first = next(i for i in range(0, len(inside), 2) if not inside[i].startswith("--"))
     return Recorded(
         network=networks[0] if networks else network.NAME,
         environment=dict(entry.partition("=")[::2] for entry in variables),
-        target=inside[4],
-        arguments=tuple(inside[5:]),
+        target=inside[first],
+        arguments=tuple(inside[first + 1 :]),
     )
 
 
@@ -115,6 +116,11 @@ def settle(client: "DockerClient", folder: Path) -> Run:
     seal.check(folder, run)
     if run.outcome.state == "finished":
         raise UsageError(f"The run {run.name} is finished.", "There is nothing to go on with.")
+    if run.topology.nodes > 1:
+        raise UsageError(
+            f"The run {run.name} trained on {run.topology.nodes} machines.",
+            "One of them can't go on alone; start a new run on all of them.",
+        )
     if run.code.where == "mounted":
         raise UsageError(
             f"The code of {run.name} was mounted: nobody knows whether it is the same.",

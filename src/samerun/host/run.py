@@ -93,7 +93,7 @@ def execute(
     client: "DockerClient",
     prepared: Prepared,
     key: keys.Key | None,
-    say: Say,
+    say: Say = lambda _: None,
     restarts: int = 0,
 ) -> Run:
     """
