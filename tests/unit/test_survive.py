@@ -78,6 +78,12 @@ def test_restarts_are_counted_and_need_progress(run, tmp_path):
     stuck = restart.Restarts(9, tmp_path)
     assert [stuck.refusal(killed) is None for _ in range(3)] == [True, True, False]
     (tmp_path / contract.CHECKPOINTS).mkdir()
+    torn = restart.Restarts(9, tmp_path)
+    for n in range(2):
+        (tmp_path / contract.CHECKPOINTS / f".writing-{n}").touch()
+        assert torn.refusal(killed) is None
+    (tmp_path / contract.CHECKPOINTS / ".writing-3").touch()
+    assert torn.refusal(killed) is not None
     moving = restart.Restarts(9, tmp_path)
     for n in range(6):
         (tmp_path / contract.CHECKPOINTS / f"{n}").touch()

@@ -47,7 +47,9 @@ def progress(folder: Path) -> Progress:
     """Return what changes with every checkpoint: names and times of what lies there."""
     try:
         with os.scandir(folder / contract.CHECKPOINTS) as entries:
-            found = [(e.name, e.stat(follow_symlinks=False).st_mtime_ns) for e in entries]
+            # Hidden ones are cut off, or in the making.
+            whole = [entry for entry in entries if not entry.name.startswith(".")]
+            found = [(e.name, e.stat(follow_symlinks=False).st_mtime_ns) for e in whole]
     except OSError:
         return ()
     return tuple(sorted(found))
