@@ -6,14 +6,15 @@ from samerun.host import positional
 from samerun.verbs import image, judging, machine, project, runs, training, transfer
 
 positional.install()
-positional.optional("train", "target", "digits")
+positional.optional("train", "target", "")
+positional.optional("sync", "run", "")
 for _verb in ("inspect", "push", "save"):
     positional.optional(_verb, "image", "")
 
 namespace = Collection(
     *(machine.setup, image.build, image.verify, image.inspect, project.audit, image.digest),
     *(transfer.push, transfer.pull, transfer.save, transfer.load),
-    *(training.train, training.recipes, runs.sync),
-    *(judging.reproduce, judging.compare),
+    *(training.train, training.recipes, judging.reproduce, judging.compare),
+    *(runs.runs, runs.show, runs.logs, runs.stop, runs.sync, runs.clean),
     *(machine.doctor, project.lock, project.test),
 )

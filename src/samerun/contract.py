@@ -33,6 +33,12 @@ PATCH: Final = "code.patch"
 RESERVE: Final = ".reserve"
 """Room for the last version of the record, should the disk be full by then."""
 
+STOP: Final = ".stop"
+"""Left by `invoke stop` for the command that follows the run: don't start it again."""
+
+SYNC: Final = "sync.json"
+"""What W&B's server was found to have of the run; written by `invoke sync`."""
+
 CHECKPOINTS: Final = "checkpoints"
 """Folder of the checkpoints; `samerun.train.checkpoint` alone writes and reads there."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from samerun.errors import DataError
-from samerun.host import data
+from samerun.host import data, datacache
 
 
 @pytest.fixture
@@ -81,3 +81,55 @@ def test_root_learns_what_the_run_can_not_read(tmp_path, monkeypatch, mode, owne
     else:
         with pytest.raises(DataError, match="chmod"):
             data.check_readable([file], owner)
+
+
+@pytest.fixture
+def reads(folder, tmp_path_factory, monkeypatch):
+    """The names of the files that are read; the cache is a new one, and no file is young."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(datacache, "YOUNG_NS", -1)
+    found, original = [], data._hash
+
+    def read(path):
+        found.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(data, "_hash", read)
+    return found
+
+
+def test_file_is_read_once(folder, reads):
+    """The second look reads nothing, and comes to the same fingerprint."""
+    first = data.describe(folder)
+    assert sorted(reads) == ["1.txt", "2.txt"]
+    assert data.describe(folder) == first
+    assert len(reads) == 2
+
+
+def test_changed_file_is_read_again_though_size_and_time_are_the_same(folder, reads):
+    """Whoever turns the time of modification back does not deceive the fingerprint."""
+    first = data.describe(folder)
+    times = (folder / "2.txt").stat()
+    (folder / "2.txt").write_text("owt")
+    os.utime(folder / "2.txt", ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert data.describe(folder).fingerprint != first.fingerprint
+    assert reads[2:] == ["2.txt"]
+
+
+def test_young_file_is_not_kept(folder, reads, monkeypatch):
+    """It could change again within the same tick of the file system's clock."""
+    monkeypatch.setattr(datacache, "YOUNG_NS", 60 * 10**9)
+    data.describe(folder)
+    data.describe(folder)
+
+    assert len(reads) == 4
+
+
+def test_damaged_cache_costs_reading_only(folder, reads):
+    """Another content than JSON in the cache is no error."""
+    first = data.describe(folder)
+    datacache.load(folder).path.write_text("[1, {")
+
+    assert data.describe(folder) == first
+    assert len(reads) == 4

@@ -118,3 +118,9 @@ def test_wandb_is_online_with_a_key_only(mode):
     assert launch.wandb_is_online(None, has_key=True)
     assert not launch.wandb_is_online(None, has_key=False)
     assert not launch.wandb_is_online(mode, has_key=True)
+
+
+def test_end_of_an_online_run_does_not_wait_for_ever():
+    """wandb's own default is no limit; a run without a key has nobody to wait for."""
+    assert int(make({})["WANDB_FINISH_TIMEOUT"]) == launch.FINISH_TIMEOUT_S
+    assert "WANDB_FINISH_TIMEOUT" not in make({}, has_key=False)

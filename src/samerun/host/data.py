@@ -1,5 +1,6 @@
 """A data folder: there, not empty, and known by its content."""
 
+import functools
 import hashlib
 import os
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from samerun import contract
 from samerun.errors import DataError
+from samerun.host import datacache
 from samerun.record import Data
 
 # Folders whose content would give a run a hold on the machine.
@@ -82,13 +84,38 @@ def _is_readable(status: os.stat_result, owner: tuple[int, int]) -> bool:
 
 
 def fingerprint(folder: Path, files: list[Path]) -> str:
-    """Return the SHA-256 over relative names and contents; files are hashed in parallel."""
+    """
+    Return the SHA-256 over relative names and contents.
+
+    Files are hashed in parallel, those that are as they were the last time not at all.
+    """
+    cache = datacache.load(folder)
+    names = [str(path.relative_to(folder)) for path in files]
+    contents = [_known(cache, name, path) for name, path in zip(names, files, strict=True)]
+    unknown = [i for i, content in enumerate(contents) if content is None]
     with ThreadPoolExecutor() as pool:
-        contents = list(pool.map(_hash, files))
+        read = functools.partial(_read_and_keep, cache)
+        hashed = pool.map(read, [names[i] for i in unknown], [files[i] for i in unknown])
+        for i, found in zip(unknown, hashed, strict=True):
+            contents[i] = found
+    cache.save()
     digest = hashlib.sha256()
-    for path, content in zip(files, contents, strict=True):
-        digest.update(f"{path.relative_to(folder)}\0{content}\n".encode())
+    for name, content in zip(names, contents, strict=True):
+        digest.update(f"{name}\0{content}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _known(cache: datacache.Cache, name: str, path: Path) -> str | None:
+    known = cache.get(name, datacache.stamp(path.stat()))
+    return known if os.access(path, os.R_OK) else None
+
+
+def _read_and_keep(cache: datacache.Cache, name: str, path: Path) -> str:
+    before = datacache.stamp(path.stat())
+    content = _hash(path)
+    if datacache.stamp(path.stat()) == before:
+        cache.put(name, before, content)
+    return content
 
 
 def _hash(path: Path) -> str:

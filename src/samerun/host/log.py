@@ -20,12 +20,16 @@ class Copying(threading.Thread):
         self._container = container
         self._log = log
         self._copied = 0
+        self._ended = False
 
     def run(self) -> None:
         """Follow the container to its end."""
-        for out, err in self._container.attach(stream=True, logs=True, demux=True):
-            self._copy(out, sys.stdout)
-            self._copy(err, sys.stderr)
+        # The engine may go away or restart; `complete` fetches what is missing then.
+        with contextlib.suppress(Exception):
+            for out, err in self._container.attach(stream=True, logs=True, demux=True):
+                self._copy(out, sys.stdout)
+                self._copy(err, sys.stderr)
+            self._ended = True
 
     def complete(self) -> None:
         """
@@ -34,9 +38,10 @@ class Copying(threading.Thread):
         The engine leaves a stream open for ever if the container ends while it attaches.
         """
         self.join(GRACE_S)
-        if self.is_alive():
-            whole = self._container.logs()
-            self._copy(whole[self._copied :], sys.stdout)
+        if not self._ended:
+            with contextlib.suppress(Exception):  # It was removed, and its output with it.
+                whole = self._container.logs()
+                self._copy(whole[self._copied :], sys.stdout)
 
     def _copy(self, chunk: bytes | None, sink: TextIO) -> None:
         if not chunk:

@@ -49,6 +49,8 @@ class Prepared:
     run: Run
     folder: Path
     patch: bytes
+    # The folder is there already, with an earlier start of this very run in it.
+    resumes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +134,7 @@ def prepare(
         secrets=("WANDB_API_KEY",) if key else (),
         hardware=machine.describe(found.selection.gpus, f"Docker {facts.version}"),
         outcome=Outcome(created=created.isoformat(timespec="milliseconds")),
+        determinism="fast" if asked.fast else "full",
     )
     return Prepared(
         launch=plan(asked, found, image, folder, has_key=key is not None),
@@ -169,7 +172,8 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
             has_data=found.data is not None,
             has_terminal=sys.stdout.isatty(),
             seed=asked.seed,
-        ),
+        )
+        | asked.switches(),
         gpus=found.selection.flag,
         network=network.choose(
             asked.network or (nodes.NETWORK if asked.place.count > 1 else None),

@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from samerun.record import Image
+from samerun.record import Image, Run
 
 if TYPE_CHECKING:
     from samerun.host.verify import Verdict
@@ -50,3 +51,25 @@ def verdict(verdict: "Verdict") -> str:
             *(f"  {package}" for package in verdict.moved),
         ]
     return "\n".join(lines)
+
+
+def many_to_json(values: Sequence[Any]) -> str:
+    """Return a list of dataclasses as JSON, for machines."""
+    return json.dumps([dataclasses.asdict(value) for value in values], indent=2)
+
+
+def whole(run: Run) -> str:
+    """Return every field of a record that has a value, one a line, by its path."""
+    return "\n".join(f"  {name:<32} {value}" for name, value in _flat(dataclasses.asdict(run)))
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple) and any(isinstance(v, dict) for v in value):
+        for number, item in enumerate(value):
+            yield from _flat(item, f"{path}.{number}")
+    elif value not in (None, (), [], ""):
+        joined = isinstance(value, list | tuple)
+        yield path, " ".join(map(str, value)) if joined else value

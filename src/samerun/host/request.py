@@ -8,7 +8,7 @@ from pathlib import Path
 
 from samerun import contract
 from samerun.errors import TagError, UsageError
-from samerun.host import docker_args, nodes
+from samerun.host import checkpoints, docker_args, nodes
 from samerun.host.launch import PIDS_LIMIT
 from samerun.host.nodes import ALONE, Place
 from samerun.host.project import CUDA_VERSIONS
@@ -45,6 +45,11 @@ class Request:
     memory: str | None = None
     docker_args: tuple[str, ...] = ()
     place: Place = ALONE
+    fast: bool = False
+    stop_on_nan: bool = False
+    checkpoints: str = checkpoints.DEFAULT
+    restarts: int = 0
+    resume: str | None = None
 
     def gpus_or_cpu(self) -> str | None:
         """Return what was asked of GPUs; the CPU-only image asks for none by itself."""
@@ -71,6 +76,15 @@ class Request:
         }
         return settings | {name: value for name, value in given.items() if value}
 
+    def switches(self) -> dict[str, str]:
+        """Return the variables of checkpoints and determinism that the container is given."""
+        values = {
+            contract.ENV_CHECKPOINTS: checkpoints.parse(self.checkpoints),
+            contract.ENV_FAST: "1" if self.fast else "",
+            contract.ENV_STOP_ON_NAN: "1" if self.stop_on_nan else "",
+        }
+        return {name: value for name, value in values.items() if value}
+
     def _offline_mode(self) -> str | None:
         if not self.no_network or os.environ.get("WANDB_MODE") == "disabled":
             return None
@@ -96,6 +110,9 @@ def check(request: Request) -> None:
     if request.place.count > 1 and request.no_network:
         raise UsageError("--no-network and --nodes exclude each other.", "Nodes have to talk.")
     _check_limits(request)
+    checkpoints.parse(request.checkpoints)
+    if request.restarts < 0:
+        raise UsageError(f"--restarts {request.restarts} is negative.", "Use 0 or more.")
     docker_args.parse(request.docker_args)
     if request.name is not None and not NAME.fullmatch(request.name):
         raise UsageError(

@@ -1,20 +1,18 @@
-"""Start a run's container, follow it, and write down how it ended."""
+"""Start a run's container, follow it, start it again, and write down how it ended."""
 
 import contextlib
 import dataclasses
-import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from samerun import contract, record
+from samerun import contract
 from samerun.errors import (
     DataError,
     EngineMissing,
@@ -24,11 +22,13 @@ from samerun.errors import (
     SamerunError,
     UsageError,
 )
-from samerun.host import keys, user
+from samerun.host import folder as folders
+from samerun.host import imagenames, keys, outcome, seal
 from samerun.host.launch import Launch, Mount
 from samerun.host.log import Copying
 from samerun.host.prepare import Prepared
-from samerun.record import Run, State
+from samerun.host.restart import Restarts, interrupted
+from samerun.record import Run
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -49,42 +49,115 @@ START_ERRORS: tuple[tuple[str, type[SamerunError], str], ...] = (
         "Check --memory, --shm-size, --network and --docker-arg.",
     ),
 )
-# The run's folder keeps this much free for the last word, for the day its disk is full.
-RESERVE_BYTES = 256 * 1024
+# How long an engine may be away, to restart, before a run counts as lost.
+ENGINE_AWAY_S = 120.0
 
-# Reasons in the record; `train.remedy` says what to do about each.
-OUT_OF_MEMORY = "out of memory"
-OUTPUT_FULL = "the disk of the output is full"
-DATA_GONE = "the data vanished"
+Say = Callable[[str], None]
 
 
-class _Stop(BaseException):
-    """A signal to the host process; a BaseException, so that nothing swallows it."""
+class Stop:
+    """The signals to this process: the first stops the container, the second kills it."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._count = self._done = 0
+
+    def handle(self, number: int, frame: Any) -> None:
+        """Note a signal; whatever goes on is not torn apart by it."""
+        self.name = self.name or signal.Signals(number).name
+        self._count += 1
+
+    def act(self, container: "Container") -> None:
+        """Do to *container* what the signals since the last call ask for."""
+        while self._done < self._count:
+            self._done += 1
+            if self._done == 1:
+                _stop_in_background(container, str(self.name))
+            else:
+                _quiet(container.kill)
 
 
-def execute(client: "DockerClient", prepared: Prepared, key: keys.Key | None) -> Run:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Following:
+    """What every start of a run shares."""
+
+    client: "DockerClient"
+    launch: Launch
+    folder: Path
+    owner: tuple[int, int]
+    log: BinaryIO
+    stop: Stop
+
+
+def execute(
+    client: "DockerClient",
+    prepared: Prepared,
+    key: keys.Key | None,
+    say: Say = lambda _: None,
+    restarts: int = 0,
+) -> Run:
     """
-    Run *prepared* to its end and return the complete record.
+    Run *prepared* to its end, up to *restarts* times more, and return the complete record.
 
-    The record is written before the start, and again at the end whatever happened.
+    The record is written before each start, and after its end whatever happened.
     """
     uid, gid = owner = _owner(prepared.launch)
-    _make_folder(prepared, owner)
-    run = dataclasses.replace(prepared.run, arguments=tuple(prepared.launch.argv()))
-    _write(prepared.folder, run, owner)
-    log = _open_log(prepared.folder, owner)
-    with log, _signals(), keys.lent(key, uid, gid) as netrc:
-        try:
-            container = start(client, with_key(prepared.launch, netrc))
-        except SamerunError as error:
-            failed = run.with_outcome(state="failed", reason=error.what)
-            _finish(prepared.folder, failed, owner)
-            raise
-        run = run.with_outcome(state="running", started=_now())
-        _write(prepared.folder, run, owner)
-        run = _follow(container, run, prepared.folder, log)
-        keys.redact(prepared.folder, key)
-        return _finish(prepared.folder, run, owner)
+    folder = prepared.folder
+    if not prepared.resumes:
+        folders.make(folder, prepared.patch, owner)
+    with folders.held(folder), _signals() as stop:
+        run = dataclasses.replace(prepared.run, arguments=tuple(prepared.launch.argv()))
+        folders.write(folder, run, owner)
+        seal.put(folder, run)
+        imagenames.keep(client, run.image, folder)
+        with folders.open_log(folder, owner) as log, keys.lent(key, uid, gid) as netrc:
+            following = Following(
+                client=client,
+                launch=with_key(prepared.launch, netrc),
+                folder=folder,
+                owner=owner,
+                log=log,
+                stop=stop,
+            )
+            return _repeat(following, run, key, say, restarts)
+
+
+def _repeat(following: Following, run: Run, key: keys.Key | None, say: Say, restarts: int) -> Run:
+    """Start the run, and again while it is interrupted and nobody asked it to stop."""
+    policy = Restarts(restarts, following.folder)
+    while True:
+        run = _once(following, run, key)
+        if restarts == 0 or not interrupted(run) or following.stop.name or _is_stopped(run):
+            return run
+        refusal = policy.refusal(run)
+        if refusal:
+            say(f"The run is not started again: {refusal}.")
+            return run
+        run = outcome.restarted(run)
+        say(f"The run was interrupted; start {run.outcome.restarts + 1}.")
+
+
+def _is_stopped(run: Run) -> bool:
+    return run.outcome.reason == outcome.STOP_VERB
+
+
+def _once(following: Following, run: Run, key: keys.Key | None) -> Run:
+    """Start the container once and follow it to its end."""
+    folder, owner = following.folder, following.owner
+    folders.forget_failure(folder)
+    folders.reserve(folder, owner)
+    try:
+        container = start(following.client, following.launch)
+    except SamerunError as error:
+        failed = run.with_outcome(state="failed", reason=error.what)
+        folders.finish(folder, failed, owner)
+        raise
+    started = run.outcome.started or outcome.now()
+    run = run.with_outcome(state="running", started=started)
+    folders.write(folder, run, owner)
+    run = _follow(container, run, following)
+    keys.redact(folder, key)
+    return folders.finish(folder, run, owner)
 
 
 def with_key(launch: Launch, netrc: Path | None) -> Launch:
@@ -100,36 +173,6 @@ def _owner(launch: Launch) -> tuple[int, int]:
     return int(uid), int(gid)
 
 
-def _make_folder(prepared: Prepared, owner: tuple[int, int]) -> None:
-    """Make the run's folder and its first files, the property of the run's user."""
-    new = [p for p in (prepared.folder, *prepared.folder.parents) if not p.exists()]
-    reserve = prepared.folder / contract.RESERVE
-    try:
-        prepared.folder.mkdir(parents=True)
-        if prepared.patch:
-            (prepared.folder / contract.PATCH).write_bytes(prepared.patch)
-        reserve.write_bytes(os.urandom(RESERVE_BYTES))  # No file system stores that in less.
-        for path in (*new, *prepared.folder.iterdir()):
-            user.give(path, owner)
-    except OSError as error:
-        raise OutputError(
-            f"{prepared.folder} can't be written: {error.strerror}.", "Choose another --output."
-        ) from error
-
-
-def _write(folder: Path, run: Run, owner: tuple[int, int]) -> None:
-    record.write(folder, run)
-    user.give(folder / contract.RECORD, owner)
-
-
-def _open_log(folder: Path, owner: tuple[int, int]) -> BinaryIO:
-    """Open the log before the run can lay a link in its place that leads elsewhere."""
-    path = folder / contract.LOG
-    file = path.open("xb", buffering=0)  # Else a full disk would fail again at closing.
-    user.give(path, owner)
-    return file
-
-
 def start(client: "DockerClient", launch: Launch) -> "Container":
     """
     Start the container; errors of the engine come out as ours.
@@ -137,7 +180,10 @@ def start(client: "DockerClient", launch: Launch) -> "Container":
     Raises:
         NoGpu, ImageNotFound, UsageError, OutputError, EngineMissing: By what it said.
     """
-    done = subprocess.run(launch.argv(), capture_output=True, text=True, check=False)
+    # A session of its own: a Ctrl-C meant for us must not cut the start in two.
+    done = subprocess.run(
+        launch.argv(), capture_output=True, text=True, check=False, start_new_session=True
+    )
     if done.returncode == 0:
         return client.containers.get(done.stdout.strip())
     # A container that was created but could not start stays behind.
@@ -151,118 +197,99 @@ def start(client: "DockerClient", launch: Launch) -> "Container":
     raise EngineMissing(f"The container can't start: {message}", "See `invoke doctor`.")
 
 
-def _follow(container: "Container", run: Run, folder: Path, log: BinaryIO) -> Run:
-    """Stream the log until the end; a signal stops the container, a second one kills it."""
-    stopped_by = None
+def _follow(container: "Container", run: Run, following: Following) -> Run:
+    """Stream the log until the end, and return the record with its outcome."""
     began = time.monotonic()
-    copying = Copying(container, log)
-    waiting = threading.Thread(target=container.wait, daemon=True)
+    copying = Copying(container, following.log)
+    lost: list[bool] = []
+    waiting = threading.Thread(target=_wait, args=(container, lost), daemon=True)
     for thread in (copying, waiting):
         thread.start()
     while waiting.is_alive():
-        try:
-            waiting.join(0.2)
-        except _Stop as stop:
-            if stopped_by is None:
-                stopped_by = str(stop)
-                _stop_in_background(container, stopped_by)
-            else:
-                container.kill()
+        waiting.join(0.2)
+        following.stop.act(container)
     copying.complete()
-    state = _state(container)
-    run = _close(run, state, stopped_by, time.monotonic() - began)
-    container.remove(force=True)
+    stopped_by = following.stop.name
+    if folders.is_asked_to_stop(following.folder):
+        stopped_by = outcome.STOP_VERB
+    run = outcome.close(
+        run,
+        state_of(container),
+        stopped_by=stopped_by,
+        duration_s=time.monotonic() - began,
+        lost=bool(lost),
+    )
+    remove(container)
     if run.outcome.state == "failed":
-        return run.with_outcome(reason=cause(folder, run))
+        return run.with_outcome(reason=outcome.cause(following.folder, run))
     return run
 
 
-def cause(folder: Path, run: Run) -> str | None:
-    """Return what in the run's surroundings explains its failure, None if nothing does."""
-    status = os.statvfs(folder)
-    if status.f_bavail * status.f_frsize < RESERVE_BYTES:
-        return OUTPUT_FULL
-    gone = [data.source for data in run.data if not _is_there(Path(data.source))]
-    return f"{DATA_GONE}: {gone[0]}" if gone else None
-
-
-def _is_there(folder: Path) -> bool:
+def _wait(container: "Container", lost: list[bool]) -> None:
+    """Wait for the end; note in *lost* that the engine went away first."""
     try:
-        return any(folder.iterdir())
-    except OSError:
-        return False
+        container.wait()
+    except Exception:  # noqa: BLE001 - whatever breaks the line, `state_of` asks again
+        lost.append(True)
+
+
+def state_of(container: "Container") -> dict[str, Any]:
+    """
+    Return the engine's word on a container that has ended, after the engine is back.
+
+    Raises:
+        EngineMissing: It stays away.
+    """
+    from docker.errors import APIError, NotFound
+    from requests.exceptions import RequestException
+
+    until = time.monotonic() + ENGINE_AWAY_S
+    while True:
+        try:
+            container.wait()
+            container.reload()
+            return dict(container.attrs["State"])
+        except NotFound:
+            return {"ExitCode": 128 + signal.SIGKILL, "Removed": True}
+        except (APIError, RequestException) as error:
+            if time.monotonic() > until:
+                raise EngineMissing(
+                    f"The engine has been away for {ENGINE_AWAY_S:.0f} s.",
+                    "Start it; `invoke runs` then completes the record.",
+                ) from error
+            time.sleep(1)
+
+
+def remove(container: "Container") -> None:
+    """Remove a container that has ended; it may be gone already."""
+    _quiet(lambda: container.remove(force=True))
 
 
 def _stop_in_background(container: "Container", name: str) -> None:
     print(f"\n{name}: stopping the run (again to kill it).", file=sys.stderr)  # noqa: T201
-    stop = threading.Thread(target=_quiet_stop, args=(container,), daemon=True)
+    stop = threading.Thread(target=stop_container, args=(container,), daemon=True)
     stop.start()
 
 
-def _quiet_stop(container: "Container") -> None:
+def stop_container(container: "Container") -> None:
+    """SIGTERM, and SIGKILL after the time that a checkpoint may take."""
+    _quiet(lambda: container.stop(timeout=contract.STOP_TIMEOUT_S))
+
+
+def _quiet(call: Callable[[], Any]) -> None:
     from docker.errors import APIError
 
     with contextlib.suppress(APIError):  # It may have ended by itself meanwhile.
-        container.stop(timeout=contract.STOP_TIMEOUT_S)
-
-
-def _state(container: "Container") -> dict[str, Any]:
-    container.wait()
-    container.reload()
-    return dict(container.attrs["State"])
-
-
-def _close(run: Run, state: dict[str, Any], stopped_by: str | None, duration_s: float) -> Run:
-    """Return *run* with its outcome, from what the engine says of the ended container."""
-    code = int(state["ExitCode"])
-    outcome: State = "finished" if code == 0 else "failed"
-    reason = None
-    if state.get("OOMKilled"):
-        outcome, reason = "killed", OUT_OF_MEMORY
-    elif stopped_by:
-        outcome, reason = "stopped", stopped_by
-    elif code in (128 + signal.SIGKILL, 128 + signal.SIGTERM):
-        outcome, reason = "killed", signal.Signals(code - 128).name
-    return run.with_outcome(
-        state=outcome,
-        exit_code=code,
-        reason=reason,
-        ended=_now(),
-        duration_s=round(duration_s, 3),
-    )
-
-
-def _finish(folder: Path, run: Run, owner: tuple[int, int]) -> Run:
-    """Write the final record, with all that the container has reported."""
-    run = record.assemble(folder, run)
-    with contextlib.suppress(OSError):  # The run may have put anything there.
-        (folder / contract.RESERVE).unlink(missing_ok=True)
-    user.disarm(folder)
-    try:
-        _write(folder, run, owner)
-    except OSError as error:
-        raise OutputError(
-            f"The record can't be written to {folder}: {error.strerror}; "
-            f"the run ended with exit code {run.outcome.exit_code}.",
-            "Make room on that disk.",
-        ) from error
-    return run
+        call()
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `_Stop` while the run goes on."""
-
-    def handle(number: int, frame: Any) -> None:
-        raise _Stop(signal.Signals(number).name)
-
-    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+def _signals() -> Iterator[Stop]:
+    """Collect SIGINT and SIGTERM while the run goes on."""
+    stop = Stop()
+    before = {n: signal.signal(n, stop.handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

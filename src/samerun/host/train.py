@@ -4,30 +4,66 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from samerun.errors import OutputError
-from samerun.host import engine, keys, launch, network, prepare
+from samerun.errors import OutputError, UsageError
+from samerun.host import engine, keys, launch, network, prepare, request, resume
 from samerun.host import run as runs
+from samerun.host.outcome import DATA_GONE, OUT_OF_MEMORY, OUTPUT_FULL
+from samerun.host.prepare import Prepared
 from samerun.host.project import DEFAULT_CUDA, Project
 from samerun.host.request import Request
-from samerun.host.run import DATA_GONE, OUT_OF_MEMORY, OUTPUT_FULL
 from samerun.record import Run
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 
 def train(asked: Request, project: Project, say: Callable[[str], None]) -> Run:
     """Train, and return the complete record; its exit code is the training's own."""
+    if asked.resume is not None:
+        return _resume(asked, say)
     key = find_key(asked)
     # What needs no engine is checked before one is asked for.
     prepare.check(asked, project)
     client = engine.connect()
     prepared = prepare.prepare(client, asked, project, key, say)
+    return _execute(client, prepared, asked, key, say)
+
+
+def _resume(asked: Request, say: Callable[[str], None]) -> Run:
+    """Go on with a run in its own folder."""
+    resume.check(asked)
+    request.check(asked)
+    folder = folder_of(asked.resume or "", asked.output)
+    client = engine.connect()
+    run = resume.settle(client, folder)
+    key = None if resume.is_offline(run) else find_key(asked)
+    prepared = resume.prepare(client, asked, folder, run, key, say)
+    return _execute(client, prepared, asked, key, say)
+
+
+def _execute(
+    client: "DockerClient",
+    prepared: Prepared,
+    asked: Request,
+    key: keys.Key | None,
+    say: Callable[[str], None],
+) -> Run:
     say(headline(prepared.run))
     if asked.no_network:
         say("No network: W&B records offline, `invoke sync` delivers it later.")
     if prepared.launch.network == network.NAME:
         network.ensure(client)
         network.shield()
-    return runs.execute(client, prepared, key)
+    return runs.execute(client, prepared, key, say, asked.restarts)
+
+
+def place(asked: Request, run: Run) -> Path:
+    """Return the folder of *run*, which `train` ran for *asked*."""
+    if asked.resume is not None:
+        return folder_of(asked.resume, asked.output)
+    return Path(asked.output).expanduser().resolve() / run.name
 
 
 def find_key(asked: Request) -> keys.Key | None:
@@ -40,6 +76,8 @@ def find_key(asked: Request) -> keys.Key | None:
 
 def show(asked: Request, project: Project) -> str:
     """Return the command that `train` would run, for a shell; needs no engine."""
+    if asked.resume is not None:
+        raise UsageError("--dry and --resume exclude each other.", "Use `invoke show RUN`.")
     key = find_key(asked)
     planned = prepare.dry(asked, project, has_key=key is not None)
     # The key's file gets its real name, at random, only while a run needs it.
@@ -65,7 +103,9 @@ def summarise(run: Run, folder: Path) -> str:
     lines = [
         ("result", metrics or "none recorded"),
         ("state", _state(run)),
+        *(("failed", text) for text in [failure(run)] if text),
         *(("remedy", text) for text in [remedy(run)] if text),
+        *(("go on", text) for text in [go_on(run, folder)] if text),
         ("image", run.image.digest),
         ("record", f"{place}/run.json"),
         ("W&B", _wandb(run, place)),
@@ -79,7 +119,24 @@ def summarise(run: Run, folder: Path) -> str:
 def _state(run: Run) -> str:
     outcome = run.outcome
     reason = f" ({outcome.reason})" if outcome.reason else ""
-    return f"{outcome.state}{reason}, exit code {outcome.exit_code}, {outcome.duration_s:.1f} s"
+    starts = f", {outcome.restarts + 1} starts" if outcome.restarts else ""
+    spent = f", {outcome.duration_s:.1f} s" if outcome.duration_s is not None else ""
+    return f"{outcome.state}{reason}, exit code {outcome.exit_code}{spent}{starts}"
+
+
+def failure(run: Run) -> str:
+    """Return in one line how the training failed, as the container told it; empty if not."""
+    told = run.outcome.failure or {}
+    words = [str(told[name]) for name in ("kind", "what", "where") if told.get(name)]
+    rank = f"rank {told['rank']}: " if told.get("rank") is not None else ""
+    return f"{rank}{', '.join(words)}"[:500] if words else ""
+
+
+def go_on(run: Run, folder: Path) -> str:
+    """Return the command that goes on with a run that was ended from outside; else empty."""
+    if run.outcome.state not in ("preempted", "killed", "stopped") or run.code.where == "mounted":
+        return ""
+    return f"invoke train --resume {shlex.quote(shown(folder))}"
 
 
 def remedy(run: Run) -> str:
@@ -114,7 +171,7 @@ def again(run: Run) -> str:
         words += ["--cuda", run.image.cuda]
     if run.topology.gpus == "0" and run.topology.procs > 1:
         words += ["--procs", str(run.topology.procs)]
-    words += ["--seed", str(run.seed)]
+    words += ["--seed", str(run.seed), *(["--fast"] if run.determinism == "fast" else [])]
     if run.topology.nodes > 1:
         words += ["--nodes", str(run.topology.nodes), "--node-rank", str(run.topology.node_rank)]
         words += ["--rdzv", str(run.topology.rendezvous)]

@@ -1,13 +1,13 @@
 """Training: start a run, and what can be started."""
 
 import sys
-from pathlib import Path
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from samerun.host import request
+from samerun.host.checkpoints import DEFAULT
 from samerun.host.nodes import Place
 from samerun.verbs.common import PROJECT, reports_errors, say
 
@@ -45,6 +45,11 @@ from samerun.verbs.common import PROJECT, reports_errors, say
         "node-rank": "number of this machine, from 0; node 0 has the W&B run and the results",
         "rdzv": "HOST:PORT of node 0, the same on every node",
         "rdzv-timeout": "seconds to wait for the other nodes",
+        "fast": "leave out the costly switches of determinism; the record says so",
+        "stop-on-nan": "end the training, with exit code 111, once the loss is not finite",
+        "checkpoints": "when to write checkpoints and how many to keep, or off",
+        "resume": "go on with this run (name or folder) from its last checkpoint",
+        "restarts": "start again by itself after an interruption, so many times at most",
         "dry": "print the command that would run, and run nothing",
     },
 )
@@ -75,6 +80,11 @@ def train(
     node_rank: int = 0,
     rdzv: str | None = None,
     rdzv_timeout: int = 300,
+    fast: bool = False,
+    stop_on_nan: bool = False,
+    checkpoints: str = DEFAULT,
+    resume: str | None = None,
+    restarts: int = 0,
     dry: bool = False,
 ) -> None:
     """
@@ -87,16 +97,17 @@ def train(
         invoke train --gpus 0 --procs 2
         invoke train path/to/train.py --data photos -- --arch resnet34
         invoke train --nodes 2 --node-rank 0 --rdzv 10.0.0.4:29400
+        invoke train --resume runs/digits-20260101-120000-1a2b
 
     Flags of the recipe or the script come after --. Builds the image first if it is
     not up to date. Without a W&B key the run is recorded offline. Exits with the
-    training's own exit code.
+    training's own exit code; 75 says: checkpointed, start me again (docs/surviving.md).
     """
     from samerun.host import train as trainer
 
     request.check_choices(cuda=cuda)
     asked = request.Request(
-        target=target or "digits",
+        target=target or ("digits" if resume is None else ""),
         arguments=request.split_remainder(sys.argv),
         gpus=gpus,
         procs=procs or None,
@@ -118,13 +129,18 @@ def train(
         pids_limit=pids_limit,
         docker_args=tuple(docker_arg or ()),
         place=Place(count=nodes, rank=node_rank, rendezvous=rdzv, timeout_s=rdzv_timeout),
+        fast=fast,
+        stop_on_nan=stop_on_nan,
+        checkpoints=checkpoints,
+        resume=resume,
+        restarts=restarts,
     )
     if dry:
         say(trainer.show(asked, PROJECT))
         return
     run = trainer.train(asked, PROJECT, say)
     say()
-    say(trainer.summarise(run, Path(output).expanduser().resolve() / run.name))
+    say(trainer.summarise(run, trainer.place(asked, run)))
     if run.outcome.exit_code:
         raise Exit(code=run.outcome.exit_code)
 

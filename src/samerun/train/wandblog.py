@@ -1,0 +1,85 @@
+"""
+Read W&B's own logs: ``python -m samerun.train.wandblog FOLDER...`` prints them as JSON.
+
+wandb 0.31 has no reader in its package. A log is a header, then LevelDB's chunks in
+blocks of 32 KiB, each a protobuf record.
+"""
+
+import json
+import struct
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+BLOCK = 32768
+HEADER = struct.Struct("<IHB")  # checksum, size, kind
+FULL, FIRST, LAST = 1, 2, 4
+MAGIC = (b":W&B", 0xBEE1, 0)
+
+
+def records(data: bytes) -> Iterator[Any]:
+    """Yield the records of a log up to its end, or to where it is torn."""
+    if len(data) < HEADER.size or struct.unpack("<4sHB", data[:7]) != MAGIC:
+        return
+    at, parts = 7, b""
+    while at + HEADER.size <= len(data):
+        left = BLOCK - at % BLOCK
+        if left < HEADER.size:  # The rest of a block, too short for a header.
+            at += left
+            continue
+        checksum, size, kind = HEADER.unpack(data[at : at + HEADER.size])
+        body = data[at + HEADER.size : at + HEADER.size + size]
+        if zlib.crc32(bytes([kind]) + body) != checksum:
+            return
+        at += HEADER.size + size
+        parts = body if kind in (FULL, FIRST) else parts + body
+        if kind in (FULL, LAST):
+            yield Record.FromString(parts)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """
+    Return what the server must have of the log *path*.
+
+    *rows* are pairs of step and time in milliseconds, which tells a row from all others
+    even where the server counts steps on; *artifacts* triples of name, type and digest.
+    """
+    found: dict[str, Any] = {"rows": [], "artifacts": [], "complete": False}
+    for entry in records(path.read_bytes()):
+        kind = entry.WhichOneof("record_type")
+        if kind == "run":
+            found |= {"id": entry.run.run_id, "entity": entry.run.entity}
+            found["project"] = entry.run.project
+        elif kind == "history":
+            found["rows"].append([entry.history.step.num, _milliseconds(entry.history.item)])
+        elif kind == "artifact":
+            artifact = entry.artifact
+            found["artifacts"].append([artifact.name, artifact.type, artifact.digest])
+        elif kind == "exit":
+            found["complete"] = True
+    return found
+
+
+def _milliseconds(items: Any) -> int:
+    for item in items:
+        if (item.key or ".".join(item.nested_key)) == "_timestamp":
+            return round(float(json.loads(item.value_json)) * 1000)
+    return 0
+
+
+def find(folders: Sequence[str]) -> list[Path]:
+    """Return the logs in W&B's folders *folders* and beside them, the oldest first."""
+    found = {log for name in folders for log in Path(name).parent.glob("*run-*/*.wandb")}
+    # Links lead elsewhere (latest-run), to what is found by its own name.
+    real = [log for log in found if not log.is_symlink() and not log.parent.is_symlink()]
+    return sorted(real, key=lambda log: log.parent.name.removeprefix("offline-"))
+
+
+if __name__ == "__main__":
+    print(  # noqa: T201 - the host reads it
+        json.dumps([{"dir": str(log.parent), **read(log)} for log in find(sys.argv[1:])])
+    )
