@@ -15,7 +15,7 @@ from typing import NoReturn
 from samerun import contract
 from samerun.errors import SamerunError
 from samerun.options import find_recipe, read_recipe
-from samerun.train import determinism, recipes
+from samerun.train import determinism, nodes, recipes, selfmade
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,13 +27,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(list(argv))
     _check(options.target, options.arguments)
+    machines = nodes.from_environment()
+    start = selfmade.Start(
+        argv=tuple(argv),
+        target=options.target,
+        arguments=tuple(options.arguments),
+        procs=options.procs,
+        seed=options.seed,
+        nodes=machines,
+    )
+    if selfmade.is_needed():
+        return selfmade.run(start)
     _prepare(options.procs, options.seed)
     worker = ["-m", "samerun.train.worker", str(options.seed), options.target, *options.arguments]
-    if options.procs == 1:
+    if options.procs == machines.count == 1:
         _replace(worker)
     from samerun.train.launcher import launch
 
-    return launch(options.procs, worker)
+    return launch(options.procs, worker, machines)
 
 
 def _check(target: str, arguments: Sequence[str]) -> None:
