@@ -3,7 +3,7 @@
 from invoke.collection import Collection
 
 from samerun.host import positional
-from samerun.verbs import image, machine, project, runs, training, transfer
+from samerun.verbs import cloud, image, machine, project, runs, training, transfer
 
 positional.install()
 positional.optional("train", "target", "digits")
@@ -14,5 +14,6 @@ namespace = Collection(
     *(machine.setup, image.build, image.verify, image.inspect, project.audit, image.digest),
     *(transfer.push, transfer.pull, transfer.save, transfer.load),
     *(training.train, training.recipes, runs.sync),
+    *(cloud.cloud, cloud.ci),
     *(machine.doctor, project.lock, project.test),
 )
