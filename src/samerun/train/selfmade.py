@@ -132,7 +132,7 @@ def _new(start: Start, image: Image, unknown: tuple[str, ...]) -> Run:
     now = _now()
     commit = os.environ.get(contract.ENV_COMMIT)
     return Run(
-        name=os.environ.get(contract.ENV_RUN) or f"{Path(start.target).stem}-{now[:19]}",
+        name=os.environ.get(contract.ENV_RUN) or _name(start.target),
         image=image,
         code=Code(
             kind="script" if start.target.endswith(".py") else "recipe",
@@ -151,6 +151,10 @@ def _new(start: Start, image: Image, unknown: tuple[str, ...]) -> Run:
         written_by="container",
         unknown=(*unknown, *_unknown_of_run(commit)),
     )
+
+
+def _name(target: str) -> str:
+    return f"{Path(target).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def _unknown_of_run(commit: str | None) -> Iterable[str]:
