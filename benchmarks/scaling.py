@@ -147,7 +147,7 @@ def data():
 
 
 def logging():
-    """Requests per second at W&B, by who logs, and the share of a project's limit."""
+    """Say how many requests reach W&B a second, by who logs, and the share of a project's limit."""
     rows = []
     for ranks in (8, 64, 512, 8192):
         for who, runs in (("rank 0", 1), ("every rank", ranks)):

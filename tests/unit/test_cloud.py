@@ -150,6 +150,10 @@ def test_a_vm_goes_on_where_its_run_is_there_already(tmp_path):
     (tmp_path / "demo" / "run.json").touch()
     second = _arguments_on_the_vm(script)
 
+    (tmp_path / "demo" / "run.json").write_text('{"outcome": {\n "state": "finished"}}')
+    third = _arguments_on_the_vm(script)
+
+    assert third == []
     assert first[:4] == ["train", "digits", "--name", "demo"]
     assert IMAGE in first
     assert second[:3] == ["train", "--resume", "demo"]

@@ -95,6 +95,8 @@ def train(asked: Asked) -> str:
         f"cd {KIT}",
         f"mkdir -p {_runs(asked)}",
         *_fetch(asked, folder),
+        "# A machine that is started again after its run has nothing to do.",
+        f"""if grep -qs '"state": "finished"' {folder}/{contract.RECORD}; then exit 0; fi""",
         *_key(asked),
         f"if [ -f {folder}/{contract.RECORD} ]; then",
         f"    set -- {shlex.join(_resume(asked))}",
