@@ -62,9 +62,9 @@ class Machine:
     port: int
     processes: list
 
-    def run(self, *command, **options):
+    def run(self, *command, check=False):
         """Run *command* on the machine as root; return the finished process."""
-        return subprocess.run(self.line(*command), capture_output=True, text=True, **options)
+        return subprocess.run(self.line(*command), capture_output=True, text=True, check=check)
 
     def start(self, *command):
         """Start *command* on the machine, and do not wait."""

@@ -58,7 +58,7 @@ def user_data(machine, pushed, name, *arguments):
 def prepared(machine, pushed):
     """The machine after cloud-init: engine set up, image pulled by its digest."""
     user_data(machine, pushed, "vm-first", "--epochs", "1")
-    done = machine.run(vm.PREPARE, check=False)
+    done = machine.run(vm.PREPARE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -77,7 +77,7 @@ def test_the_run_is_recorded_with_the_digest_that_was_pushed(machine, prepared, 
     """Trained on the machine, in the very image."""
     user_data(machine, pushed, "vm-first", "--epochs", "1")
 
-    done = machine.run(vm.SCRIPT, check=False)
+    done = machine.run(vm.SCRIPT)
     made = run_of(machine, "vm-first")
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,7 +91,7 @@ def test_a_machine_that_starts_again_leaves_a_finished_run_alone(machine, prepar
     user_data(machine, pushed, "vm-first", "--epochs", "1")
     before = run_of(machine, "vm-first")
 
-    done = machine.run(vm.SCRIPT, check=False)
+    done = machine.run(vm.SCRIPT)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert run_of(machine, "vm-first") == before
@@ -115,9 +115,9 @@ def test_after_a_power_cut_the_run_goes_on(machine, prepared, pushed):
 
     machine.power_on()
     # systemd would start the engine at boot.
-    started = machine.run("sh", "-c", f"cd {vm.KIT} && {vm.VENV}/bin/invoke setup", check=False)
+    started = machine.run("sh", "-c", f"cd {vm.KIT} && {vm.VENV}/bin/invoke setup")
     assert started.returncode == 0, started.stdout + started.stderr
-    done = machine.run(vm.SCRIPT, check=False)
+    done = machine.run(vm.SCRIPT)
     made = run_of(machine, "vm-cut")
 
     assert done.returncode == 0, done.stdout + done.stderr
