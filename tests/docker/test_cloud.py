@@ -77,7 +77,7 @@ def test_the_image_s_first_process_passes_sigterm_on(image, output):
 
 @pytest.mark.parametrize("key", [False, True])
 def test_skypilots_script_trains_on_a_machine(image, registry, tmp_path, key):
-    """Run as SkyPilot runs it, with the image by digest from a registry; the key lasts no longer."""
+    """Run as SkyPilot runs it, in the image by digest from a registry; the key is nowhere."""
     pushed = invoke("push", image["reference"], "--registry", f"{registry.name}/sky", "--json")
     reference = yaml.safe_load(pushed.stdout)["pull_reference"]
     file = tmp_path / "task.yaml"

@@ -15,7 +15,7 @@ from samerun.errors import (
     UnknownAccelerator,
     UsageError,
 )
-from samerun.host import registry
+from samerun.host import git, registry
 from samerun.host.cloud import check, k8s, request, sky, vm, write
 from samerun.host.cloud.request import Asked, Gpus, Place
 
@@ -365,3 +365,18 @@ def test_a_request_is_complete_in_its_fields():
     texts = {k8s.render(dataclasses.replace(base, **change)) for change in ({}, *changed)}
 
     assert len(texts) == len(changed) + 1
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("https://host/kit.git", "https://host/kit.git"),
+        ("https://me:password@host/kit.git", None),
+    ],
+)
+def test_a_checkout_s_origin_is_told_without_a_password(tmp_path, url, found):
+    """It would stand in the user data, which the whole machine can read."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", url], check=True)
+
+    assert git.origin(tmp_path) == found
