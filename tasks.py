@@ -3,7 +3,7 @@
 from invoke.collection import Collection
 
 from samerun.host import positional
-from samerun.verbs import image, judging, machine, project, runs, training, transfer
+from samerun.verbs import cloud, image, judging, machine, project, runs, training, transfer
 
 positional.install()
 positional.optional("train", "target", "")
@@ -16,5 +16,6 @@ namespace = Collection(
     *(transfer.push, transfer.pull, transfer.save, transfer.load),
     *(training.train, training.recipes, judging.reproduce, judging.compare),
     *(runs.runs, runs.show, runs.logs, runs.stop, runs.sync, runs.clean),
+    *(cloud.cloud, cloud.ci),
     *(machine.doctor, project.lock, project.test),
 )

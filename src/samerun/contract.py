@@ -70,6 +70,30 @@ ENV_FAST: Final = "SAMERUN_FAST"
 ENV_STOP_ON_NAN: Final = "SAMERUN_STOP_ON_NAN"
 """``1`` with ``--stop-on-nan``: a loss that is not finite ends the training with 111."""
 
+ENV_IMAGE: Final = "SAMERUN_IMAGE"
+"""``NAME@sha256:…``: the image that a container started without the kit is expected to run."""
+
+ENV_RUN: Final = "SAMERUN_RUN"
+"""The run's name, for a container started without the kit."""
+
+ENV_ENGINE: Final = "SAMERUN_ENGINE"
+"""What started a container without the kit: ``kubernetes``, ``skypilot``; unset: by hand."""
+
+ENV_POD: Final = "SAMERUN_POD"
+"""The pod's name, by Kubernetes' downward API; its digest is then asked of the cluster."""
+
+ENV_COMMIT: Final = "SAMERUN_COMMIT"
+"""The commit of the checkout that the file for the cloud was written from."""
+
+ENV_NODES: Final = "SAMERUN_NODES"
+"""The number of machines in one job; unset: one."""
+
+ENV_NODE_RANK: Final = "SAMERUN_NODE_RANK"
+"""Which of the machines this is, from 0."""
+
+ENV_RDZV: Final = "SAMERUN_RDZV"
+"""``HOST:PORT`` of the first machine, where all of a job's machines meet."""
+
 FORWARDED: Final = (
     "WANDB_BASE_URL",
     "WANDB_ENTITY",

@@ -197,6 +197,36 @@ class RendezvousFailed(SamerunError):
     exit_code = 99
 
 
+class NotPullable(SamerunError):
+    """No registry serves the image to other machines."""
+
+    exit_code = 100
+
+
+class UnknownAccelerator(SamerunError):
+    """The cloud's engine knows no accelerator of this name."""
+
+    exit_code = 101
+
+
+class NoCredentials(SamerunError):
+    """The cloud's engine has no access to any cloud or cluster."""
+
+    exit_code = 102
+
+
+class CloudEngineMissing(SamerunError):
+    """The command of the cloud's engine is not installed."""
+
+    exit_code = 103
+
+
+class WrongImage(SamerunError):
+    """The container runs another image than the one that it was told to be."""
+
+    exit_code = 104
+
+
 class ResumeError(SamerunError):
     """A checkpoint does not fit the training that is to go on from it."""
 

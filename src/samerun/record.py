@@ -169,6 +169,9 @@ class Run:
     determinism: Literal["full", "fast"] = "full"
     # The run that this one makes again: its name, or entity/project/id in W&B.
     reproduces: str | None = None
+    # A container started without the kit writes its own, and says what it could not know.
+    written_by: Literal["host", "container"] = "host"
+    unknown: tuple[str, ...] = ()
 
     def with_outcome(self, **changes: Any) -> Self:
         """Return a copy whose outcome has *changes*."""

@@ -93,3 +93,15 @@ def test_failure_before_any_step_shows_the_end_of_the_log(tmp_path):
     (tmp_path / "log").write_text("#1 resolving\nERROR: no such base\n")
 
     assert "no such base" in buildkit._failure(tmp_path / "log")
+
+
+def test_layers_are_kept_elsewhere_where_that_is_asked():
+    """For CI, whose machines are new each time; only buildx can."""
+    cached = Build(context=".", tag="x", cache="type=registry,ref=host/x:cache")
+
+    line = cached.argv(buildx=True, store="containerd")
+
+    assert line[line.index("--cache-from") + 1] == "type=registry,ref=host/x:cache"
+    assert line[line.index("--cache-to") + 1] == "type=registry,ref=host/x:cache,mode=max"
+    assert "--cache-from" not in cached.argv(buildx=False)
+    assert "--cache-from" not in Build(context=".", tag="x").argv(buildx=True)

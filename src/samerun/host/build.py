@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 
+CACHE_ENV = "SAMERUN_BUILD_CACHE"
+"""Layers kept between machines, for CI: ``type=registry,ref=HOST/NAME:cache``."""
+
+
 def plan(project: Project, base_tag: str, under: Base, cuda: str, *, no_cache: bool) -> Build:
     """Return the build of the image for CUDA release *cuda* on *under*."""
     return Build(
@@ -39,6 +43,7 @@ def plan(project: Project, base_tag: str, under: Base, cuda: str, *, no_cache: b
         # A file of this process: two builds at once must not read each other's.
         metadata=str(project.state / f"build-metadata-{os.getpid()}.json"),
         no_cache=no_cache,
+        cache=os.environ.get(CACHE_ENV) or None,
     )
 
 

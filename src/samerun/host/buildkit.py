@@ -40,6 +40,8 @@ class Build:
     ca: str | None = None
     metadata: str | None = None
     no_cache: bool = False
+    # Where layers are kept between machines, as buildx takes it: type=registry,ref=….
+    cache: str | None = None
 
     def argv(self, *, buildx: bool, store: Store = "classic") -> list[str]:
         """
@@ -53,6 +55,8 @@ class Build:
             # Provenance holds times: with it no two builds have one digest.
             argv += ["--provenance=false", "--output", OUTPUTS[store]]
             argv += ["--metadata-file", self.metadata] if self.metadata else []
+            if self.cache:
+                argv += ["--cache-from", self.cache, "--cache-to", f"{self.cache},mode=max"]
         argv += ["--file", self.file] if self.file else []
         argv += ["--target", self.target] if self.target else []
         argv += ["--no-cache"] if self.no_cache else []

@@ -30,6 +30,13 @@ def describe(folder: Path) -> GitState:
     return GitState(commit=commit.decode().strip(), dirty=bool(changed.strip()), patch=patch)
 
 
+def origin(folder: Path) -> str | None:
+    """Return where the checkout around *folder* was cloned from, without a password in it."""
+    found = _git(folder, "remote", "get-url", "origin")
+    url = found.decode().strip() if found else ""
+    return None if not url or "@" in url.partition("://")[2].partition("/")[0] else url
+
+
 def _git(folder: Path, *arguments: str) -> bytes | None:
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)

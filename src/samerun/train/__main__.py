@@ -16,7 +16,7 @@ from typing import NoReturn
 from samerun import contract
 from samerun.errors import SamerunError
 from samerun.options import find_recipe, read_recipe
-from samerun.train import determinism, nodes, recipes, reporting
+from samerun.train import determinism, machines, nodes, recipes, reporting, selfmade
 from samerun.train.nodes import DEFAULT_TIMEOUT_S, Nodes
 
 
@@ -33,12 +33,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args(list(argv))
     _check(options.target, options.arguments)
-    place = Nodes(
-        count=options.nodes,
-        rank=options.node_rank,
-        endpoint=options.rdzv,
-        timeout_s=options.rdzv_timeout,
+    place = _place(options)
+    start = selfmade.Start(
+        argv=tuple(argv),
+        target=options.target,
+        arguments=tuple(options.arguments),
+        procs=options.procs,
+        seed=options.seed,
+        nodes=place,
     )
+    if selfmade.is_needed():
+        return selfmade.run(start)
     threads = max(1, len(os.sched_getaffinity(0)) // options.procs)
     if place.count > 1:
         threads = _meet(place, options, threads)
@@ -50,6 +55,18 @@ def main(argv: Sequence[str]) -> int:
     from samerun.train.launcher import launch
 
     return launch(options.procs, worker, place)
+
+
+def _place(options: argparse.Namespace) -> Nodes:
+    """Return this node's place: the options say it, else a cluster's environment."""
+    if options.nodes == 1:
+        return machines.from_environment()
+    return Nodes(
+        count=options.nodes,
+        rank=options.node_rank,
+        endpoint=options.rdzv,
+        timeout_s=options.rdzv_timeout,
+    )
 
 
 def _meet(place: Nodes, options: argparse.Namespace, threads: int) -> int:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from samerun import record
-from samerun.errors import NodesDisagree, RendezvousFailed
+from samerun import contract, record
+from samerun.errors import NodesDisagree, RecordError, RendezvousFailed
 from samerun.train import reporting
 
 DEFAULT_TIMEOUT_S = 300
@@ -53,14 +53,15 @@ def card(command: Sequence[str], *, seed: int, procs: int, threads: int) -> dict
     """
     Return what this node tells the others: who it is, and what must be the same on all.
 
-    Image and data come from the record; a container started by hand has none.
+    Image and data come from the record; one that a cluster started may have none, and what
+    is not known is not compared.
     """
-    run = record.read(reporting.folder()) if reporting.is_recorded() else None
+    run = _record()
     must = {
         "command": shlex.join(command),
         "seed": seed,
         "processes per node": procs,
-        "image": run.image.layers_digest if run else None,
+        "image": (run.image.layers_digest or run.image.digest if run else _told_digest()) or None,
         "data": ", ".join(d.fingerprint for d in run.data) if run else None,
         "determinism": run.determinism if run else None,
     }
@@ -68,6 +69,17 @@ def card(command: Sequence[str], *, seed: int, procs: int, threads: int) -> dict
     # A container's own name is a random one.
     host = (run.hardware.host if run else "") or socket.gethostname()
     return {"host": host, "must": must, "threads": threads, "hardware": hardware}
+
+
+def _record() -> record.Run | None:
+    try:
+        return record.read(reporting.folder()) if reporting.is_recorded() else None
+    except RecordError:
+        return None
+
+
+def _told_digest() -> str:
+    return os.environ.get(contract.ENV_IMAGE, "").rpartition("sha256:")[2]
 
 
 def meet(nodes: Nodes, card: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -108,7 +120,7 @@ def disagreement(cards: Sequence[Mapping[str, Any]]) -> str:
     for rank, card in enumerate(cards[1:], start=1):
         for name, value in first["must"].items():
             other = card["must"].get(name)
-            if other != value:
+            if None not in (value, other) and other != value:
                 lines.append(
                     f"Node {rank} ({card['host']}) has {name} {other}, "
                     f"node 0 ({first['host']}) has {value}."

@@ -57,7 +57,8 @@ def sign(run: Any) -> None:
         return
     signed = _record()
     digest = signed.image.digest
-    if digest not in (run.tags or ()):
+    # A container started by hand may not know its own digest; W&B refuses an empty tag.
+    if digest and digest not in (run.tags or ()):
         run.tags = (*(run.tags or ()), digest)
     run.config.update({contract.CONFIG_KEY: _config(signed)}, allow_val_change=True)
     reporting.report(f"wandb-{run.id}", describe(run, reporting.folder()))

@@ -1,0 +1,1 @@
+"""Files for engines that train elsewhere: SkyPilot, Kubernetes, a bare VM."""

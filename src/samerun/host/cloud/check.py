@@ -1,0 +1,119 @@
+"""Ask before writing: is the image there for others, does the engine know the GPU, may we."""
+
+import csv
+import difflib
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samerun.errors import CloudEngineMissing, NoCredentials, NotPullable, UnknownAccelerator
+from samerun.host import registry
+from samerun.host.cloud.labels import GPU_LABELS
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+CATALOGUE = Path("~/.sky/catalogs")
+LOOPBACK = re.compile(r"(localhost|127\.[\d.]+|\[::1\])(:\d+)?")
+# Where SkyPilot's catalogue is not on this machine: the ones that clouds let most.
+COMMON = (
+    *("A10", "A100", "A100-80GB", "A10G", "B200", "GH200", "H100", "H100-80GB", "H200"),
+    *("L4", "L40", "L40S", "P100", "RTX4090", "RTX6000", "T4", "V100", "V100-32GB"),
+)
+INSTALL = {
+    "sky": "pip install 'skypilot[aws]' (or [gcp], [azure], …), then `sky check`.",
+    "kubectl": "See https://kubernetes.io/docs/tasks/tools/, then `kubectl get nodes`.",
+}
+# What tells whether this user may start anything at all.
+ACCESS = {
+    "sky": ("sky", "check"),
+    "kubectl": ("kubectl", "auth", "can-i", "create", "jobs.batch", "--request-timeout=15s"),
+}
+
+
+def pullable(client: "DockerClient", reference: str) -> None:
+    """
+    Ask the registry for *reference*, as a machine elsewhere will.
+
+    Raises:
+        UsageError: The reference names no digest.
+        NotPullable: Nobody else can get it there, with the registry and how to push.
+    """
+    name, _ = registry.split(reference)
+    host = name.split("/")[0]
+    push = "Push it: `invoke push --registry HOST/NAME`, and give what that prints as --image."
+    if not registry.has_host(reference):
+        raise NotPullable(f"{reference} names no registry: it is only on this machine.", push)
+    if LOOPBACK.fullmatch(host):
+        raise NotPullable(f"The registry {host} is this machine; others can't reach it.", push)
+    served = registry.ask(client, reference)
+    if served is False:
+        raise NotPullable(
+            f"The registry {host} does not serve {reference}.",
+            f"Push it: `invoke push --registry {name}`.",
+        )
+    if served is None:
+        raise NotPullable(
+            f"The registry {host} did not say whether it serves {reference}.",
+            f"Log in (`docker login {host}`) and push it (`invoke push --registry {name}`), or "
+            "pass --no-check.",
+        )
+
+
+def known_accelerators(engine: str, catalogue: Path = CATALOGUE) -> Collection[str]:
+    """Return what *engine* calls GPUs: SkyPilot's own catalogue where it is, else the common."""
+    if engine == "k8s":
+        return GPU_LABELS
+    tables = sorted(catalogue.expanduser().glob("v*/common/accelerators.csv"))
+    if not tables:
+        return COMMON
+    with tables[-1].open(encoding="utf-8", newline="") as file:
+        return {row["AcceleratorName"] for row in csv.DictReader(file)}
+
+
+def accelerator(name: str, known: Collection[str]) -> None:
+    """
+    Refuse a GPU's *name* that is none of *known*.
+
+    Raises:
+        UnknownAccelerator: With the nearest names.
+    """
+    if not name or name in known:
+        return
+    by_small = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), by_small, n=3, cutoff=0.4)
+    hint = f"Nearest: {', '.join(by_small[n] for n in near)}. " if near else ""
+    raise UnknownAccelerator(
+        f"No accelerator is called {name!r}.", f"{hint}All: {', '.join(sorted(known))}."
+    )
+
+
+def engine(program: str) -> None:
+    """
+    Refuse to launch without *program*, or without access to what it drives.
+
+    Raises:
+        CloudEngineMissing: It is not installed.
+        NoCredentials: It has no access; with what it says itself.
+    """
+    if shutil.which(program) is None:
+        raise CloudEngineMissing(f"`{program}` is not installed.", INSTALL[program])
+    said = _run(ACCESS[program])
+    if said is not None:
+        raise NoCredentials(
+            f"`{' '.join(ACCESS[program])}` finds no access:\n{said}",
+            "Log in to the cloud with its own command, then run that line again.",
+        )
+
+
+def _run(command: Sequence[str]) -> str | None:
+    """Return the last lines of what *command* says if it fails or grants nothing, else None."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = f"{done.stdout}\n{done.stderr}".strip()
+    refused = re.search(r"no cloud is enabled|^no\b", said, re.IGNORECASE | re.MULTILINE)
+    if done.returncode == 0 and not refused:
+        return None
+    return "\n".join(said.splitlines()[-12:])

@@ -1,0 +1,174 @@
+"""
+A SkyPilot task: the same hardened container as on a laptop, on a machine of any cloud.
+
+SkyPilot can start an image itself (``image_id: docker:…``), but then runs its own
+services inside, as root, with SYS_ADMIN and a writable root. So the task runs
+`docker run` with the very flags of the kit.
+"""
+
+import shlex
+from typing import Any
+
+from samerun import contract
+from samerun.host.cloud import text
+from samerun.host.cloud.request import RENDEZVOUS_PORT, Asked, Place
+from samerun.host.keys import DEFAULT_URL
+from samerun.host.launch import Launch, Mount
+
+DATA = "/samerun/data"
+OUTPUT = "/samerun/output"
+# What the shell puts in, in the place of these; shlex leaves them as they are.
+FILLED_IN = {
+    "@USER@": '"$uid:$gid"',
+    "@FOLDER@": '"$folder"',
+    "@NETRC@": '"$netrc"',
+    "@RANK@": '"$SKYPILOT_NODE_RANK"',
+    "@HEAD@": '"$head"',
+}
+
+
+def render(asked: Asked) -> str:
+    """Return the task's YAML."""
+    comment = f"""
+A run of samerun for SkyPilot. Start it as a managed job, which comes back after a
+preemption and after exit code {contract.EXIT_PREEMPTED}:
+sky jobs launch {_secret_flag(asked)}FILE
+The W&B key is SkyPilot's secret; it is in no file."""
+    return text.write([task(asked)], comment)
+
+
+def _secret_flag(asked: Asked) -> str:
+    return "" if asked.offline else "--secret WANDB_API_KEY "
+
+
+def task(asked: Asked) -> dict[str, Any]:
+    """Return the task as SkyPilot reads it."""
+    found: dict[str, Any] = {
+        "name": asked.name,
+        "num_nodes": asked.nodes,
+        "resources": _resources(asked),
+    }
+    if not asked.offline:
+        # Null: required of whoever launches.
+        found["secrets"] = {"WANDB_API_KEY": None}
+    found["file_mounts"] = _mounts(asked)
+    found["run"] = script(asked)
+    return found
+
+
+def _resources(asked: Asked) -> dict[str, Any]:
+    gpus = {"accelerators": f"{asked.gpus.name}:{asked.gpus.number}"} if asked.gpus.number else {}
+    return {
+        **gpus,
+        **({} if gpus else {"cpus": "4+"}),
+        "use_spot": asked.spot,
+        # Gigabytes: the image unpacked, its layers while they come, and scratch.
+        "disk_size": 100,
+        "job_recovery": {
+            "max_restarts_on_errors": 0,
+            "recover_on_exit_codes": [contract.EXIT_PREEMPTED],
+        },
+    }
+
+
+def _mounts(asked: Asked) -> dict[str, Any]:
+    mounts: dict[str, Any] = {}
+    if asked.data:
+        mounts[DATA] = (
+            asked.data.name if asked.data.kind == "path" else _bucket(asked.data, "MOUNT")
+        )
+    if asked.output:
+        # Renaming needs the cached form; it uploads in the background.
+        mounts[OUTPUT] = _bucket(asked.output, "MOUNT_CACHED")
+    return mounts
+
+
+def _bucket(place: Place, mode: str) -> dict[str, str]:
+    return {"source": place.url, "mode": mode}
+
+
+def script(asked: Asked) -> str:
+    """Return what SkyPilot runs on every machine; its exit code is the training's."""
+    lines = [
+        "set -eu",
+        'docker=docker; docker info >/dev/null 2>&1 || docker="sudo -n docker"',
+        f"folder={OUTPUT}/{asked.name}",
+        *_several(asked),
+        'mkdir -p "$folder"',
+        "uid=$(id -u) gid=$(id -g)",
+        "# The container is never root.",
+        'if [ "$uid" = 0 ]; then uid=65532 gid=65532; chown 65532:65532 "$folder"; fi',
+        *_key(asked),
+        f"$docker pull --quiet {asked.image}",
+        f"$docker rm --force samerun-{asked.name} >/dev/null 2>&1 || true",
+        command(asked),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _several(asked: Asked) -> list[str]:
+    if asked.nodes == 1:
+        return []
+    return [
+        'head=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)',
+        "# The first machine keeps the run's folder; the others have one of their own.",
+        '[ "$SKYPILOT_NODE_RANK" = 0 ] || folder="$folder.node-$SKYPILOT_NODE_RANK"',
+    ]
+
+
+def _key(asked: Asked) -> list[str]:
+    """Return the lines that put the key into a file in memory, where the container reads it."""
+    if asked.offline:
+        return []
+    host = asked.settings.get("WANDB_BASE_URL", DEFAULT_URL).partition("://")[2].rstrip("/")
+    entry = "machine %s\\n  login user\\n  password %s\\n"
+    return [
+        "lent=$(mktemp -d /dev/shm/samerun-XXXXXXXX)",
+        """trap 'rm -rf "$lent"' EXIT""",
+        'netrc="$lent/netrc"',
+        f'printf \'{entry}\' {shlex.quote(host)} "$WANDB_API_KEY" >"$netrc"',
+        'chmod 0400 "$netrc"',
+        'if [ "$(id -u)" = 0 ]; then chown -R "$uid:$gid" "$lent"; fi',
+        "unset WANDB_API_KEY",
+    ]
+
+
+def command(asked: Asked) -> str:
+    """Return the line that starts the container, for a shell."""
+    line = shlex.join(launch(asked).argv()).removeprefix("docker ")
+    for token, value in FILLED_IN.items():
+        line = line.replace(token, value)
+    return f"$docker {line}"
+
+
+def launch(asked: Asked) -> Launch:
+    """Return the container, with tokens for what only the machine knows."""
+    mounts = [Mount(source="@FOLDER@", target=contract.OUTPUT, read_only=False)]
+    if asked.data:
+        mounts.append(Mount(source=DATA, target=contract.DATA))
+    environment = asked.environment() | {contract.ENV_ENGINE: "skypilot"}
+    if not asked.offline:
+        mounts.append(Mount(source="@NETRC@", target=contract.NETRC))
+        environment["NETRC"] = contract.NETRC
+    if asked.nodes > 1:
+        environment |= {
+            contract.ENV_NODES: str(asked.nodes),
+            contract.ENV_NODE_RANK: "@RANK@",
+            contract.ENV_RDZV: f"@HEAD@:{RENDEZVOUS_PORT}",
+        }
+    return Launch(
+        run=asked.name,
+        image=asked.image,
+        user="@USER@",
+        target=asked.target,
+        arguments=asked.arguments,
+        procs=asked.procs,
+        seed=asked.seed,
+        shm_size=asked.shm_size,
+        mounts=tuple(mounts),
+        environment=environment,
+        gpus="all" if asked.gpus.number else None,
+        # Machines meet on their own addresses, and NCCL on their own interfaces.
+        network="host" if asked.nodes > 1 else None,
+        detach=False,
+    )

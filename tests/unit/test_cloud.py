@@ -1,0 +1,382 @@
+"""The files of `invoke cloud` as text, and what is refused before one is written."""
+
+import dataclasses
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from samerun.errors import (
+    CloudEngineMissing,
+    NoCredentials,
+    NotPullable,
+    UnknownAccelerator,
+    UsageError,
+)
+from samerun.host import git, registry
+from samerun.host.cloud import check, k8s, request, sky, vm, write
+from samerun.host.cloud.request import Asked, Gpus, Place
+
+DIGEST = "a" * 64
+IMAGE = f"ghcr.io/you/samerun@sha256:{DIGEST}"
+RENDER = write.RENDER
+
+
+def asked(engine, **changes):
+    given = {"image": IMAGE, "target": "digits", "name": "demo", "commit": "c" * 40}
+    given |= {"output": Place(kind="s3", name="runs")} if engine == "sky" else {}
+    given |= {"source": "https://host/kit.git"} if engine == "vm" else {}
+    return Asked(engine=engine, **{**given, **changes})
+
+
+def rendered(engine, **changes):
+    return RENDER[engine](asked(engine, **changes))
+
+
+def pod_of(text):
+    job = next(d for d in yaml.safe_load_all(text) if d["kind"] == "Job")
+    return job["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("engine", request.ENGINES)
+def test_every_file_names_the_image_by_digest_and_no_key(engine, monkeypatch):
+    """Whatever stands in the environment; and the same request gives the same bytes."""
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+
+    text = rendered(engine)
+
+    assert IMAGE in text
+    assert "k" * 40 not in text
+    assert text == rendered(engine)
+
+
+@pytest.mark.parametrize("engine", ["sky", "k8s"])
+def test_what_the_record_needs_is_carried_along(engine):
+    """Name, expected image, commit and engine reach the container; the tag is the digest."""
+    text = rendered(engine, tags=("mine",))
+    values = ["SAMERUN_RUN", "SAMERUN_IMAGE", "SAMERUN_COMMIT", "SAMERUN_ENGINE", "c" * 40]
+
+    assert [value for value in values if value not in text] == []
+    assert f"mine,{DIGEST}" in text
+
+
+def test_arguments_survive_every_shell_and_yaml():
+    """A quote, a blank, a dollar, a colon, a line's end: the recipe gets what was typed."""
+    nasty = ("--note", 'it\'s $HOME: "a b"\n#c', "--x", "yes")
+
+    pod = pod_of(rendered("k8s", arguments=nasty))
+    task = yaml.safe_load(rendered("sky", arguments=nasty))
+    script = next(f for f in vm.document(asked("vm", arguments=nasty))["write_files"])
+    train = vm.document(asked("vm", arguments=nasty))["write_files"][1]["content"]
+    as_shell = task["run"].splitlines()
+    line = task["run"][task["run"].index("$docker run") :]
+    said = subprocess.run(
+        ["sh", "-c", f"docker() {{ printf '%s\\0' \"$@\"; }}; docker=docker; {line}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert tuple(pod["containers"][0]["args"][-4:]) == nasty
+    assert tuple(said.split("\0")[-5:-1]) == nasty
+    assert script["path"] == vm.PREPARE
+    assert as_shell[0] == "set -eu"
+    assert _arguments_on_the_vm(train)[-4:] == list(nasty)
+
+
+def _arguments_on_the_vm(script):
+    """Run the script with `invoke` that prints what it gets."""
+    lines = script.replace(f"exec {vm.VENV}/bin/invoke", "printf '%s\\0'")
+    kept = "\n".join(x for x in lines.split("\n") if not x.startswith(("cd ", "mkdir ")))
+    done = subprocess.run(["sh", "-c", kept], capture_output=True, text=True, check=True)
+    return done.stdout.split("\0")[:-1]
+
+
+def test_75_starts_again_and_a_failure_does_not():
+    """Each engine in its own words."""
+    task = yaml.safe_load(rendered("sky"))
+    job = next(d for d in yaml.safe_load_all(rendered("k8s")) if d["kind"] == "Job")
+    again, failed = job["spec"]["podFailurePolicy"]["rules"][1:]
+
+    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [75]
+    assert task["resources"]["job_recovery"]["max_restarts_on_errors"] == 0
+    assert (again["action"], again["onExitCodes"]["values"]) == ("Ignore", [75])
+    assert (failed["action"], failed["onExitCodes"]["operator"]) == ("FailJob", "NotIn")
+    assert "RestartForceExitStatus=75" in rendered("vm")
+
+
+def test_a_pod_is_as_hardened_as_a_container_on_a_laptop():
+    """No root, no capabilities, nothing writable but outputs and memory; shm is sized."""
+    pod = pod_of(rendered("k8s", data=Place(kind="pvc", name="photos")))
+    container = pod["containers"][0]
+    mounts = {m["mountPath"]: m.get("readOnly", False) for m in container["volumeMounts"]}
+
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert mounts["/data"] is True
+    assert {"medium": "Memory", "sizeLimit": "16Gi"} in [v.get("emptyDir") for v in pod["volumes"]]
+
+
+def test_a_pod_may_read_itself_and_nothing_more():
+    """From its own status it learns which digest runs."""
+    kinds = {d["kind"]: d for d in k8s.objects(asked("k8s"))}
+
+    assert kinds["Role"]["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    assert kinds["Job"]["spec"]["template"]["spec"]["serviceAccountName"] == "demo"
+
+
+def test_several_machines_know_where_they_meet():
+    """SkyPilot's first machine; the trainer tells each pod by variables of its own."""
+    task = rendered("sky", nodes=2, gpus=Gpus(name="A100", number=8), procs=8)
+    kinds = [d["kind"] for d in k8s.objects(asked("k8s", nodes=2))]
+
+    assert 'SAMERUN_RDZV="$head":29400' in task
+    assert 'SAMERUN_NODE_RANK="$SKYPILOT_NODE_RANK"' in task
+    assert "NCCL_SOCKET_IFNAME=^lo,docker" in task
+    assert kinds[-2:] == ["TrainingRuntime", "TrainJob"]
+
+
+def test_a_vm_goes_on_where_its_run_is_there_already(tmp_path):
+    """First `--name`, and once the record is there `--resume`: a power cut is a start."""
+    place = Place(kind="path", name=str(tmp_path))
+    script = vm.train(asked("vm", output=place))
+
+    first = _arguments_on_the_vm(script)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "run.json").touch()
+    second = _arguments_on_the_vm(script)
+
+    (tmp_path / "demo" / "run.json").write_text('{"outcome": {\n "state": "finished"}}')
+    third = _arguments_on_the_vm(script)
+
+    assert third == []
+    assert first[:4] == ["train", "digits", "--name", "demo"]
+    assert IMAGE in first
+    assert second[:3] == ["train", "--resume", "demo"]
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus"),
+    [
+        ("A100:8", Gpus(name="A100", number=8)),
+        ("L4", Gpus(name="L4", number=1)),
+        ("2", Gpus(number=2)),
+        (None, Gpus()),
+    ],
+)
+def test_gpus_are_read_as_clouds_write_them(text, gpus):
+    """A name, a number, or both."""
+    assert request.parse_gpus(text) == gpus
+
+
+@pytest.mark.parametrize("text", ["A100:", ":8", "A100:eight", "8:A100"])
+def test_gpus_that_are_none_are_refused(text):
+    """With examples."""
+    with pytest.raises(UsageError, match="A100:8"):
+        request.parse_gpus(text)
+
+
+@pytest.mark.parametrize(
+    ("engine", "changes", "said"),
+    [
+        ("sky", {"output": None}, "disk"),
+        ("sky", {"data": Place(kind="pvc", name="x")}, "only Kubernetes"),
+        ("k8s", {"output": Place(kind="s3", name="x")}, "pvc://"),
+        ("vm", {"nodes": 2}, "one machine"),
+        ("vm", {"source": None}, "--source"),
+        ("k8s", {"target": "train.py"}, "/code/train.py"),
+        ("k8s", {"name": "Has_Capitals"}, "small letters"),
+        ("k8s", {"nodes": 0}, "1 or more"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused(engine, changes, said):
+    """With what to do instead."""
+    with pytest.raises(UsageError, match=said):
+        request.check(asked(engine, **changes))
+
+
+def test_an_address_that_nothing_mounts_is_refused():
+    """With the forms that can be."""
+    with pytest.raises(UsageError, match="s3://BUCKET"):
+        request.parse_place("--data", "https://host/x.zip")
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        (f"samerun@sha256:{DIGEST}", "names no registry"),
+        (f"localhost:5000/x@sha256:{DIGEST}", "others can't reach it"),
+        (f"127.0.0.1:5000/x@sha256:{DIGEST}", "others can't reach it"),
+    ],
+)
+def test_an_image_that_is_only_here_is_refused(reference, said):
+    """With how to push it; no registry is asked."""
+    with pytest.raises(NotPullable, match=said) as raised:
+        check.pullable(None, reference)
+
+    assert "invoke push" in str(raised.value)
+
+
+def test_a_tag_is_no_image_for_elsewhere():
+    """It may be another image tomorrow."""
+    with pytest.raises(UsageError, match="names no digest"):
+        check.pullable(None, "ghcr.io/you/samerun:latest")
+
+
+@pytest.mark.parametrize(("answer", "said"), [(False, "does not serve"), (None, "did not say")])
+def test_a_registry_without_the_image_is_named(monkeypatch, answer, said):
+    """And how to push there."""
+    monkeypatch.setattr(registry, "ask", lambda *_: answer)
+
+    with pytest.raises(NotPullable, match=f"ghcr.io {said}") as raised:
+        check.pullable(None, IMAGE)
+
+    assert "invoke push --registry ghcr.io/you/samerun" in str(raised.value)
+
+
+def test_skypilots_own_catalogue_is_the_list(tmp_path):
+    """Where it is on this machine; the newest version of it."""
+    for version, name in (("v7", "OLD"), ("v8", "NEW9000")):
+        table = tmp_path / version / "common" / "accelerators.csv"
+        table.parent.mkdir(parents=True)
+        table.write_text(f"AcceleratorName,Clouds\n{name},x\n")
+
+    assert check.known_accelerators("sky", tmp_path) == {"NEW9000"}
+    assert "A100" in check.known_accelerators("sky", tmp_path / "none")
+
+
+def test_an_unknown_accelerator_is_told_the_nearest():
+    """Capitals and typing errors."""
+    with pytest.raises(UnknownAccelerator, match=r"Nearest: .*\bA100\."):
+        check.accelerator("a10O", check.COMMON)
+
+
+def test_without_the_engine_it_says_what_to_install(monkeypatch, tmp_path):
+    """Nothing of the name on PATH."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(CloudEngineMissing, match="pip install 'skypilot"):
+        check.engine("sky")
+
+
+@pytest.mark.parametrize(
+    ("program", "said", "code"),
+    [
+        ("sky", "No cloud is enabled. SkyPilot will not be able to run any task.", 1),
+        ("sky", "No cloud is enabled.", 0),
+        ("kubectl", "no", 1),
+        ("kubectl", "The connection to the server localhost:8080 was refused", 1),
+    ],
+)
+def test_without_access_it_says_what_the_engine_says(monkeypatch, tmp_path, program, said, code):
+    """The engine's own words, and its own login."""
+    command = tmp_path / program
+    command.write_text(f"#!/bin/sh\necho '{said}'\nexit {code}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    with pytest.raises(NoCredentials, match=said):
+        check.engine(program)
+
+
+def test_launch_hands_the_file_over_and_the_key_by_name(monkeypatch, tmp_path):
+    """The key is in the command's environment, never among its arguments."""
+    command = tmp_path / "sky"
+    command.write_text(
+        f'#!/bin/sh\n[ "$1" = check ] && exit 0\necho "$@" >{tmp_path}/said\n'
+        f'echo "$WANDB_API_KEY" >{tmp_path}/key\n'
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+
+    write.launch(asked("sky"), tmp_path / "f.yaml", lambda _: None)
+
+    said = (tmp_path / "said").read_text()
+    assert said.split() == [
+        *("jobs", "launch", "--yes", "--detach-run", "--secret", "WANDB_API_KEY"),
+        str(tmp_path / "f.yaml"),
+    ]
+    assert (tmp_path / "key").read_text().strip() == "k" * 40
+
+
+def test_a_vm_is_launched_by_its_provider(tmp_path):
+    """There is no engine to hand it to; the line for one provider is said."""
+    with pytest.raises(UsageError, match="gcloud compute instances create"):
+        write.launch(asked("vm"), tmp_path / "f", lambda _: None)
+
+
+def test_offline_needs_no_secret():
+    """Nor names one."""
+    for engine in request.ENGINES:
+        text = rendered(engine, offline=True)
+        assert "WANDB_API_KEY" not in text
+        assert "samerun-wandb" not in text
+        assert "WANDB_MODE" in text
+
+
+def test_a_key_is_asked_of_the_cloud_at_each_start():
+    """Into memory, readable by root alone, before the run begins."""
+    fetched = asked("vm", key_command="gcloud secrets versions access latest --secret=wandb")
+
+    script = vm.train(fetched)
+
+    assert "--secret=wandb >/run/samerun/wandb-key" in script
+    assert script.index("umask 077") < script.index(">/run/samerun/wandb-key")
+    assert "RuntimeDirectoryMode=0700" in vm.unit(fetched)
+
+
+def test_the_key_is_gone_from_memory_after_a_run(tmp_path):
+    """SkyPilot's script lends it as a file and takes it back, whatever the exit code."""
+    lines = sky.script(asked("sky"))
+    lines = lines.replace("docker info >/dev/null 2>&1", "true").replace("docker=docker;", "")
+    lines = lines.replace(sky.OUTPUT, str(tmp_path))
+    stub = """
+    show() {
+        for word in "$@"; do case $word in *netrc,target=*)
+            word=${word#*source=}; echo "AT ${word%%,*}"; cat "${word%%,*}"; return 75
+        esac; done
+    }
+    """
+    done = subprocess.run(
+        ["bash", "-c", f"{stub} docker=show\n{lines}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"WANDB_API_KEY": "not-a-key", "PATH": "/usr/bin:/bin"},
+    )
+
+    assert done.returncode == 75, done.stderr
+    assert "password not-a-key" in done.stdout
+    assert not Path(re.search(r"AT (\S+)", done.stdout)[1]).exists()
+
+
+def test_a_request_is_complete_in_its_fields():
+    """Two that differ anywhere give different files."""
+    base = asked("k8s")
+    changed = [{"seed": 7}, {"procs": 3}, {"shm_size": "1g"}, {"spot": True}, {"nodes": 2}]
+
+    texts = {k8s.render(dataclasses.replace(base, **change)) for change in ({}, *changed)}
+
+    assert len(texts) == len(changed) + 1
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("https://host/kit.git", "https://host/kit.git"),
+        ("https://me:password@host/kit.git", None),
+    ],
+)
+def test_a_checkout_s_origin_is_told_without_a_password(tmp_path, url, found):
+    """It would stand in the user data, which the whole machine can read."""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", url], check=True)
+
+    assert git.origin(tmp_path) == found
