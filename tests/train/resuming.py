@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sample import sample
+
+from samerun import record
+
 HERE = Path(__file__).resolve().parent
 EVERY_STEP = "epochs=1,batches=1,minutes=0,keep=2"
 EVERY_EPOCH = "epochs=1,minutes=0"
@@ -51,6 +55,7 @@ def fork(jobs, policy=EVERY_STEP):
     """
     for folder, _ in jobs:
         folder.mkdir(parents=True, exist_ok=True)
+        record.write(folder, sample())
     first = jobs[0][0]
     text = json.dumps([(str(folder), list(map(str, arguments))) for folder, arguments in jobs])
     done = subprocess.run(

@@ -12,10 +12,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Row = dict[str, Any]
+
+# Each is called with the run and rows that are about to be sent, and returns those to send:
+# what resumes trainings keeps back rows that the run has already.
+filters: list[Callable[[Any, Sequence[Row]], Sequence[Row]]] = []
 
 
 class Handover:
@@ -32,6 +36,8 @@ class Handover:
         Raises:
             Exception: Whatever wandb raises when its process is gone or the run is finished.
         """
+        for admit in filters:
+            rows = admit(self._run, rows)
         if not rows:
             return
         if self._bulk and self._run._init_pid == os.getpid():

@@ -59,6 +59,22 @@ class RowBuffer:
             self._handover.send([self._prefixed({**values, "_timestamp": time.time()})])
         self._send(len(self._steps), values)
 
+    def pending(self) -> dict[str, Any] | None:
+        """Send all but the newest step, and return that one as plain values."""
+        self.send_older()
+        if not self._steps:
+            return None
+        (newest,) = self._steps
+        losses = {"raw_loss": to_number(newest.raw_loss)}
+        losses["smooth_loss"] = to_number(newest.smooth_loss)
+        hypers = tuple({k: to_number(v) for k, v in group.items()} for group in newest.hypers)
+        plain = dataclasses.replace(newest, **losses, hypers=hypers)
+        return {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
+
+    def restore(self, pending: dict[str, Any] | None) -> None:
+        """Take back what `pending` returned, in the place of all steps."""
+        self._steps = [Step(**pending)] if pending else []
+
     def discard(self) -> int:
         """Forget all steps, and return how many there were."""
         lost = len(self._steps)

@@ -54,6 +54,16 @@ class Session:
         self._last_s = time.perf_counter()
         self.extra: dict[str, Any] | None = None
 
+    def state(self) -> dict[str, Any]:
+        """Return where the fit lies on the axes of the run, and the step not sent yet."""
+        pending = self.buffer.pending() if self.alive else None
+        return {"offset": self.offset, "pending": pending}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.offset = state["offset"]
+        self.buffer.restore(state["pending"])
+
     def begin_epoch(self) -> None:
         """Start the clock: validation is no part of the training throughput."""
         self.open_epoch = self.learn.epoch

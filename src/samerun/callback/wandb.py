@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from samerun.callback.checkpoint import BestModelCallback, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
 from samerun.callback.distributed import bare, current_run
 from samerun.callback.guard import EpochGuard
+from samerun.callback.progress import progress_of
 from samerun.callback.rng import untouched_random_state
 from samerun.callback.samples import Samples
 from samerun.callback.session import Session
@@ -89,11 +91,12 @@ class WandbCallback(Callback):
         self._warner = Warner()
         self._own_saver: Callback | None = None
         self._sizes_due = True
+        self._resumed: dict[str, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave run and data out of ``learn.export()``."""
         state = super().__getstate__()
-        gone = ("_session", "_warner", "_own_saver", "_sizes_due")
+        gone = ("_session", "_warner", "_own_saver", "_sizes_due", "_resumed")
         return {k: None if k == "valid_dl" else v for k, v in state.items() if k not in gone}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -181,6 +184,34 @@ class WandbCallback(Callback):
                     log_saved_model(session, self.model_name)
         self._end()
 
+    # -- checkpoints ---------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a later process needs to go on logging where this one is."""
+        with self._warner.guarded("place in the run"):
+            session = self._session
+            run = session.run if session else current_run("WandbCallback")
+            if run is not None:
+                fit = session.state() if session else None
+                return {"progress": dataclasses.asdict(progress_of(run)), "fit": fit}
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Go on from what `state_dict` returned, in a run that was resumed.
+
+        Before the first batch and, where a training goes on inside an epoch, once more when
+        the epoch has begun: that sets its own counters.
+        """
+        with self._warner.guarded("place in the run"):
+            run = current_run("WandbCallback")
+            if run is None or not state:
+                return
+            vars(progress_of(run)).update(state["progress"])
+            self._resumed = state["fit"]
+            if self._session is not None and self._resumed:
+                self._session.restore(self._resumed)
+
     # -- parts ---------------------------------------------------------------------------
 
     def _elsewhere(self) -> bool:
@@ -199,6 +230,9 @@ class WandbCallback(Callback):
             keep_late_rows(run)
             self._session = session
             self._sizes_due = True
+            if self._resumed is not None:
+                session.restore(self._resumed)
+                self._resumed = None
             self._log_start(session)
 
     def _log_start(self, session: Session) -> None:

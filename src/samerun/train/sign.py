@@ -17,6 +17,8 @@ from samerun.train.quiet import quietly
 
 # W&B runs of this process that have their record already.
 _logged: set[str] = set()
+# Calls of ``wandb.init`` so far: the next start makes the same ones in the same order.
+_inits = 0
 
 
 def install(wandb: Any) -> None:
@@ -32,6 +34,9 @@ def _extend_init(wandb: Any) -> None:
 
     @functools.wraps(original)
     def init(*args: Any, **kwargs: Any) -> Any:
+        earlier = quietly("find the W&B run of the last start", _earlier_run)
+        if earlier and not args and not kwargs.get("id"):
+            kwargs |= {"id": earlier, "resume": "allow"}
         run = original(*args, **kwargs)
         quietly("sign the W&B run", sign, run)
         return run
@@ -49,6 +54,19 @@ def _extend_finish(cls: Any) -> None:
         return original(self, *args, **kwargs)
 
     cls._finish = finish
+
+
+def _earlier_run() -> str | None:
+    """Return the id of the W&B run that an earlier start of this one began in this place."""
+    global _inits
+    _inits += 1
+    if reporting.start_number() == 1:
+        return None
+    for path in (reporting.folder() / contract.PARTS).glob("wandb-*.json"):
+        part = record.read_part(reporting.folder(), path.stem)
+        if (part.get("rank"), part.get("order")) == (reporting.rank(), _inits):
+            return str(part["id"])
+    return None
 
 
 def sign(run: Any) -> None:
@@ -78,6 +96,7 @@ def describe(run: Any, folder: Path) -> dict[str, Any]:
         "url": None if run.offline else run.url,
         "dir": str(path.relative_to(folder) if path.is_relative_to(folder) else path),
         "rank": reporting.rank(),
+        "order": _inits,
     }
 
 
