@@ -209,8 +209,14 @@ class WandbCallback(Callback):
                 return
             vars(progress_of(run)).update(state["progress"])
             self._resumed = state["fit"]
-            if self._session is not None and self._resumed:
-                self._session.restore(self._resumed)
+            if self._session is not None:
+                self._restore_session(self._session)
+
+    def _restore_session(self, session: Session) -> None:
+        """Give *session* what a checkpoint holds of it; once, for the next fit is another."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            session.restore(resumed)
 
     # -- parts ---------------------------------------------------------------------------
 
@@ -230,9 +236,7 @@ class WandbCallback(Callback):
             keep_late_rows(run)
             self._session = session
             self._sizes_due = True
-            if self._resumed is not None:
-                session.restore(self._resumed)
-                self._resumed = None
+            self._restore_session(session)
             self._log_start(session)
 
     def _log_start(self, session: Session) -> None:

@@ -53,8 +53,10 @@ class Journal:
         self._there: set[Key] = set()
         if before:
             times = quietly("ask what W&B has", arrived, run) or set()
-            self._lost = [row for row in before if _milliseconds(row) not in times]
-            self._there = {key(row) for row in before} - {key(row) for row in self._lost}
+            # Sent by two starts, a row may have arrived from the earlier one only.
+            self._there = {key(row) for row in before if _milliseconds(row) in times}
+            lost = {key(row): row for row in before if key(row) not in self._there}
+            self._lost = list(lost.values())
         self._file = self._path.open("a", encoding="utf-8")
 
     def admit(self, rows: Sequence[Row]) -> list[Row]:
@@ -79,15 +81,14 @@ def _order(row: Row) -> tuple[float, bool]:
 
 
 def read(path: Path) -> list[Row]:
-    """Return the rows noted in *path*, each once; the last line of a killed start is torn."""
-    rows: dict[Key, Row] = {}
+    """Return the rows noted in *path*; the last line of a killed start may be torn."""
+    rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            row = json.loads(line)
+            rows.append(json.loads(line))
         except ValueError:
             continue
-        rows[key(row)] = row
-    return list(rows.values())
+    return rows
 
 
 def arrived(run: Any) -> set[int]:
