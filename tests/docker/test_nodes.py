@@ -80,22 +80,33 @@ def test_node_that_stays_away_ends_the_wait(image, network, tmp_path):
     assert "Node 1 of 2 did not come within 3 s" in done.stderr
 
 
-def test_lost_node_ends_the_others_soon(image, network, tmp_path):
-    """The job ends with a failure on the node that is left, not with a wait without end."""
+def test_lost_node_ends_the_others_and_all_go_on(image, network, tmp_path):
+    """The node that is left fails soon; both resumed end with the weights of one machine."""
 
     def kill():
-        begun = tmp_path / "lost" / ".samerun" / "first_batch.json"
-        while not begun.exists():
+        begun = tmp_path / "lost" / "checkpoints"
+        while not list(begun.glob("000-00005-*.json")):
             time.sleep(0.05)
         subprocess.run(["docker", "kill", "samerun-lost-node1"], check=True, capture_output=True)
 
-    long = {"epochs": 200}
+    long = {"epochs": 60}
     left, lost, _ = together(
         lambda: train(tmp_path, "lost", network, rank=0, **long),
         lambda: train(tmp_path, "lost", network, rank=1, **long),
         kill,
     )
+    same = ["--network", network, ONE_CPU]
+    again = together(
+        lambda: invoke("train", "--resume", tmp_path / "lost", *same),
+        lambda: invoke("train", "--resume", tmp_path / "lost-node1", *same),
+    )
+    alone = ["--gpus", "0", "--procs", "2", "--output", tmp_path, "--name", "one", ONE_CPU]
+    one = invoke("train", "tabular", *alone, "--", "--epochs", "60")
 
     assert lost.returncode == 137
     assert left.returncode not in {0, 75}
-    assert record.read(tmp_path / "lost").outcome.duration_s < 90
+    assert [done.returncode for done in (*again, one)] == [0, 0, 0], again[0].stderr
+    resumed, whole = record.read(tmp_path / "lost"), record.read(tmp_path / "one")
+    assert resumed.starts[-1]["resumed"]
+    for name in ("weights_sha256", "metric_history_sha256"):
+        assert resumed.result[name] == whole.result[name]

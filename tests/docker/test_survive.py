@@ -3,6 +3,8 @@
 import hashlib
 import signal
 import subprocess
+import threading
+import time
 
 import pytest
 from driving import HERE, command, containers, environment, invoke
@@ -64,6 +66,31 @@ def test_killed_run_starts_again_and_ends_the_same(train, tmp_path):
     assert (folder / "log.txt").read_text().count("STEP 3") == 2
     assert "START at 3" in (folder / "log.txt").read_text()
     assert "2 starts" in done.stdout
+
+
+def test_killed_recipe_ends_with_the_same_bits(train, client, tmp_path):
+    """SIGKILL to the container in the midst of an epoch, `--restarts`: weights and history."""
+    options = ("--gpus", "0", "--checkpoints", "epochs=1,batches=3")
+    epochs = ("--", "--epochs", "60")
+    _, whole = train("tabular", *options, *epochs, name="hands-whole")
+    folder = tmp_path / "runs" / "hands-shot"
+    killer = threading.Thread(target=kill_later, args=(client, folder), daemon=True)
+    killer.start()
+    done, shot = train("tabular", *options, "--restarts", "3", *epochs, name="hands-shot")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shot.outcome.restarts == 1
+    assert shot.starts[-1]["resumed"]["checkpoint"] > "000-00003"
+    assert len({entry["id"] for entry in shot.wandb}) == 1
+    for name in ("weights_sha256", "metric_history_sha256"):
+        assert shot.result[name] == whole.result[name]
+
+
+def kill_later(client, folder):
+    """Kill the run in *folder* once it has some checkpoints."""
+    while not list((folder / "checkpoints").glob("000-00004-*.json")):
+        time.sleep(0.02)
+    containers(client, folder.name)[0].kill()
 
 
 def test_own_failure_is_not_started_again(train):

@@ -30,6 +30,7 @@ from samerun.host import (
     user,
 )
 from samerun.host.launch import Launch, Mount
+from samerun.host.nodes import Place
 from samerun.host.prepare import Prepared
 from samerun.host.request import Request
 from samerun.host.run import Say
@@ -116,11 +117,6 @@ def settle(client: "DockerClient", folder: Path) -> Run:
     seal.check(folder, run)
     if run.outcome.state == "finished":
         raise UsageError(f"The run {run.name} is finished.", "There is nothing to go on with.")
-    if run.topology.nodes > 1:
-        raise UsageError(
-            f"The run {run.name} trained on {run.topology.nodes} machines.",
-            "One of them can't go on alone; start a new run on all of them.",
-        )
     if run.code.where == "mounted":
         raise UsageError(
             f"The code of {run.name} was mounted: nobody knows whether it is the same.",
@@ -220,7 +216,14 @@ def plan(
         pids_limit=asked.pids_limit,
         memory=machine.memory_limit(asked.memory),
         docker_args=docker_args.parse(asked.docker_args),
+        place=_place(run),
     )
+
+
+def _place(run: Run) -> Place:
+    """Return which of several nodes this machine was: all of them are to be resumed."""
+    topology = run.topology
+    return Place(count=topology.nodes, rank=topology.node_rank, rendezvous=topology.rendezvous)
 
 
 def _environment(

@@ -75,6 +75,12 @@ class Witness(Callback):
             quietly("note the metrics", self._keep)
             _losses.clear()
 
+    def after_cancel_fit(self) -> None:
+        """Keep the epoch after which early stopping ended the fit: its end came past us."""
+        if _losses and len(self.learn.recorder.values) > self.learn.epoch:
+            quietly("note the metrics", self._keep)
+            _losses.clear()
+
     def after_fit(self) -> None:
         """Report metrics and hashes; the model is out of its distributed wrapper by now."""
         if not hasattr(self.learn, "lr_finder"):
