@@ -93,3 +93,15 @@ def test_disabled_wandb_is_left_alone(folder):
     assert done.stdout.strip() == "True"
     assert "samerun:" not in done.stderr
     assert record.assemble(folder, record.read(folder)).wandb == ()
+
+
+def test_unreachable_server_leaves_the_run_offline(folder):
+    """Any script's, after seconds, with a warning that names the reason."""
+    code = "import wandb; run = wandb.init(project='p'); print(run.offline); run.finish()"
+    settings = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "k" * 40}
+    settings |= {"WANDB_MODE": "online", "WANDB_INIT_TIMEOUT": "2", "WANDB_SILENT": "false"}
+    settings |= {"SAMERUN_RECORD": str(folder / "run.json"), "WANDB_DIR": str(folder)}
+    done = python(code, **settings)
+
+    assert "True" in done.stdout.split(), done.stderr
+    assert "recorded offline" in done.stderr

@@ -10,9 +10,6 @@ from typing import Any
 from samerun import contract
 from samerun.train import reporting
 
-# Seconds that W&B may take to answer before the run goes on offline.
-INIT_TIMEOUT_S = 20
-
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
@@ -62,17 +59,12 @@ class Session:
 
 
 def start_run(config: dict[str, Any]) -> Any:
-    """Start a W&B run; offline if W&B can't be reached, because training does not need it."""
+    """Start a W&B run; `sign` lets it go on offline where W&B can't be reached."""
     import wandb
 
     # Offline, wandb's closing lines name paths of the container; the host names its own.
     quiet = os.environ.get("WANDB_MODE") == "offline"
-    settings = wandb.Settings(init_timeout=INIT_TIMEOUT_S, quiet=quiet)
-    try:
-        return wandb.init(config=config, settings=settings)
-    except wandb.errors.Error as error:
-        wandb.termwarn(f"W&B can't be reached ({error}); this run is recorded offline.")
-        return wandb.init(config=config, mode="offline")
+    return wandb.init(config=config, settings=wandb.Settings(quiet=quiet))
 
 
 def current(recipe: str, config: dict[str, Any], seed: int) -> Session:

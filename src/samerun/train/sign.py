@@ -7,6 +7,7 @@ exists, whoever started it. Nothing here may stop a training: what fails is said
 
 import atexit
 import functools
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from samerun import contract, record
 from samerun.train import reporting
 from samerun.train.quiet import quietly
+
+# Seconds that W&B may take to answer before the run goes on offline; wandb's own are 90.
+INIT_TIMEOUT_S = 20
 
 # W&B runs of this process that have their record already.
 _logged: set[str] = set()
@@ -25,6 +29,7 @@ def install(wandb: Any) -> None:
     """Extend ``wandb.init`` and the end of a run of the module *wandb*."""
     if not reporting.is_recorded():
         return
+    os.environ.setdefault("WANDB_INIT_TIMEOUT", str(INIT_TIMEOUT_S))
     _extend_init(wandb)
     _extend_finish(wandb.sdk.wandb_run.Run)
 
@@ -37,7 +42,13 @@ def _extend_init(wandb: Any) -> None:
         earlier = quietly("find the W&B run of the last start", _earlier_run)
         if earlier and not args and not kwargs.get("id"):
             kwargs |= {"id": earlier, "resume": "allow"}
-        run = original(*args, **kwargs)
+        try:
+            run = original(*args, **kwargs)
+        except wandb.errors.CommError as error:
+            # Training needs no W&B: what can't be delivered today, `invoke sync` delivers.
+            what = str(error).strip().splitlines()[0]
+            wandb.termwarn(f"W&B can't be reached ({what}); this run is recorded offline.")
+            run = original(*args, **{**kwargs, "mode": "offline"})
         quietly("sign the W&B run", sign, run)
         return run
 
