@@ -18,6 +18,7 @@ def run(folder, arguments):
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     os.environ["SAMERUN_RECORD"] = f"{folder}/run.json"
+    os.environ["WANDB_DIR"] = folder
     os.chdir(folder)
     log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
