@@ -2,9 +2,10 @@
 
 import os
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
-from samerun.errors import KeyFileError, SyncIncomplete
+from samerun.errors import KeyFileError, SamerunError, SyncIncomplete
 from samerun.host import keys
 
 TIMEOUT_S = 30
@@ -13,10 +14,15 @@ REFUSED = (401, 403)
 
 @dataclass(frozen=True, kw_only=True)
 class Api:
-    """A W&B server and the key for it, which is in no ``repr``."""
+    """
+    A W&B server and the key for it, which is in no ``repr``.
+
+    *problem* is what it means for the caller if the server does not answer.
+    """
 
     base_url: str
-    key: str = field(repr=False)
+    key: keys.Key = field(repr=False)
+    problem: type[SamerunError] = SyncIncomplete
 
     def query(self, document: str, variables: dict[str, Any]) -> dict[str, Any]:
         """
@@ -24,34 +30,44 @@ class Api:
 
         Raises:
             KeyFileError: It refuses the key.
-            SyncIncomplete: It does not answer, or with an error.
+            SamerunError: *problem*: it does not answer, or with an error.
         """
         import requests
 
         try:
+            # A redirect would carry the key to wherever it leads.
             answer = requests.post(
-                f"{self.base_url.rstrip('/')}/graphql",
+                f"{self.base_url}/graphql",
                 json={"query": document, "variables": variables},
-                auth=("api", self.key),
+                auth=("api", self.key.value),
                 timeout=TIMEOUT_S,
                 allow_redirects=False,
             )
             if answer.status_code in REFUSED:
                 raise KeyFileError(
-                    f"{self.base_url} refuses the key ({answer.status_code}).", "Is it this one's?"
+                    f"W&B at {self.base_url} refuses the key from {self.key.source}.",
+                    "Take a valid one from your W&B settings, and check WANDB_BASE_URL.",
                 )
-            answer.raise_for_status()
+            if answer.status_code != HTTPStatus.OK:
+                raise self._failed(f"answers {answer.status_code}")
             content = answer.json()
         except (requests.exceptions.RequestException, ValueError) as error:
-            raise SyncIncomplete(
-                f"{self.base_url} could not be asked: {type(error).__name__}.", "Try again later."
-            ) from error
+            raise self._failed(f"can't be reached: {type(error).__name__}") from error
         if not isinstance(content, dict) or content.get("errors"):
             what = str(content.get("errors") if isinstance(content, dict) else content)
-            raise SyncIncomplete(f"{self.base_url} answers: {what[:300]}", "Try again later.")
+            raise self.problem(f"W&B at {self.base_url} answers: {what[:300]}", "Try again later.")
         return dict(content.get("data") or {})
 
+    def _failed(self, how: str) -> SamerunError:
+        remedy = "Check WANDB_BASE_URL and the network, or try again later."
+        return self.problem(f"W&B at {self.base_url} {how}.", remedy)
 
-def connect(key: keys.Key) -> Api:
+
+def server() -> str:
     """Return the server that WANDB_BASE_URL names."""
-    return Api(base_url=os.environ.get("WANDB_BASE_URL") or keys.DEFAULT_URL, key=key.value)
+    return (os.environ.get("WANDB_BASE_URL") or keys.DEFAULT_URL).rstrip("/")
+
+
+def connect(key: keys.Key, problem: type[SamerunError] = SyncIncomplete) -> Api:
+    """Return that server, to be asked with *key*."""
+    return Api(base_url=server(), key=key, problem=problem)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from samerun import contract
 from samerun.errors import KeyFileError, RecordError
-from samerun.host import keys
+from samerun.host import graphql, keys
 
 TIMEOUT_S = 30
 ARTIFACT_TYPE = "run-record"
@@ -58,7 +58,7 @@ def fetch(path: Path, key: keys.Key | None) -> dict[str, bytes]:
     artifact = _artifact(path, key)
     if artifact is None or artifact["artifactType"]["name"] != ARTIFACT_TYPE:
         raise RecordError(
-            f"W&B has no record of {path} at {_server()}.",
+            f"W&B has no record of {path} at {graphql.server()}.",
             "Check the path: entity/project/id. Only runs of `invoke train` have a record, "
             "once they have ended (an offline one after `invoke sync`).",
         )
@@ -74,41 +74,16 @@ def _artifact(path: Path, key: keys.Key) -> dict[str, Any] | None:
         "artifact": f"run-record-{path.id}:latest",
         "names": names,
     }
-    answer = _post({"query": QUERY, "variables": variables}, key)
-    if answer.get("errors"):
-        raise RecordError(f"W&B refused to show {path}: {_first(answer)}.", "Check the path.")
-    found: dict[str, Any] = (answer.get("data") or {}).get("project") or {}
-    artifact: dict[str, Any] | None = found.get("artifact")
+    answer = graphql.connect(key, RecordError).query(QUERY, variables)
+    artifact: dict[str, Any] | None = (answer.get("project") or {}).get("artifact")
     return artifact
-
-
-def _post(body: dict[str, Any], key: keys.Key) -> dict[str, Any]:
-    import requests
-
-    auth = ("api", key.value)
-    try:
-        # allow_redirects: a redirect would carry the key to wherever it leads.
-        answer = requests.post(
-            f"{_server()}/graphql", json=body, auth=auth, timeout=TIMEOUT_S, allow_redirects=False
-        )
-        if answer.status_code in (401, 403):
-            raise KeyFileError(
-                f"W&B at {_server()} refuses the key from {key.source}.",
-                "Take a valid one from your W&B settings, and check WANDB_BASE_URL.",
-            )
-        if answer.status_code == 200:  # noqa: PLR2004 - HTTP's own number
-            return dict(answer.json())
-        problem = f"answers {answer.status_code}"
-    except (requests.exceptions.RequestException, ValueError) as error:
-        problem = f"can't be reached: {type(error).__name__}"
-    raise RecordError(f"W&B at {_server()} {problem}.", "Check WANDB_BASE_URL and the network.")
 
 
 def _download(url: str, key: keys.Key) -> bytes:
     """Fetch a file; the key goes to W&B's own server only, other stores sign their addresses."""
     import requests
 
-    is_own = urlsplit(url)[:2] == urlsplit(_server())[:2]
+    is_own = urlsplit(url)[:2] == urlsplit(graphql.server())[:2]
     auth = ("api", key.value) if is_own else None
     try:
         with requests.get(url, auth=auth, timeout=TIMEOUT_S, stream=True) as answer:
@@ -122,11 +97,3 @@ def _download(url: str, key: keys.Key) -> bytes:
     if len(content) > LARGEST_BYTES:
         raise RecordError(f"The record has over {LARGEST_BYTES} bytes.", "It is not read.")
     return content
-
-
-def _server() -> str:
-    return os.environ.get("WANDB_BASE_URL", keys.DEFAULT_URL).rstrip("/")
-
-
-def _first(answer: dict[str, Any]) -> str:
-    return str(answer["errors"][0].get("message", "no reason given"))[:200]
