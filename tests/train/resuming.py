@@ -15,6 +15,11 @@ EVERY_STEP = "epochs=1,batches=1,minutes=0,keep=2"
 EVERY_EPOCH = "epochs=1,minutes=0"
 
 
+def ours():
+    """Return this process's environment, but for the W&B service that it may have started."""
+    return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+
+
 def settings(folder, policy):
     """Return the environment that the host gives a run's container."""
     paths = [str(HERE / "site"), os.environ.get("PYTHONPATH", "")]
@@ -39,7 +44,7 @@ def train(folder, name, *options, procs=1, policy=EVERY_STEP, **environment):
     return subprocess.run(
         command(name, *options, procs=procs),
         cwd=folder,
-        env={**os.environ, **settings(folder, policy), **environment},
+        env={**ours(), **settings(folder, policy), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -47,7 +52,7 @@ def train(folder, name, *options, procs=1, policy=EVERY_STEP, **environment):
     )
 
 
-def fork(jobs, policy=EVERY_STEP):
+def fork(jobs, policy=EVERY_STEP, **environment):
     """
     Run (folder, arguments of `learners`), one after the other; return the exit codes.
 
@@ -61,7 +66,7 @@ def fork(jobs, policy=EVERY_STEP):
     done = subprocess.run(
         [sys.executable, HERE / "forking.py"],
         input=text,
-        env={**os.environ, **settings(first, policy)},
+        env={**ours(), **settings(first, policy), **environment},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

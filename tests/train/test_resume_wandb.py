@@ -2,7 +2,11 @@
 
 import json
 import signal
+import sys
+import threading
+from pathlib import Path
 
+import pytest
 from resuming import EVERY_EPOCH, EVERY_STEP, fork, log
 
 from samerun.train import wandblog
@@ -60,3 +64,30 @@ def test_stopped_training_goes_on_in_its_run(tmp_path):
     steps = [row["train_step"] for row in rows(stopped) if "train_step" in row]
     assert steps == list(range(12))
     assert by_step(rows(stopped)) == by_step(rows(whole))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The stand-in for W&B's service, on loopback."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))
+    import wbserver
+
+    running = wbserver.make_server(0, str(tmp_path / "server"), "ent", ["0" * 40])
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield running
+    running.shutdown()
+
+
+def test_killed_online_training_goes_on_in_its_run(tmp_path, server, monkeypatch):
+    """What the server has is not sent again, what it never got is."""
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    online = tmp_path / "online"
+    jobs = [(online, ["logged", "--kill", 6]), (online, ["logged", "--kill", 4])]
+    codes = fork([*jobs, (online, ["logged"])], EVERY_EPOCH, WANDB_MODE="online")
+
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0], log(online)
+    (run,) = server.store.s["runs"].values()
+    found = server.store.history(run)
+    steps = [row["train_step"] for row in found if "train_loss" in row]
+    assert steps == list(range(12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from fastai.callback.tracker import SaveModelCallback
 from samerun.callback.artifacts import log_dataset, log_model
 from samerun.callback.checkpoint import BestModelCallback, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
-from samerun.callback.distributed import bare, current_run
+from samerun.callback.distributed import NoRun, bare, current_run
 from samerun.callback.guard import EpochGuard
 from samerun.callback.progress import progress_of
 from samerun.callback.rng import untouched_random_state
@@ -188,8 +189,8 @@ class WandbCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a later process needs to go on logging where this one is."""
-        with self._warner.guarded("place in the run"):
-            session = self._session
+        session = self._session
+        with self._warner.guarded("place in the run"), contextlib.suppress(NoRun):
             run = session.run if session else current_run("WandbCallback")
             if run is not None:
                 fit = session.state() if session else None
@@ -203,7 +204,7 @@ class WandbCallback(Callback):
         Before the first batch and, where a training goes on inside an epoch, once more when
         the epoch has begun: that sets its own counters.
         """
-        with self._warner.guarded("place in the run"):
+        with self._warner.guarded("place in the run"), contextlib.suppress(NoRun):
             run = current_run("WandbCallback")
             if run is None or not state:
                 return
