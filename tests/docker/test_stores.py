@@ -1,6 +1,7 @@
 """Both image stores, by a second engine beside the machine's own; and a disk that is full."""
 
 import json
+import shutil
 import subprocess
 
 import docker
@@ -79,7 +80,7 @@ def test_the_other_store_pushes_a_digest_that_this_one_pulls(client, base_tag, o
 @pytest.fixture
 def checkout(tmp_path):
     """A checkout whose base is pinned to somewhere else."""
-    (tmp_path / "docker").mkdir()
+    shutil.copytree(ROOT / "docker", tmp_path / "docker")
     text = (ROOT / "docker" / "base.toml").read_text()
     pinned = Project(root=ROOT).base_pins()["pulled"]["reference"]
 
