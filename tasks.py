@@ -1,10 +1,13 @@
 """The verbs of samerun, for Invoke; `samerun.verbs` holds them, one module per subject."""
 
+from pathlib import Path
+
 from invoke.collection import Collection
 
 from samerun.host import positional
-from samerun.verbs import cloud, image, judging, machine, project, runs, training, transfer
+from samerun.verbs import cloud, common, image, judging, machine, project, runs, training, transfer
 
+common.work_in(Path(__file__).resolve().parent)
 positional.install()
 positional.optional("train", "target", "")
 positional.optional("sync", "run", "")

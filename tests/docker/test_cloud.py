@@ -78,7 +78,10 @@ def test_the_image_s_first_process_passes_sigterm_on(image, output):
 @pytest.mark.parametrize("key", [False, True])
 def test_skypilots_script_trains_on_a_machine(image, registry, tmp_path, key):
     """Run as SkyPilot runs it, in the image by digest from a registry; the key is nowhere."""
-    pushed = invoke("push", image["reference"], "--registry", f"{registry.name}/sky", "--json")
+    # The note of where it was pushed goes with the registry.
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    to = ["--registry", f"{registry.name}/sky", "--json"]
+    pushed = invoke("push", image["reference"], *to, **cache)
     reference = yaml.safe_load(pushed.stdout)["pull_reference"]
     file = tmp_path / "task.yaml"
     name = f"cloud-sky-{os.getpid()}-{int(key)}"

@@ -166,7 +166,7 @@ def test_without_its_image_a_run_is_refused(edited, reproduce):
         for field in ("reference", "digest", "manifest_digest", "config_digest"):
             name, at, _ = raw["image"][field].rpartition(":")
             raw["image"][field] = f"{name}{at}{'0' * 64}"
-        raw["image"]["repo_digests"] = []
+        raw["image"] |= {"repo_digests": [], "pull_reference": None}
 
     done, again, _ = reproduce(edited(change))
 

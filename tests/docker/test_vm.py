@@ -23,9 +23,11 @@ EPOCHS = 12
 
 
 @pytest.fixture(scope="module")
-def pushed(image, registry):
+def pushed(image, registry, tmp_path_factory):
     """This checkout's image in a registry on loopback."""
-    done = invoke("push", image["reference"], "--registry", f"{registry.name}/vm")
+    # The note of where it was pushed goes with the registry.
+    cache = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+    done = invoke("push", image["reference"], "--registry", f"{registry.name}/vm", **cache)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]
 

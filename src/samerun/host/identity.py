@@ -93,7 +93,8 @@ def describe(
     them without any push.
     """
     name = _name(raw, reference)
-    identity, digests = raw["Id"], tuple(raw.get("RepoDigests") or ())
+    # One entry per tag, so an image of two names in a repository has one twice.
+    identity, digests = raw["Id"], tuple(dict.fromkeys(raw.get("RepoDigests") or ()))
     kind, digest = _headline(raw, store, digests, name)
     labels = raw["Config"].get("Labels") or {}
     return Image(

@@ -7,7 +7,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from samerun.host import request
-from samerun.verbs.common import PROJECT, reports_errors, say
+from samerun.verbs.common import checkout, reports_errors, say
 
 
 @task(
@@ -101,8 +101,8 @@ def cloud(
         key_command=key_command,
         unchecked=no_check,
     )
-    asked = write.read(options, PROJECT)
-    path = write.write(asked, file, PROJECT)
+    asked = write.read(options, checkout())
+    path = write.write(asked, file, checkout())
     say(str(path))
     if launch:
         write.launch(asked, path, say)
@@ -128,4 +128,4 @@ def ci(
     """
     from samerun.host.cloud import workflow
 
-    say(str(workflow.write(service, registry, Path(file) if file else None, PROJECT)))
+    say(str(workflow.write(service, registry, Path(file) if file else None, checkout())))

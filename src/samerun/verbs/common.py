@@ -13,8 +13,17 @@ from invoke.exceptions import Exit
 from samerun.errors import SamerunError
 from samerun.host.project import Project
 
-# The kit is always installed from its checkout: the Dockerfile is part of it.
-PROJECT = Project(root=Path(__file__).resolve().parents[3])
+_checkouts: list[Project] = []
+
+
+def work_in(root: Path) -> None:
+    """Let the verbs work on the checkout *root*: that of the tasks.py which lists them."""
+    _checkouts[:] = [Project(root=root)]
+
+
+def checkout() -> Project:
+    """Return the checkout that the verbs work on."""
+    return _checkouts[0]
 
 
 def say(text: str = "") -> None:

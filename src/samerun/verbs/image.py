@@ -5,7 +5,7 @@ from invoke.tasks import task
 
 from samerun.host import request
 from samerun.host.project import tag as project_tag
-from samerun.verbs.common import PROJECT, reports_errors, say
+from samerun.verbs.common import checkout, reports_errors, say
 
 
 @task(
@@ -37,7 +37,7 @@ def build(
     tell = report.to_stderr if json else say
     request.check_choices(cuda=cuda, base=base)
     image = imagelock.build(
-        PROJECT, cuda=cuda, base_choice=base, no_cache=no_cache, frozen=frozen, say=tell
+        checkout(), cuda=cuda, base_choice=base, no_cache=no_cache, frozen=frozen, say=tell
     )
     say(report.to_json(image) if json else report.identity(image))
 
@@ -58,7 +58,7 @@ def verify(context: Context, cuda: str = "13", json: bool = False) -> None:
     from samerun.host import verify as verifier
 
     request.check_choices(cuda=cuda)
-    verdict = verifier.verify(engine.connect(), PROJECT, cuda, report.to_stderr if json else say)
+    verdict = verifier.verify(engine.connect(), checkout(), cuda, report.to_stderr if json else say)
     say(report.to_json(verdict) if json else report.verdict(verdict))
 
 

@@ -4,7 +4,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from samerun.verbs.common import PROJECT, reports_errors, say
+from samerun.verbs.common import checkout, reports_errors, say
 
 
 @task(auto_shortflags=False, help={"dry": "only say what would be done"})
@@ -19,7 +19,7 @@ def setup(context: Context, dry: bool = False) -> None:
     """
     from samerun.host import setup as machine
 
-    machine.setup(PROJECT, say, dry=dry)
+    machine.setup(checkout(), say, dry=dry)
 
 
 @task(auto_shortflags=False)
@@ -29,7 +29,7 @@ def doctor(context: Context) -> None:
     from samerun.host import doctor as physician
 
     findings = []
-    for finding in physician.examine(PROJECT):
+    for finding in physician.examine(checkout()):
         findings.append(finding)
         say(physician.line(finding))
     if any(finding.mend and not finding.optional for finding in findings):

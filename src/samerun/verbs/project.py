@@ -7,7 +7,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from samerun.host import request
-from samerun.verbs.common import PROJECT, reports_errors, say
+from samerun.verbs.common import checkout, reports_errors, say
 
 
 @task(
@@ -22,7 +22,7 @@ def lock(context: Context, upgrade: bool = False, cpu_index: str | None = None) 
     """Refresh uv.lock and the locks read off it, and pin the base's tag to its digest of today."""
     from samerun.host import lock as locker
 
-    locker.lock(PROJECT, say, upgrade=upgrade, cpu_index=cpu_index)
+    locker.lock(checkout(), say, upgrade=upgrade, cpu_index=cpu_index)
 
 
 @task(
@@ -52,12 +52,12 @@ def audit(
     from samerun.host.project import tag
 
     if not licences:
-        auditor.vulnerabilities(PROJECT, say, service)
+        auditor.vulnerabilities(checkout(), say, service)
         return
     request.check_choices(cuda=cuda)
     packages = inspect.inspect(engine.connect(), image or tag(cuda)).packages
     for name, version, licence in auditor.licences(
-        packages, auditor.read(PROJECT.root / auditor.FILE)
+        packages, auditor.read(checkout().root / auditor.FILE)
     ):
         say(f"{name} {version}: {licence}")
 
@@ -79,6 +79,6 @@ def test(context: Context, fast: bool = False, k: str = "") -> None:
     """
     from samerun.host import checks
 
-    code = checks.run(PROJECT, say, fast=fast, select=shlex.split(f"-k {k!r}") if k else [])
+    code = checks.run(checkout(), say, fast=fast, select=shlex.split(f"-k {k!r}") if k else [])
     if code:
         raise Exit(code=code)

@@ -9,7 +9,7 @@ from invoke.tasks import task
 from samerun.host import request
 from samerun.host.checkpoints import DEFAULT
 from samerun.host.nodes import Place
-from samerun.verbs.common import PROJECT, reports_errors, say
+from samerun.verbs.common import checkout, reports_errors, say
 
 
 @task(
@@ -136,9 +136,9 @@ def train(
         restarts=restarts,
     )
     if dry:
-        say(trainer.show(asked, PROJECT))
+        say(trainer.show(asked, checkout()))
         return
-    run = trainer.train(asked, PROJECT, say)
+    run = trainer.train(asked, checkout(), say)
     say()
     say(trainer.summarise(run, trainer.place(asked, run)))
     if run.outcome.exit_code:
@@ -151,5 +151,5 @@ def recipes(context: Context) -> None:
     """List the recipes with their flags."""
     from samerun.options import list_recipes
 
-    for recipe in list_recipes(PROJECT.recipes):
+    for recipe in list_recipes(checkout().recipes):
         say(f"{recipe.name}: {recipe.summary}\n{recipe.usage()}\n")
