@@ -6,7 +6,8 @@ set -eu
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:?}"
 # No manuals and no translations: nobody reads them in a container. Copyright files
 # stay, the licences ask for it. mmdebstrap copies this machine's name and name servers;
-# the engine gives each container its own.
+# the engine gives each container its own. Bytecode that Debian's own compiler left of
+# itself depends on the environment that it ran in; only package installations read it.
 exec mmdebstrap --quiet --variant=essential --mode=root \
     --include="$2" \
     --dpkgopt='path-exclude=/usr/share/man/*' \
@@ -14,4 +15,5 @@ exec mmdebstrap --quiet --variant=essential --mode=root \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-include=/usr/share/doc/*/copyright' \
     --customize-hook='rm -f "$1/etc/hostname" "$1/etc/resolv.conf"' \
+    --customize-hook='rm -rf "$1/usr/share/python3/debpython/__pycache__"' \
     "$1" "$3"

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 REPOSITORY = "samerun-base"
+PASSED_ON = (
+    *("PATH", "HOME", "TMPDIR", "APT_CONFIG"),
+    *("http_proxy", "https_proxy", "ftp_proxy", "no_proxy"),
+)
 BOOTSTRAPPED_BY = ("bootstrap-base.sh", "base.Dockerfile")
 Choice = Literal["auto", "pulled", "bootstrapped"]
 
@@ -139,7 +143,10 @@ def bootstrap(client: "DockerClient", project: Project, pin: dict[str, Any], tag
 
 
 def _make(script: list[str], tar: Path) -> None:
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(contract.EPOCH)}
+    # Nothing else of the caller's: packages' scripts run in it, and what they write may differ.
+    kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment = {**kept, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
+    environment["SOURCE_DATE_EPOCH"] = str(contract.EPOCH)
     command = [*script, str(tar)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
