@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,5 @@ def forget(client: "DockerClient", tag: str) -> None:
 
     with contextlib.suppress(APIError):  # A container may still need it: the next time then.
         client.images.remove(tag, noprune=True)
-        place = _notes(tag.rpartition(":")[2])
-        for file in place.glob("*"):
-            file.unlink(missing_ok=True)
-        place.rmdir()
+        # Gone already where the image has had names in two repositories.
+        shutil.rmtree(_notes(tag.rpartition(":")[2]), ignore_errors=True)
