@@ -16,6 +16,7 @@ import stat
 import types
 import typing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -176,6 +177,11 @@ class Run:
     def with_outcome(self, **changes: Any) -> Self:
         """Return a copy whose outcome has *changes*."""
         return dataclasses.replace(self, outcome=dataclasses.replace(self.outcome, **changes))
+
+
+def now() -> str:
+    """Return the time as records have it: ISO 8601 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def to_json(value: Any) -> str:

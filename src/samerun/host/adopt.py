@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 OPEN = ("prepared", "running")
-HOST_DIED = "the command that followed it died"
 # Bytes by which the beginning of a container's output is looked for in the log.
 KNOWN_BY = 16
 # Nanoseconds, which Python's parser does not take.

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from samerun import contract
 from samerun.errors import BaseUnavailable
@@ -26,7 +26,6 @@ PASSED_ON = (
     *("http_proxy", "https_proxy", "ftp_proxy", "no_proxy"),
 )
 BOOTSTRAPPED_BY = ("bootstrap-base.sh", "base.Dockerfile")
-Choice = Literal["auto", "pulled", "bootstrapped"]
 
 
 def provide(

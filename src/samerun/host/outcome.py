@@ -2,11 +2,10 @@
 
 import os
 import signal
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from samerun import contract
+from samerun import contract, record
 from samerun.record import Run, State
 
 # Less than this free on the output's disk explains a failure.
@@ -23,11 +22,6 @@ STOP_VERB = "invoke stop"
 # What an engine that was killed itself says of its containers when it is back.
 EXIT_UNKNOWN = 255
 KILLED = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
-
-
-def now() -> str:
-    """Return the time as the record has it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def close(
@@ -54,7 +48,7 @@ def close(
         state=ending,
         exit_code=code,
         reason=reason,
-        ended=now(),
+        ended=record.now(),
         duration_s=round((run.outcome.duration_s or 0) + duration_s, 3),
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from samerun import contract
+from samerun import contract, record
 from samerun.errors import (
     DataError,
     EngineMissing,
@@ -152,7 +152,7 @@ def _once(following: Following, run: Run, key: keys.Key | None) -> Run:
         failed = run.with_outcome(state="failed", reason=error.what)
         folders.finish(folder, failed, owner)
         raise
-    started = run.outcome.started or outcome.now()
+    started = run.outcome.started or record.now()
     run = run.with_outcome(state="running", started=started)
     folders.write(folder, run, owner)
     run = _follow(container, run, following)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ def folder() -> Path:
 
 def started() -> None:
     """Note a start of the run; by the main process, once."""
-    _starts([*_read_starts(), {"started": _now(), "resumed": None}])
+    _starts([*_read_starts(), {"started": record.now(), "resumed": None}])
 
 
 def resumed(where: Mapping[str, Any]) -> None:
@@ -64,10 +63,6 @@ def _read_starts() -> list[dict[str, Any]]:
         return []
     starts = record.read_part(folder(), "starts").get("starts")
     return starts if isinstance(starts, list) else []
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def report(part: str, value: Any) -> None:

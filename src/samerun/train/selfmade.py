@@ -129,7 +129,7 @@ def _unknown_of_image(
 
 
 def _new(start: Start, image: Image, unknown: tuple[str, ...]) -> Run:
-    now = _now()
+    now = record.now()
     commit = os.environ.get(contract.ENV_COMMIT)
     return Run(
         name=os.environ.get(contract.ENV_RUN) or _name(start.target),
@@ -188,7 +188,7 @@ def ended(run: Run, code: int) -> Run:
     """Return *run* with how it ended, as the host side would have put it."""
     states = {0: "finished", contract.EXIT_PREEMPTED: "preempted"}
     killed = {128 + int(s): s.name for s in (signal.SIGKILL, signal.SIGTERM)}
-    now = _now()
+    now = record.now()
     begun = datetime.fromisoformat(run.starts[-1]["started"])
     return run.with_outcome(
         state=states.get(code, "killed" if code in killed else "failed"),
@@ -284,10 +284,6 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _tell(text: str) -> None:
