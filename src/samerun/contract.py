@@ -86,13 +86,16 @@ ENV_COMMIT: Final = "SAMERUN_COMMIT"
 """The commit of the checkout that the file for the cloud was written from."""
 
 ENV_NODES: Final = "SAMERUN_NODES"
-"""The number of machines in one job; unset: one."""
+"""The number of machines in one job, or ``MIN:MAX``; unset: one."""
 
 ENV_NODE_RANK: Final = "SAMERUN_NODE_RANK"
 """Which of the machines this is, from 0."""
 
 ENV_RDZV: Final = "SAMERUN_RDZV"
 """``HOST:PORT`` of the first machine, where all of a job's machines meet."""
+
+ENV_ELASTIC: Final = "SAMERUN_ELASTIC"
+"""``1`` in a job whose number of nodes may change; the entry sets it for its workers."""
 
 FORWARDED: Final = (
     "WANDB_BASE_URL",

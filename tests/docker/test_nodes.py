@@ -1,5 +1,6 @@
 """Several nodes for real: containers of their own, on a network of their own."""
 
+import json
 import socket
 import subprocess
 import time
@@ -12,6 +13,7 @@ from samerun import record
 
 NETWORK = "samerun-test-nodes"
 PORT = 29400
+EPOCHS = 600
 # One CPU each: another number of threads is another order of additions.
 ONE_CPU = "--docker-arg=--cpuset-cpus=0"
 
@@ -24,8 +26,8 @@ def network():
     subprocess.run(["docker", "network", "rm", NETWORK], check=False, capture_output=True)
 
 
-def train(output, name, network, *options, rank=0, procs=1, epochs=2):
-    place = ["--nodes", 2, "--node-rank", rank, "--rdzv", f"samerun-{name}:{PORT}"]
+def train(output, name, network, *options, rank=0, procs=1, epochs=2, nodes="2"):
+    place = ["--nodes", nodes, "--node-rank", rank, "--rdzv", f"samerun-{name}:{PORT}"]
     where = ["--gpus", "0", "--procs", procs, "--network", network, "--output", output]
     options = [*place, *where, "--name", name, ONE_CPU, *options]
     return invoke("train", "tabular", *options, "--", "--epochs", epochs)
@@ -104,9 +106,54 @@ def test_lost_node_ends_the_others_and_all_go_on(image, network, tmp_path):
     one = invoke("train", "tabular", *alone, "--", "--epochs", "60")
 
     assert lost.returncode == 137
-    assert left.returncode not in {0, 75}
+    assert left.returncode == 105
+    assert f"Node 1 ({socket.gethostname()}) was lost." in left.stderr
+    assert "go on" in left.stdout
     assert [done.returncode for done in (*again, one)] == [0, 0, 0], again[0].stderr
     resumed, whole = record.read(tmp_path / "lost"), record.read(tmp_path / "one")
     assert resumed.starts[-1]["resumed"]
     for name in ("weights_sha256", "metric_history_sha256"):
         assert resumed.result[name] == whole.result[name]
+
+
+def part(folder, name):
+    try:
+        return json.loads((folder / ".samerun" / f"{name}.json").read_text())
+    except OSError:
+        return {}
+
+
+def await_round(folder, number):
+    while len(part(folder, "rounds").get("rounds", ())) < number:
+        time.sleep(0.2)
+
+
+def test_job_goes_on_without_a_node_and_takes_it_in_again(image, network, tmp_path):
+    """Cut off from the network, as by a broken switch; resumed, it joins the others again."""
+    first, second = tmp_path / "may", tmp_path / "may-node1"
+
+    def trouble():
+        while not list((first / "checkpoints").glob("000-00005-*.json")):
+            time.sleep(0.05)
+        cut = ["docker", "network", "disconnect", "--force", network, "samerun-may-node1"]
+        subprocess.run(cut, check=True, capture_output=True)
+        await_round(first, 2)
+        while record.read(second).outcome.state == "running":
+            time.sleep(0.2)
+        return invoke("train", "--resume", second, "--network", network, ONE_CPU)
+
+    options = {"nodes": "1:2", "epochs": EPOCHS}
+    done, cut, again = together(
+        lambda: train(tmp_path, "may", network, rank=0, **options),
+        lambda: train(tmp_path, "may", network, rank=1, **options),
+        trouble,
+    )
+    made, host = record.read(first), socket.gethostname()
+
+    assert [x.returncode for x in (done, cut, again)] == [0, 105, 0], done.stdout + again.stdout
+    assert [one["nodes"] for one in made.rounds] == [[0, 1], [0], [0, 1]]
+    assert made.rounds[1]["why"] == f"Node 1 ({host}) was lost"
+    assert f"2, then 1 (Node 1 ({host}) was lost), then 2" in done.stdout
+    assert len(made.result["epochs"]) == EPOCHS
+    assert len({one["id"] for one in made.wandb}) == 1
+    assert "--nodes 1:2" in done.stdout

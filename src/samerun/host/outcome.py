@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samerun import contract, record
+from samerun.errors import NodeLost
 from samerun.record import Run, State
 
 # Less than this free on the output's disk explains a failure.
@@ -13,6 +14,7 @@ FULL_BYTES = 256 * 1024
 
 # Reasons in the record; `train.remedy` says what to do about each.
 OUT_OF_MEMORY = "out of memory"
+NODE_LOST = "a node was lost"
 OUTPUT_FULL = "the disk of the output is full"
 DATA_GONE = "the data vanished"
 ENGINE_RESTARTED = "the engine restarted"
@@ -62,6 +64,8 @@ def _ending(
         return "preempted", stopped_by or "SIGTERM"
     if stopped_by:
         return "stopped", stopped_by
+    if code == NodeLost.exit_code:
+        return "killed", NODE_LOST
     killer = _killer(code, state, lost=lost)
     if killer is not None:
         return "killed", killer

@@ -22,7 +22,7 @@ from samerun import contract, record
 from samerun.errors import OutputError, WrongImage
 from samerun.record import Base, Code, Hardware, Image, Outcome, Run, Topology
 from samerun.train import cluster
-from samerun.train.nodes import Nodes
+from samerun.train.nodes.place import Nodes
 
 BY_DIGEST = re.compile(r"[^@]+@sha256:([0-9a-f]{64})")
 ENDED = ("finished", "failed")
