@@ -275,6 +275,7 @@ def assemble(folder: Path, run: Run) -> Run:
     config = _part(parts / "config.json")
     nodes = _part(parts / "nodes.json").get("nodes")
     rounds = _part(parts / "rounds.json").get("rounds")
+    rounds = [one for one in rounds if _is_round(one)] if isinstance(rounds, list) else []
     starts = _part(parts / "starts.json").get("starts")
     runs = tuple(filter(_is_wandb, map(_part, sorted(parts.glob("wandb-*.json")))))
     run = dataclasses.replace(
@@ -283,7 +284,7 @@ def assemble(folder: Path, run: Run) -> Run:
         result=result,
         wandb=runs,
         nodes=tuple(nodes) if isinstance(nodes, list) else (),
-        rounds=tuple(rounds) if isinstance(rounds, list) else (),
+        rounds=tuple(rounds),
         config=config or run.config,
         starts=tuple(starts) if isinstance(starts, list) else (),
         checkpoints=_part(parts / "checkpoints.json"),
@@ -302,6 +303,15 @@ def first_failure(folder: Path) -> dict[str, Any] | None:
     failures = [part for path in parts.glob("failure-*.json") if (part := _part(path))]
     timed = [f for f in failures if isinstance(f.get("time"), float)]
     return min(timed, key=lambda f: f["time"], default=None)
+
+
+def _is_round(part: Any) -> bool:
+    """Whether *part* has what the host's own lines about a round need."""
+    return (
+        isinstance(part, dict)
+        and isinstance(part.get("nodes"), list)
+        and isinstance(part.get("why"), str)
+    )
 
 
 def _is_wandb(part: dict[str, Any]) -> bool:

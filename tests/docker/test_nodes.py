@@ -5,6 +5,7 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from driving import invoke
@@ -13,7 +14,8 @@ from samerun import record
 
 NETWORK = "samerun-test-nodes"
 PORT = 29400
-EPOCHS = 600
+SCRIPT = Path(__file__).parent / "script" / "slow.py"
+EPOCHS = 120
 # One CPU each: another number of threads is another order of additions.
 ONE_CPU = "--docker-arg=--cpuset-cpus=0"
 
@@ -26,11 +28,15 @@ def network():
     subprocess.run(["docker", "network", "rm", NETWORK], check=False, capture_output=True)
 
 
-def train(output, name, network, *options, rank=0, procs=1, epochs=2, nodes="2"):
-    place = ["--nodes", nodes, "--node-rank", rank, "--rdzv", f"samerun-{name}:{PORT}"]
-    where = ["--gpus", "0", "--procs", procs, "--network", network, "--output", output]
-    options = [*place, *where, "--name", name, ONE_CPU, *options]
-    return invoke("train", "tabular", *options, "--", "--epochs", epochs)
+def train(output, name, network, *options, rank=0, procs=1, epochs=2):
+    what = ["tabular", "--nodes", 2, "--procs", procs, *options]
+    return on_node(output, name, network, *what, rank=rank, after=["--epochs", epochs])
+
+
+def on_node(output, name, network, target, *options, rank, after):
+    place = ["--node-rank", rank, "--rdzv", f"samerun-{name}:{PORT}"]
+    where = ["--gpus", "0", "--network", network, "--output", output, "--name", name, ONE_CPU]
+    return invoke("train", target, *place, *where, *options, "--", *after)
 
 
 def together(*calls):
@@ -142,12 +148,11 @@ def test_job_goes_on_without_a_node_and_takes_it_in_again(image, network, tmp_pa
             time.sleep(0.2)
         return invoke("train", "--resume", second, "--network", network, ONE_CPU)
 
-    options = {"nodes": "1:2", "epochs": EPOCHS}
-    done, cut, again = together(
-        lambda: train(tmp_path, "may", network, rank=0, **options),
-        lambda: train(tmp_path, "may", network, rank=1, **options),
-        trouble,
-    )
+    def node(rank):
+        what = [SCRIPT, "--nodes", "1:2"]
+        return on_node(tmp_path, "may", network, *what, rank=rank, after=[EPOCHS, "0.2"])
+
+    done, cut, again = together(lambda: node(0), lambda: node(1), trouble)
     made, host = record.read(first), socket.gethostname()
 
     assert [x.returncode for x in (done, cut, again)] == [0, 105, 0], done.stdout + again.stdout
