@@ -92,6 +92,15 @@ def test_absent_node_0_ends_the_wait():
     assert "firewall" in out
 
 
+def test_another_service_at_the_address_is_told():
+    """It takes the connection and says nothing: torch alone would wait for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ((out, code),) = ended(start(MEET, 1, 2, server.getsockname()[1], 1, 1))
+
+    assert code == 99
+    assert "no store of torch's" in out
+
+
 def test_two_nodes_of_one_rank_are_told_apart():
     """The second one is refused; the first goes on to wait for the right one."""
     port = free_port()

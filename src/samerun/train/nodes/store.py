@@ -27,19 +27,10 @@ class Store:
     """What all nodes read and write, by keys; made anew for each thread that waits."""
 
     def __init__(self, nodes: Nodes, *, serves: bool = False) -> None:
-        from torch.distributed import TCPStore
-
-        host, port = nodes.address
         if not serves:
             _await_port(nodes)
         try:
-            self._store = TCPStore(
-                host,
-                port,
-                is_master=serves,
-                wait_for_workers=False,
-                timeout=timedelta(seconds=nodes.timeout_s),
-            )
+            self._store = _open(nodes, serves=serves)
         except (RuntimeError, ValueError, TimeoutError) as error:
             # DistError is a RuntimeError; its text ends with a stack of C++ frames.
             what = str(error).splitlines()[0] if str(error) else repr(error)
@@ -71,6 +62,31 @@ class Store:
             return getattr(self._store, name)(*arguments)
         except RuntimeError as error:
             raise Lost(str(error).partition("\n")[0]) from None
+
+
+def _open(nodes: Nodes, *, serves: bool) -> Any:
+    """Open torch's store; its own limit does not count where something else listens there."""
+    from torch.distributed import TCPStore
+
+    found: list[Any] = []
+
+    def make() -> None:
+        limit = timedelta(seconds=nodes.timeout_s)
+        try:
+            found.append(
+                TCPStore(*nodes.address, is_master=serves, wait_for_workers=False, timeout=limit)
+            )
+        except (RuntimeError, ValueError) as error:
+            found.append(error)
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    thread.join(nodes.timeout_s + SILENCE_S)
+    if not found:
+        raise TimeoutError("what listens there is no store of torch's")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 def _await_port(nodes: Nodes) -> None:
