@@ -45,21 +45,24 @@ def together(*calls):
 
 
 def test_nodes_train_what_one_machine_trains(image, network, tmp_path):
-    """Two nodes of two processes: the weights of four on one, one W&B run, one record."""
+    """Two nodes of two processes, reproduced by four on one: the same bits; one W&B run."""
     nodes = together(
         *(lambda r=rank: train(tmp_path, "job", network, rank=r, procs=2) for rank in (0, 1))
     )
-    alone = ["--gpus", "0", "--procs", "4", "--output", tmp_path, "--name", "alone", ONE_CPU]
-    one = invoke("train", "tabular", *alone, "--", "--epochs", "2")
+    assert [done.returncode for done in nodes] == [0, 0], nodes[0].stderr + nodes[1].stderr
+    again = ["--output", tmp_path, "--name", "alone", "--no-network"]
+    one = invoke("reproduce", tmp_path / "job", *again)
+    of_node_1 = invoke("reproduce", tmp_path / "job-node1", "--check")
 
-    assert [done.returncode for done in (*nodes, one)] == [0, 0, 0], (
-        nodes[0].stderr + nodes[1].stderr
-    )
+    assert one.returncode == 0, one.stdout + one.stderr
+    assert "identical" in one.stdout
+    assert of_node_1.returncode == 95
+    assert "Give the run of node 0" in of_node_1.stderr
     first, second, single = (record.read(tmp_path / n) for n in ("job", "job-node1", "alone"))
     for name in ("weights_sha256", "metric_history_sha256"):
         assert first.result[name] == single.result[name]
     assert (len(first.wandb), len(second.wandb)) == (1, 0)
-    assert first.topology.world_size == single.topology.world_size == 4
+    assert (first.topology.procs, single.topology.procs, single.topology.nodes) == (2, 4, 1)
     assert [node["must"]["image"] for node in first.nodes] == [image["layers_digest"]] * 2
     assert [node["hardware"]["cores"] for node in first.nodes] == [first.hardware.cores] * 2
     assert "node 1 of 2" in nodes[1].stdout

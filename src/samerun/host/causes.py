@@ -82,7 +82,7 @@ def topology(run: Run) -> str:
     if len({len(one["nodes"]) for one in run.rounds}) > 1:
         nodes += ", of which not all were there all the time"
     mode = ", --fast" if run.determinism == "fast" else ""
-    return f"seed {run.seed}, {shape.procs} on {device}{nodes}{mode}"
+    return f"seed {run.seed}, {shape.world_size} on {device}{nodes}{mode}"
 
 
 def hardware(run: Run) -> str:
