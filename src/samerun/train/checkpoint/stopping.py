@@ -55,8 +55,7 @@ def leave(place: str) -> None:
     Raises:
         Preempted: Always.
     """
-    if reporting.rank() == 0:
-        quietly("note the stop", reporting.report, "preempted", {"checkpoint": place})
+    quietly("note the stop", reporting.report_preempted, place)
     quietly("mark the W&B run as preempted", _mark_preempting)
     raise Preempted
 

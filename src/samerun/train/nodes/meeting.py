@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from samerun import contract
 from samerun.errors import NodeLost, NodesDisagree, RendezvousFailed
 from samerun.train.nodes.place import Card, Nodes, disagreement, named
 from samerun.train.nodes.store import BEAT_S, SILENCE_S, Lost, Pulse, Store
@@ -272,6 +273,10 @@ class Guest:
         """Say how the round ended here, and return what follows."""
         try:
             self._store.put(f"{self._number}/word/{self.nodes.rank}", asdict(word))
+            if word.leaves and word.code in (0, contract.EXIT_PREEMPTED):
+                # Its machine may have seconds; the others may take minutes to come to an end.
+                self._store.count(f"{self._number}/gone", 1)
+                return Verdict(code=word.code)
             verdict = _verdict(self._await_verdict())
         except Lost:
             return Verdict(code=NodeLost.exit_code, why="{0} was lost")
