@@ -10,6 +10,7 @@ import yaml
 
 from samerun.errors import (
     CloudEngineMissing,
+    KeyFileError,
     NoCredentials,
     NotPullable,
     UnknownAccelerator,
@@ -71,7 +72,7 @@ def test_arguments_survive_every_shell_and_yaml():
     script = next(f for f in vm.document(asked("vm", arguments=nasty))["write_files"])
     train = vm.document(asked("vm", arguments=nasty))["write_files"][1]["content"]
     as_shell = task["run"].splitlines()
-    line = task["run"][task["run"].index("$docker run") :]
+    line = sky.command(asked("sky", arguments=nasty))
     said = subprocess.run(
         ["sh", "-c", f"docker() {{ printf '%s\\0' \"$@\"; }}; docker=docker; {line}"],
         capture_output=True,
@@ -79,10 +80,11 @@ def test_arguments_survive_every_shell_and_yaml():
         check=True,
     ).stdout
 
+    assert line in task["run"]
     assert tuple(pod["containers"][0]["args"][-4:]) == nasty
     assert tuple(said.split("\0")[-5:-1]) == nasty
     assert script["path"] == vm.PREPARE
-    assert as_shell[0] == "set -eu"
+    assert as_shell[:2] == ["(", "set -eu"]
     assert _arguments_on_the_vm(train)[-4:] == list(nasty)
 
 
@@ -270,6 +272,7 @@ def test_without_the_engine_it_says_what_to_install(monkeypatch, tmp_path):
     [
         ("sky", "No cloud is enabled. SkyPilot will not be able to run any task.", 1),
         ("sky", "No cloud is enabled.", 0),
+        ("sky", "Enabled infra\n  No infra to check/enabled.", 0),
         ("kubectl", "no", 1),
         ("kubectl", "The connection to the server localhost:8080 was refused", 1),
     ],
@@ -283,6 +286,39 @@ def test_without_access_it_says_what_the_engine_says(monkeypatch, tmp_path, prog
 
     with pytest.raises(NoCredentials, match=said):
         check.engine(program)
+
+
+def test_an_enabled_cloud_is_access(monkeypatch, tmp_path):
+    """Whatever is said of the others."""
+    command = tmp_path / "sky"
+    command.write_text("#!/bin/sh\necho '  Notes: none'; echo '  AWS [compute, storage]'\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    assert check.engine("sky") is None
+
+
+def test_skypilot_is_not_started_without_a_key(monkeypatch, tmp_path):
+    """What to do is said before SkyPilot would refuse in words of its own."""
+    command = tmp_path / "sky"
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+
+    with pytest.raises(KeyFileError, match="--offline"):
+        write.launch(asked("sky"), tmp_path / "f.yaml", lambda _: None)
+
+
+def test_a_registry_s_login_goes_along_by_name(monkeypatch, tmp_path):
+    """Where it is in the environment."""
+    monkeypatch.setenv("SAMERUN_REGISTRY_USER", "me")
+    monkeypatch.setenv("SAMERUN_REGISTRY_PASSWORD", "not-a-password")
+
+    line = write.command(asked("sky", offline=True), tmp_path / "f.yaml")
+
+    assert line[5:-1] == ["--secret", sky.REGISTRY_LOGIN[0], "--secret", sky.REGISTRY_LOGIN[1]]
 
 
 def test_launch_hands_the_file_over_and_the_key_by_name(monkeypatch, tmp_path):
@@ -332,11 +368,46 @@ def test_a_key_is_asked_of_the_cloud_at_each_start():
     assert "RuntimeDirectoryMode=0700" in vm.unit(fetched)
 
 
-def test_the_key_is_gone_from_memory_after_a_run(tmp_path):
-    """SkyPilot's script lends it as a file and takes it back, whatever the exit code."""
+def runs_sky_script(stub, output, **variables):
+    """Run SkyPilot's script with the function `show` of *stub* in the place of docker."""
     lines = sky.script(asked("sky"))
     lines = lines.replace("docker info >/dev/null 2>&1", "true").replace("docker=docker;", "")
-    lines = lines.replace(sky.OUTPUT, str(tmp_path))
+    lines = lines.replace(sky.OUTPUT, str(output))
+    return subprocess.run(
+        ["bash", "-c", f"{stub}\ndocker=show\n{lines}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"WANDB_API_KEY": "not-a-key", "PATH": "/usr/bin:/bin", **variables},
+    )
+
+
+def test_a_private_registry_is_logged_in_to_where_secrets_say_so(tmp_path):
+    """The password goes by a pipe, the login lies in memory, and pull and run use it."""
+    stub = """
+    show() {
+        [ "${3:-}" != login ] || echo "PASSWORD $(cat)"
+        [ "$1" != --config ] || echo "$3 WITH $2" "$@"
+    }
+    """
+    login = {"SAMERUN_REGISTRY_USER": "me", "SAMERUN_REGISTRY_PASSWORD": "not-a-password"}
+
+    public = runs_sky_script(stub, tmp_path)
+    private = runs_sky_script(stub, tmp_path, **login)
+    folder = re.search(r"login WITH (\S+)", private.stdout)[1]
+
+    assert (public.returncode, public.stdout) == (0, "")
+    assert private.returncode == 0, private.stderr
+    assert "PASSWORD not-a-password" in private.stdout
+    assert private.stdout.count("not-a-password") == 1
+    assert f"pull WITH {folder} " in private.stdout
+    assert f"run WITH {folder} " in private.stdout
+    assert folder.startswith("/dev/shm/")
+    assert not Path(folder).exists()
+
+
+def test_the_key_is_gone_from_memory_after_a_run(tmp_path):
+    """SkyPilot's script lends it as a file and takes it back, whatever the exit code."""
     stub = """
     show() {
         for word in "$@"; do case $word in *netrc,target=*)
@@ -344,13 +415,7 @@ def test_the_key_is_gone_from_memory_after_a_run(tmp_path):
         esac; done
     }
     """
-    done = subprocess.run(
-        ["bash", "-c", f"{stub} docker=show\n{lines}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"WANDB_API_KEY": "not-a-key", "PATH": "/usr/bin:/bin"},
-    )
+    done = runs_sky_script(stub, tmp_path)
 
     assert done.returncode == 75, done.stderr
     assert "password not-a-key" in done.stdout

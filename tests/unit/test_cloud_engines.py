@@ -12,10 +12,11 @@ import yaml
 from test_cloud import asked, rendered
 
 from samerun.errors import OutputError, UsageError
-from samerun.host.cloud import k8s, request, workflow
+from samerun.host.cloud import k8s, request, sky, workflow
 from samerun.host.cloud.request import Gpus, Place
 
 PLAN = Path(__file__).parent / "sky" / "plan.py"
+WRAP = Path(__file__).parent / "sky" / "wrap.py"
 A100 = Gpus(name="A100", number=8)
 S3, GS = Place(kind="s3", name="photos", path="train"), Place(kind="gs", name="photos")
 PVC, PATH = Place(kind="pvc", name="photos"), Place(kind="path", name="/srv/photos")
@@ -42,6 +43,21 @@ def sky_python():
     return command
 
 
+def asks_sky(sky_python, home, *command):
+    """Run Python with SkyPilot, in a home of its own."""
+    uv_cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
+    own = {"HOME": str(home), "UV_CACHE_DIR": uv_cache.stdout.strip()}
+    done = subprocess.run(
+        [*sky_python, *map(str, command)],
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.mark.parametrize(
     ("changes", "instance"),
     [
@@ -53,18 +69,9 @@ def test_skypilot_loads_and_plans_the_task(sky_python, tmp_path, changes, instan
     """Its own reader, its own schema, its own optimiser; a catalogue of two machines."""
     file = tmp_path / "task.yaml"
     file.write_text(rendered("sky", **changes))
-    uv_cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
-    home = {"HOME": str(tmp_path), "UV_CACHE_DIR": uv_cache.stdout.strip()}
 
-    done = subprocess.run(
-        [*sky_python, str(PLAN), str(file)],
-        env=os.environ | home,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = asks_sky(sky_python, tmp_path, PLAN, file)
 
-    assert done.returncode == 0, done.stderr
     planned = json.loads(done.stdout.strip().splitlines()[-1])
     assert planned["instance"] == instance
     assert planned["nodes"] == changes.get("nodes", 1)
@@ -72,6 +79,49 @@ def test_skypilot_loads_and_plans_the_task(sky_python, tmp_path, changes, instan
     assert planned["recovery"]["recover_on_exit_codes"] == [75]
     assert planned["mounts"]["/samerun/output"] == "MOUNT_CACHED"
     assert planned["secrets"] == ["WANDB_API_KEY"]
+
+
+def on_a_machine(folder, exit_code):
+    """Put programs into *folder* as they are on a machine with a cached mount; say its PATH."""
+    programs = {
+        "docker": f'[ "$1" = run ] && exit {exit_code}; exit 0',
+        "findmnt": "echo mounted",
+        "sleep": f'echo "$1" >>{folder}/slept',
+    }
+    for name, script in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    log = folder / ".sky" / "rclone_log" / "mount.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("INFO  : vfs cache: cleaned: objects 1, in use 0, to upload 0, uploading 0\n")
+    return f"{folder}:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "rank", "code", "waits"),
+    [(1, "0", 0, False), (1, "0", 75, False), (2, "0", 75, False), (2, "1", 75, True)],
+)
+def test_skypilot_waits_for_the_upload_whatever_the_exit_code(
+    sky_python, tmp_path, nodes, rank, code, waits
+):
+    """Its lines behind ours are reached, and its job ends as the training did."""
+    path = on_a_machine(tmp_path, code)
+    file, wrapped = tmp_path / "task.yaml", tmp_path / "wrapped.sh"
+    file.write_text(rendered("sky", nodes=nodes).replace(sky.OUTPUT, f"{tmp_path}/output"))
+    asks_sky(sky_python, tmp_path, WRAP, file, wrapped)
+    told = {"SKYPILOT_NODE_RANK": rank, "SKYPILOT_NODE_IPS": "10.0.0.4\n10.0.0.5"}
+
+    done = subprocess.run(
+        ["bash", wrapped],
+        env={"HOME": str(tmp_path), "PATH": path, "WANDB_API_KEY": "not-a-key", **told},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == code, done.stderr
+    assert "cached mount upload complete" in done.stdout
+    assert (str(sky.UPLOAD_S) in (tmp_path / "slept").read_text().split()) is waits
 
 
 def standard(documents):

@@ -33,6 +33,12 @@ ACCESS = {
     "kubectl": ("kubectl", "auth", "can-i", "create", "jobs.batch", "--request-timeout=15s"),
 }
 
+# Both end with 0 where nothing may be started: SkyPilot's words (of today, and before 0.8),
+# and kubectl's.
+REFUSED = re.compile(
+    r"no infra to check/enabled|no cloud is enabled|^no\b", re.IGNORECASE | re.MULTILINE
+)
+
 
 def pullable(client: "DockerClient", reference: str) -> None:
     """
@@ -113,7 +119,7 @@ def _run(command: Sequence[str]) -> str | None:
     """Return the last lines of what *command* says if it fails or grants nothing, else None."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = f"{done.stdout}\n{done.stderr}".strip()
-    refused = re.search(r"no cloud is enabled|^no\b", said, re.IGNORECASE | re.MULTILINE)
+    refused = REFUSED.search(said)
     if done.returncode == 0 and not refused:
         return None
     return "\n".join(said.splitlines()[-12:])

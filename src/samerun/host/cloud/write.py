@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from samerun import contract
-from samerun.errors import NotPullable, TransferFailed, UsageError
+from samerun.errors import KeyFileError, NotPullable, TransferFailed, UsageError
 from samerun.host import engine, git, identity, keys, registry, request
 from samerun.host.cloud import check, k8s, sky, vm
 from samerun.host.cloud.request import ENGINES, Asked, Engine, parse_gpus, parse_place
@@ -149,11 +149,13 @@ def write(asked: Asked, file: str | None, project: Project) -> Path:
 
 
 def command(asked: Asked, path: Path) -> list[str]:
-    """Return what hands the file to its engine; the key goes by its name alone."""
+    """Return what hands the file to its engine; keys and passwords go by their names alone."""
     match asked.engine:
         case "sky":
-            secret = [] if asked.offline else ["--secret", "WANDB_API_KEY"]
-            return ["sky", "jobs", "launch", "--yes", "--detach-run", *secret, str(path)]
+            names = [] if asked.offline else ["WANDB_API_KEY"]
+            names += [name for name in sky.REGISTRY_LOGIN if os.environ.get(name)]
+            secrets = [word for name in names for word in ("--secret", name)]
+            return ["sky", "jobs", "launch", "--yes", "--detach-run", *secrets, str(path)]
         case "k8s":
             return ["kubectl", "apply", "--filename", str(path)]
         case "vm":
@@ -170,12 +172,14 @@ def launch(asked: Asked, path: Path, say: Callable[[str], None]) -> None:
 
     Raises:
         CloudEngineMissing, NoCredentials: There is nobody to hand it to.
+        KeyFileError: SkyPilot is to have the W&B key, and there is none.
         TransferFailed: The engine's command refused it.
     """
     line = command(asked, path)
     check.engine(PROGRAM[asked.engine])
+    key = _key(asked)
     say(f"$ {' '.join(line)}")
-    code = _call(line, _key(asked))
+    code = _call(line, key)
     if code:
         raise TransferFailed(
             f"`{line[0]}` refused the file {path} (exit code {code}).", "It says above why."
@@ -184,8 +188,15 @@ def launch(asked: Asked, path: Path, say: Callable[[str], None]) -> None:
 
 def _key(asked: Asked) -> dict[str, str]:
     """Return the key's variable for SkyPilot, which takes the value from there."""
-    key = None if asked.offline or asked.engine != "sky" else keys.find()
-    return {"WANDB_API_KEY": key.value} if key else {}
+    if asked.offline or asked.engine != "sky":
+        return {}
+    key = keys.find()
+    if key is None:
+        raise KeyFileError(
+            f"There is no W&B key for {keys.host()} here that SkyPilot could be given.",
+            "Set WANDB_API_KEY, log in with `wandb login`, or write the file with --offline.",
+        )
+    return {"WANDB_API_KEY": key.value}
 
 
 def _call(line: Sequence[str], variables: Mapping[str, str]) -> int:
