@@ -106,6 +106,7 @@ def test_75_starts_again_and_a_failure_does_not():
     assert task["resources"]["job_recovery"]["max_restarts_on_errors"] == 0
     assert (again["action"], again["onExitCodes"]["values"]) == ("Ignore", [75])
     assert (failed["action"], failed["onExitCodes"]["operator"]) == ("FailJob", "NotIn")
+    assert failed["onExitCodes"]["values"] == [75, 137, 143, 255]
     assert "RestartForceExitStatus=75" in rendered("vm")
 
 
@@ -123,6 +124,38 @@ def test_a_pod_is_as_hardened_as_a_container_on_a_laptop():
     }
     assert mounts["/data"] is True
     assert {"medium": "Memory", "sizeLimit": "16Gi"} in [v.get("emptyDir") for v in pod["volumes"]]
+
+
+def test_a_pod_that_a_machine_took_along_starts_all_of_them_again():
+    """Evicted, stopped before a checkpoint, or (255) switched off; a failure ends the set."""
+    runtime = k8s.objects(asked("k8s", nodes=2))[-2]["spec"]["template"]["spec"]
+    evicted, ended = runtime["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"]
+    again, failed = runtime["failurePolicy"]["rules"]
+
+    assert evicted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert ended["onExitCodes"]["values"] == [75, 143, 255]
+    assert (again["action"], again["onJobFailureReasons"]) == (
+        "RestartJobSet",
+        ["PodFailurePolicy"],
+    )
+    assert (failed["action"], failed["onJobFailureReasons"]) == (
+        "FailJobSet",
+        ["BackoffLimitExceeded"],
+    )
+
+
+def test_cores_and_memory_are_asked_for_in_each_engine_s_words():
+    """At least so many; Kubernetes holds the memory to it as well."""
+    wanted = {"cpus": 8, "memory": "32g"}
+    task = yaml.safe_load(rendered("sky", **wanted))["resources"]
+    container = pod_of(rendered("k8s", **wanted))["containers"][0]
+
+    assert (task["cpus"], task["memory"]) == ("8+", "32+")
+    assert container["resources"] == {
+        "requests": {"cpu": 8, "memory": "32Gi"},
+        "limits": {"memory": "32Gi"},
+    }
+    assert "resources" not in pod_of(rendered("k8s"))["containers"][0]
 
 
 def test_a_pod_may_read_itself_and_nothing_more():
@@ -194,7 +227,13 @@ def test_gpus_that_are_none_are_refused(text):
         ("vm", {"source": None}, "--source"),
         ("k8s", {"target": "train.py"}, "/code/train.py"),
         ("k8s", {"name": "Has_Capitals"}, "small letters"),
-        ("k8s", {"nodes": 0}, "1 or more"),
+        ("k8s", {"nodes": 0}, "--nodes 0, --procs 1"),
+        ("k8s", {"nodes": 2, "name": "n" * 49}, "up to 48 characters; it has 49"),
+        ("k8s", {"nodes": 11, "name": "n" * 48}, "up to 47 characters; it has 48"),
+        ("sky", {"memory": "32"}, "as in 32g"),
+        ("k8s", {"shm_size": "much"}, "--shm-size 'much'"),
+        ("sky", {"cpus": -1}, "--cpus -1"),
+        ("vm", {"cpus": 4}, "provider"),
     ],
 )
 def test_what_an_engine_cannot_do_is_refused(engine, changes, said):

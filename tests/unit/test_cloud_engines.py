@@ -12,11 +12,12 @@ import yaml
 from test_cloud import asked, rendered
 
 from samerun.errors import OutputError, UsageError
-from samerun.host.cloud import k8s, request, sky, workflow
+from samerun.host.cloud import k8s, labels, request, sky, workflow
 from samerun.host.cloud.request import Gpus, Place
 
 PLAN = Path(__file__).parent / "sky" / "plan.py"
 WRAP = Path(__file__).parent / "sky" / "wrap.py"
+NAMES = Path(__file__).parent / "sky" / "names.py"
 A100 = Gpus(name="A100", number=8)
 S3, GS = Place(kind="s3", name="photos", path="train"), Place(kind="gs", name="photos")
 PVC, PATH = Place(kind="pvc", name="photos"), Place(kind="path", name="/srv/photos")
@@ -26,6 +27,7 @@ VARIANTS = [
     {"gpus": A100, "procs": 8, "nodes": 2, "data": PVC, "output": PVC},
     {"data": GS, "output": GS, "offline": True},
     {"data": PATH, "gpus": Gpus(number=1)},
+    {"data": S3, "cpus": 8, "memory": "32g", "shm_size": "512m"},
 ]
 
 
@@ -61,7 +63,7 @@ def asks_sky(sky_python, home, *command):
 @pytest.mark.parametrize(
     ("changes", "instance"),
     [
-        ({}, "m6i.xlarge"),
+        ({"cpus": 4, "memory": "16g"}, "m6i.xlarge"),
         ({"gpus": A100, "procs": 8, "nodes": 2, "spot": True, "data": S3}, "p4d.24xlarge"),
     ],
 )
@@ -150,6 +152,94 @@ def test_the_schema_would_see_a_wrong_field():
         validate.validate(job, validate.latest_version(), strict=True)
 
 
+def pod_specs(documents):
+    """Every pod's specification, of a Job or of the trainer's runtime."""
+    for document in documents:
+        if document["kind"] == "Job":
+            yield document["spec"]["template"]["spec"]
+        if document["kind"] == "TrainingRuntime":
+            for job in document["spec"]["template"]["spec"]["replicatedJobs"]:
+                yield job["template"]["spec"]["template"]["spec"]
+
+
+RESTRICTED_VOLUMES = {
+    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),
+    *("persistentVolumeClaim", "projected", "secret"),
+}
+
+
+def violations(pod):
+    """
+    Return what the restricted Pod Security Standard has against *pod*.
+
+    https://kubernetes.io/docs/concepts/security/pod-security-standards/, all of its controls
+    on fields that a pod of ours may have.
+    """
+    found = [f"host{name}" for name in ("Network", "PID", "IPC") if pod.get(f"host{name}")]
+    kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+    found += sorted(kinds - RESTRICTED_VOLUMES)
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        own, whole = container.get("securityContext", {}), pod.get("securityContext", {})
+        context = whole | own
+        capabilities = own.get("capabilities", {})
+        rules = {
+            "privileged": not own.get("privileged"),
+            "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
+            "runAsNonRoot": context.get("runAsNonRoot") is True,
+            "runAsUser": context.get("runAsUser") != 0,
+            "seccompProfile": context.get("seccompProfile", {}).get("type")
+            in ("RuntimeDefault", "Localhost"),
+            "drop": "ALL" in capabilities.get("drop", []),
+            "add": set(capabilities.get("add", [])) <= {"NET_BIND_SERVICE"},
+            "procMount": own.get("procMount", "Default") == "Default",
+            "hostPort": not any(port.get("hostPort") for port in container.get("ports", [])),
+            "sysctls": not whole.get("sysctls"),
+        }
+        found += [name for name, kept in rules.items() if not kept]
+    return found
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_a_pod_passes_the_restricted_pod_security_standard(changes):
+    """As the page says: all of it but a path of the nodes."""
+    expected = ["hostPath"] if PATH in changes.values() else []
+
+    assert [violations(pod) for pod in pod_specs(k8s.objects(asked("k8s", **changes)))] == [
+        expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("broken", "violation"),
+    [
+        (lambda pod: pod["securityContext"].pop("runAsNonRoot"), "runAsNonRoot"),
+        (lambda pod: pod["securityContext"].pop("seccompProfile"), "seccompProfile"),
+        (lambda pod: pod["containers"][0].pop("securityContext"), "drop"),
+        (lambda pod: pod.update(hostIPC=True), "hostIPC"),
+    ],
+)
+def test_a_looser_pod_would_be_seen(broken, violation):
+    """Else the test above would prove nothing."""
+    (pod,) = pod_specs(k8s.objects(asked("k8s")))
+    broken(pod)
+
+    assert violation in violations(pod)
+
+
+def test_gpus_are_called_what_skypilot_calls_them(sky_python, tmp_path):
+    """SkyPilot reads the same labels the other way round, in every kind of cluster."""
+    file, told = tmp_path / "labels.json", tmp_path / "names.json"
+    file.write_text(json.dumps(labels.GPU_LABELS))
+    asks_sky(sky_python, tmp_path, NAMES, file, told)
+
+    # Its finer names for the same GPU.
+    ours = {"H100-80GB": "H100", "H100-MEGA-80GB": "H100"}
+    read = json.loads(told.read_text())
+
+    assert {name for name, _, _ in read} == set(labels.GPU_LABELS)
+    assert [entry for entry in read if ours.get(entry[2], entry[2]) != entry[0]] == []
+
+
 @pytest.mark.parametrize("changes", [v for v in VARIANTS if v.get("nodes") == 2])
 def test_the_trainers_own_models_take_its_resources(changes):
     """Read and written again by Kubeflow's models, nothing is lost on the way."""
@@ -168,7 +258,7 @@ def test_cloud_init_takes_the_user_data(tmp_path, changes):
     """`cloud-init schema`, as the machine itself would judge it."""
     if shutil.which("cloud-init") is None:
         pytest.skip("cloud-init is not installed (apt-get install cloud-init)")
-    if changes.get("nodes", 1) > 1 or PVC in changes.values():
+    if changes.get("nodes", 1) > 1 or PVC in changes.values() or "cpus" in changes:
         pytest.skip("not for a VM")
     file = tmp_path / "user-data"
     file.write_text(rendered("vm", **changes))

@@ -9,6 +9,11 @@ from samerun.errors import UsageError
 
 Engine = Literal["sky", "k8s", "vm"]
 ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")
+# SkyPilot counts memory in whole gigabytes.
+MEMORY = re.compile(r"[1-9]\d*g")
+SHM = re.compile(r"[1-9]\d*[kmg]")
+# A training that ends with one of these goes on when it is started again.
+AGAIN = (contract.EXIT_PREEMPTED,)
 # Kubernetes' rule for names, the strictest of all; room is left for what is appended.
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 PLACE = re.compile(r"(?P<kind>s3|gs|pvc)://(?P<name>[A-Za-z0-9][\w.-]*)(/(?P<path>.*))?")
@@ -51,6 +56,9 @@ class Asked:
     target: str
     arguments: tuple[str, ...] = ()
     gpus: Gpus = Gpus()
+    # Of each machine: at least so many, and so much (``32g``); None: as the engine likes.
+    cpus: int | None = None
+    memory: str | None = None
     nodes: int = 1
     procs: int = 1
     spot: bool = False
@@ -148,7 +156,12 @@ def check(asked: Asked) -> None:
             "Use up to 50 small letters, digits and dashes, a letter first.",
         )
     if asked.nodes < 1 or asked.procs < 1:
-        raise UsageError("--nodes and --procs are 1 or more.", "")
+        raise UsageError(
+            f"--nodes {asked.nodes}, --procs {asked.procs}: both are 1 or more.",
+            "Leave them out for one machine, and one process per GPU.",
+        )
+    _check_machine(asked)
+    _check_pod_names(asked)
     if asked.nodes > 1 and asked.engine == "vm":
         raise UsageError(
             f"A file for a VM starts one machine, not {asked.nodes}.",
@@ -162,6 +175,30 @@ def check(asked: Asked) -> None:
             f"{contract.CODE}/{asked.target.rpartition('/')[2]}.",
         )
     _check_places(asked)
+
+
+def _check_machine(asked: Asked) -> None:
+    if asked.cpus is not None and asked.cpus < 1:
+        raise UsageError(f"--cpus {asked.cpus}: no machine has so few.", "Use 1 or more.")
+    if asked.memory is not None and not MEMORY.fullmatch(asked.memory):
+        raise UsageError(f"--memory {asked.memory!r} is no size.", "Use gigabytes, as in 32g.")
+    if not SHM.fullmatch(asked.shm_size):
+        raise UsageError(f"--shm-size {asked.shm_size!r} is no size.", "Use e.g. 512m or 2g.")
+    if asked.engine == "vm" and (asked.cpus or asked.memory):
+        raise UsageError(
+            "--cpus and --memory: a VM is made by its provider, and has what its type has.",
+            "Give the machine's type to the provider's command.",
+        )
+
+
+def _check_pod_names(asked: Asked) -> None:
+    """JobSet makes NAME-node-0-RANK-abcde of it, and makes no pod where that is too long."""
+    longest = 63 - len(f"-node-0-{asked.nodes - 1}-abcde")
+    if asked.engine == "k8s" and asked.nodes > 1 and len(asked.name) > longest:
+        raise UsageError(
+            f"--name {asked.name!r} is too long for the pods of {asked.nodes} machines.",
+            f"Use up to {longest} characters; it has {len(asked.name)}.",
+        )
 
 
 def _check_places(asked: Asked) -> None:

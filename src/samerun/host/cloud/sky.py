@@ -12,12 +12,14 @@ from typing import Any
 from samerun import contract
 from samerun.host import registry
 from samerun.host.cloud import text
-from samerun.host.cloud.request import RENDEZVOUS_PORT, Asked, Place
+from samerun.host.cloud.request import AGAIN, RENDEZVOUS_PORT, Asked, Place
 from samerun.host.keys import DEFAULT_URL
 from samerun.host.launch import Launch, Mount
 
 DATA = "/samerun/data"
 OUTPUT = "/samerun/output"
+# Of a machine without GPUs, at least.
+CPUS = 4
 # The first machine's upload of a checkpoint is waited for so long, when others end earlier.
 UPLOAD_S = 300
 # Secrets of SkyPilot's that a private registry's login is taken from.
@@ -63,15 +65,17 @@ def task(asked: Asked) -> dict[str, Any]:
 
 def _resources(asked: Asked) -> dict[str, Any]:
     gpus = {"accelerators": f"{asked.gpus.name}:{asked.gpus.number}"} if asked.gpus.number else {}
+    cpus = asked.cpus or (0 if gpus else CPUS)
     return {
         **gpus,
-        **({} if gpus else {"cpus": "4+"}),
+        **({"cpus": f"{cpus}+"} if cpus else {}),
+        **({"memory": f"{asked.memory[:-1]}+"} if asked.memory else {}),
         "use_spot": asked.spot,
         # Gigabytes: the image unpacked, its layers while they come, and scratch.
         "disk_size": 100,
         "job_recovery": {
             "max_restarts_on_errors": 0,
-            "recover_on_exit_codes": [contract.EXIT_PREEMPTED],
+            "recover_on_exit_codes": list(AGAIN),
         },
     }
 

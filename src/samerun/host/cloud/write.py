@@ -38,6 +38,8 @@ class Options:
     image: str | None = None
     cuda: str = "13"
     gpus: str | None = None
+    cpus: int | None = None
+    memory: str | None = None
     nodes: int = 1
     procs: int | None = None
     spot: bool = False
@@ -79,6 +81,8 @@ def read(options: Options, project: Project) -> Asked:
         target=options.recipe,
         arguments=options.arguments,
         gpus=gpus,
+        cpus=options.cpus,
+        memory=options.memory,
         nodes=options.nodes,
         procs=options.procs or max(1, gpus.number),
         spot=options.spot,
