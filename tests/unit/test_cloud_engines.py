@@ -320,8 +320,62 @@ def test_a_workflow_names_the_registry_that_was_given(project, tmp_path):
     """Wherever it stands in the template."""
     for service in workflow.SERVICES:
         text = workflow.render(project, service, "quay.io/team/x")
-        assert "SAMERUN_REGISTRY: quay.io/team/x" in text
+        assert ": quay.io/team/x\n" in text
+        assert "REGISTRY\n" not in text
         assert "ghcr.io" not in text
+
+
+def runs_step(project, folder, name, **variables):
+    """Run a step of GitHub's workflow as its runner does; return how, and what it set."""
+    text = yaml.safe_load(workflow.render(project, "github", None))
+    step = next(s for s in text["jobs"]["image"]["steps"] if s.get("name") == name)
+    assert text["defaults"]["run"]["shell"] == "bash"
+    files = {n: str(folder / n) for n in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    done = subprocess.run(
+        # https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        env={"PATH": f"{folder}:/usr/bin:/bin", **files, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done, "".join(p.read_text() for p in folder.glob("GITHUB_*"))
+
+
+def test_a_repository_with_capitals_has_an_image_in_small_letters(project, tmp_path):
+    """Registries refuse capitals, and GitHub's expressions have no function for it."""
+    done, said = runs_step(
+        project, tmp_path, "Name the image, in small letters", NAME="ghcr.io/MyOrg/Kit"
+    )
+
+    assert (done.returncode, said) == (0, "SAMERUN_REGISTRY=ghcr.io/myorg/kit\n")
+
+
+@pytest.mark.parametrize("code", [0, 83])
+def test_a_push_that_fails_fails_the_job(project, tmp_path, code):
+    """Else what it said last would be attested as a digest."""
+    invoke = tmp_path / "invoke"
+    invoke.write_text(f"#!/bin/sh\necho Pushing; echo ghcr.io/x/y@sha256:{'a' * 64}; exit {code}\n")
+    invoke.chmod(0o755)
+
+    done, said = runs_step(project, tmp_path, "Push by digest")
+
+    assert (done.returncode == 0) is (code == 0)
+    assert (f"digest=sha256:{'a' * 64}\n" in said) is (code == 0)
+
+
+@pytest.mark.parametrize("reference", ["", "ghcr.io/x/y@sha256:0"])
+def test_the_digest_is_posted_for_a_pull_request_too(project, tmp_path, reference):
+    """What was built there is not pushed, and has the digest that it would have."""
+    invoke = tmp_path / "invoke"
+    invoke.write_text("#!/bin/sh\necho built-digest\n")
+    invoke.chmod(0o755)
+
+    done, said = runs_step(project, tmp_path, "Post the digest", REFERENCE=reference)
+
+    assert done.returncode == 0, done.stderr
+    assert f"`{reference or 'built-digest'}`" in said
+    assert ("not pushed" in said) is (not reference)
 
 
 def test_a_workflow_of_the_users_own_is_kept(project, tmp_path):
