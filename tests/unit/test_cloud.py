@@ -10,9 +10,11 @@ import yaml
 
 from samerun.errors import (
     CloudEngineMissing,
+    DataError,
     KeyFileError,
     NoCredentials,
     NotPullable,
+    OutputError,
     UnknownAccelerator,
     UsageError,
 )
@@ -210,6 +212,12 @@ def test_gpus_are_read_as_clouds_write_them(text, gpus):
     assert request.parse_gpus(text) == gpus
 
 
+def test_no_gpus_of_a_kind_are_a_contradiction():
+    """Nothing falls back to the CPU in silence."""
+    with pytest.raises(UsageError, match=r"A100:0.*none"):
+        request.parse_gpus("A100:0")
+
+
 @pytest.mark.parametrize("text", ["A100:", ":8", "A100:eight", "8:A100"])
 def test_gpus_that_are_none_are_refused(text):
     """With examples."""
@@ -222,7 +230,10 @@ def test_gpus_that_are_none_are_refused(text):
     [
         ("sky", {"output": None}, "disk"),
         ("sky", {"data": Place(kind="pvc", name="x")}, "only Kubernetes"),
-        ("k8s", {"output": Place(kind="s3", name="x")}, "pvc://"),
+        ("k8s", {"output": Place(kind="s3", name="runs")}, "pvc://"),
+        ("k8s", {"data": Place(kind="path", name="./photos")}, "begins with /"),
+        ("sky", {"output": Place(kind="path", name="./runs")}, r"--output \./runs: .*disk"),
+        ("sky", {"output": Place(kind="s3", name="My_Runs")}, "no bucket can be called 'My_Runs'"),
         ("vm", {"nodes": 2}, "one machine"),
         ("vm", {"source": None}, "--source"),
         ("k8s", {"target": "train.py"}, "/code/train.py"),
@@ -242,10 +253,11 @@ def test_what_an_engine_cannot_do_is_refused(engine, changes, said):
         request.check(asked(engine, **changes))
 
 
-def test_an_address_that_nothing_mounts_is_refused():
+@pytest.mark.parametrize("text", ["https://host/x.zip", "s3:/bucket/x", "S3://bucket"])
+def test_an_address_that_nothing_mounts_is_refused(text):
     """With the forms that can be."""
     with pytest.raises(UsageError, match="s3://BUCKET"):
-        request.parse_place("--data", "https://host/x.zip")
+        request.parse_place("--data", text)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +295,7 @@ def test_a_registry_without_the_image_is_named(monkeypatch, answer, said):
 
 def test_skypilots_own_catalogue_is_the_list(tmp_path):
     """Where it is on this machine; the newest version of it."""
-    for version, name in (("v7", "OLD"), ("v8", "NEW9000")):
+    for version, name in (("v8", "OLD"), ("v10", "NEW9000")):
         table = tmp_path / version / "common" / "accelerators.csv"
         table.parent.mkdir(parents=True)
         table.write_text(f"AcceleratorName,Clouds\n{name},x\n")
@@ -294,8 +306,44 @@ def test_skypilots_own_catalogue_is_the_list(tmp_path):
 
 def test_an_unknown_accelerator_is_told_the_nearest():
     """Capitals and typing errors."""
-    with pytest.raises(UnknownAccelerator, match=r"Nearest: .*\bA100\."):
+    with pytest.raises(UnknownAccelerator, match=r"Nearest: .*\bA100\..*`sky gpus list`"):
         check.accelerator("a10O", check.COMMON)
+
+
+def test_capitals_of_an_accelerator_do_not_matter():
+    """The file has the engine's own spelling."""
+    assert check.accelerator("h100", check.COMMON) == "H100"
+    assert check.accelerator("", check.COMMON) == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "said"),
+    [
+        (f"samerun@sha256:{DIGEST}", NotPullable, "names no registry"),
+        (f"ghcr.io/You/Kit@sha256:{DIGEST}", UsageError, "ghcr.io/you/kit@sha256"),
+        ("ghcr.io/you/kit@sha256:abc", UsageError, "no whole digest"),
+    ],
+)
+def test_an_image_that_no_registry_has_is_refused_unasked(image, error, said):
+    """With --no-check too: it could never be pulled."""
+    with pytest.raises(error, match=said):
+        check.reference(image)
+
+
+def test_a_folder_that_skypilot_uploads_is_there_and_named_in_full(tmp_path, monkeypatch):
+    """It would look for it from wherever the file is launched."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+
+    assert write.uploaded("photos").name == str(tmp_path / "photos")
+    with pytest.raises(DataError, match=f"--data nowhere: .*{tmp_path}/nowhere"):
+        write.uploaded("nowhere")
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_ours(tmp_path):
+    """With its path, and no traceback."""
+    with pytest.raises(OutputError, match=f"{tmp_path} can't be written: Is a directory"):
+        write.write(asked("k8s"), str(tmp_path), None)
 
 
 def test_without_the_engine_it_says_what_to_install(monkeypatch, tmp_path):
@@ -314,6 +362,7 @@ def test_without_the_engine_it_says_what_to_install(monkeypatch, tmp_path):
         ("sky", "Enabled infra\n  No infra to check/enabled.", 0),
         ("kubectl", "no", 1),
         ("kubectl", "The connection to the server localhost:8080 was refused", 1),
+        ("kubectl", "E1125 04:07:28.91 memcache.go:265] Unhandled\nThe connection", 1),
     ],
 )
 def test_without_access_it_says_what_the_engine_says(monkeypatch, tmp_path, program, said, code):
@@ -323,8 +372,10 @@ def test_without_access_it_says_what_the_engine_says(monkeypatch, tmp_path, prog
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
-    with pytest.raises(NoCredentials, match=said):
+    with pytest.raises(NoCredentials, match=said.splitlines()[-1]) as raised:
         check.engine(program)
+
+    assert "memcache" not in str(raised.value)
 
 
 def test_an_enabled_cloud_is_access(monkeypatch, tmp_path):

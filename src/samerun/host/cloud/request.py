@@ -9,6 +9,12 @@ from samerun.errors import UsageError
 
 Engine = Literal["sky", "k8s", "vm"]
 ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html and
+# https://cloud.google.com/storage/docs/buckets#naming
+BUCKETS = {
+    "s3": re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+    "gs": re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"),
+}
 # SkyPilot counts memory in whole gigabytes.
 MEMORY = re.compile(r"[1-9]\d*g")
 SHM = re.compile(r"[1-9]\d*[kmg]")
@@ -38,6 +44,11 @@ class Place:
     kind: Literal["s3", "gs", "pvc", "path"]
     name: str
     path: str = ""
+
+    @property
+    def is_somewhere(self) -> bool:
+        """Whether it means the same wherever it is read."""
+        return self.kind != "path" or self.name.startswith("/")
 
     @property
     def url(self) -> str:
@@ -119,7 +130,9 @@ def parse_gpus(text: str | None) -> Gpus:
     if found["alone"]:
         return Gpus(name=found["alone"], number=1)
     number = int(found["number"])
-    return Gpus(name=(found["name"] or "") if number else "", number=number)
+    if found["name"] and not number:
+        raise UsageError(f"--gpus {text!r}: that is none.", "Use 0, or nothing, for the CPU.")
+    return Gpus(name=found["name"] or "", number=number)
 
 
 def parse_place(option: str, text: str | None) -> Place | None:
@@ -135,7 +148,7 @@ def parse_place(option: str, text: str | None) -> Place | None:
     if found:
         kind: Literal["s3", "gs", "pvc"] = found["kind"]  # type: ignore[assignment]
         return Place(kind=kind, name=found["name"], path=(found["path"] or "").strip("/"))
-    if "://" in text:
+    if re.match(r"\w+:/", text):
         raise UsageError(
             f"{option} {text!r} is no place that can be mounted.",
             "Use s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH (Kubernetes) or a path.",
@@ -203,14 +216,21 @@ def _check_pod_names(asked: Asked) -> None:
 
 def _check_places(asked: Asked) -> None:
     for option, place in (("--data", asked.data), ("--output", asked.output)):
+        rule = BUCKETS.get(place.kind) if place else None
+        if place and rule and not rule.fullmatch(place.name):
+            raise UsageError(
+                f"{option} {place.url}: no bucket can be called {place.name!r}.",
+                "Names have 3 to 63 small letters, digits, dots and dashes.",
+            )
         if place and place.kind == "pvc" and asked.engine != "k8s":
             raise UsageError(
                 f"{option} {place.url}: only Kubernetes has such volumes.",
                 "Use a bucket, s3://… or gs://….",
             )
     if asked.engine == "sky" and (asked.output is None or asked.output.kind == "path"):
+        given = asked.output.url if asked.output else "is missing"
         raise UsageError(
-            "The machine goes away after the job, and its disk with it.",
+            f"--output {given}: the machine goes away after the job, and its disk with it.",
             "Give --output s3://BUCKET/PATH or gs://BUCKET/PATH.",
         )
     if asked.engine == "k8s" and asked.output and asked.output.kind in ("s3", "path"):
@@ -218,6 +238,11 @@ def _check_places(asked: Asked) -> None:
             f"--output {asked.output.url}: records and checkpoints are renamed into place, "
             "which this can't do or does on one machine only.",
             "Use pvc://CLAIM (or nothing: the file makes a claim) or gs://BUCKET.",
+        )
+    if asked.engine == "k8s" and asked.data and not asked.data.is_somewhere:
+        raise UsageError(
+            f"--data {asked.data.url}: a path of the cluster's machines begins with /.",
+            "Use pvc://CLAIM, s3://BUCKET or gs://BUCKET for data that every machine reaches.",
         )
     if asked.engine == "vm" and not asked.source:
         raise UsageError(

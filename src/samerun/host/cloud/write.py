@@ -9,10 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from samerun import contract
-from samerun.errors import KeyFileError, NotPullable, TransferFailed, UsageError
-from samerun.host import engine, git, identity, keys, registry, request
+from samerun.errors import (
+    DataError,
+    KeyFileError,
+    NotPullable,
+    OutputError,
+    TransferFailed,
+    UsageError,
+)
+from samerun.host import engine, git, identity, keys, request
 from samerun.host.cloud import check, k8s, sky, vm
-from samerun.host.cloud.request import ENGINES, Asked, Engine, parse_gpus, parse_place
+from samerun.host.cloud.request import ENGINES, Asked, Engine, Place, parse_gpus, parse_place
 from samerun.host.cloud.request import check as check_request
 from samerun.host.project import Project, tag
 from samerun.options import find_recipe, read_recipe
@@ -68,9 +75,13 @@ def read(options: Options, project: Project) -> Asked:
     """
     engine_name = _engine(options.engine)
     gpus = parse_gpus(options.gpus)
-    check.accelerator(gpus.name, check.known_accelerators(engine_name))
+    known = check.known_accelerators(engine_name)
+    gpus = dataclasses.replace(gpus, name=check.accelerator(gpus.name, known))
     if engine_name == "sky" and gpus.number and not gpus.name:
-        raise UsageError("SkyPilot looks for machines by their GPU.", "Use --gpus L4:1, say.")
+        raise UsageError(
+            f"--gpus {options.gpus}: SkyPilot finds machines by the name of their GPU.",
+            f"Name it, as in --gpus L4:{gpus.number}.",
+        )
     for one in options.tags:
         request.check_tag(one)
     _check_recipe(options, project)
@@ -86,7 +97,7 @@ def read(options: Options, project: Project) -> Asked:
         nodes=options.nodes,
         procs=options.procs or max(1, gpus.number),
         spot=options.spot,
-        data=parse_place("--data", options.data),
+        data=_data(engine_name, options.data),
         output=parse_place("--output", options.output),
         name=options.name or _name(options.recipe),
         seed=options.seed,
@@ -100,6 +111,28 @@ def read(options: Options, project: Project) -> Asked:
     )
     check_request(asked)
     return dataclasses.replace(asked, image=_image(options))
+
+
+def _data(engine_name: Engine, text: str | None) -> Place | None:
+    place = parse_place("--data", text)
+    is_here = engine_name == "sky" and place is not None and place.kind == "path"
+    return uploaded(place.name) if place and is_here else place
+
+
+def uploaded(folder: str) -> Place:
+    """
+    Return *folder*, which SkyPilot uploads from here, by its full path.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    path = Path(folder).expanduser().resolve()
+    if not path.is_dir():
+        raise DataError(
+            f"--data {folder}: SkyPilot would upload the folder {path}, and there is none.",
+            "Give a folder of this machine, or a bucket, s3://… or gs://….",
+        )
+    return Place(kind="path", name=str(path))
 
 
 def _engine(name: str) -> Engine:
@@ -129,8 +162,9 @@ def _settings(options: Options) -> dict[str, str]:
 
 def _image(options: Options) -> str:
     """Return ``NAME@sha256:…``, the one given or this checkout's, after asking its registry."""
+    if options.image:
+        check.reference(options.image)
     if options.image and options.unchecked:
-        registry.split(options.image)
         return options.image
     client = engine.connect()
     reference = options.image or identity.identify(client, tag(options.cuda)).pull_reference
@@ -139,16 +173,28 @@ def _image(options: Options) -> str:
             "This checkout's image is in no registry.",
             "Push it with `invoke push --registry HOST/NAME`.",
         )
-    check.pullable(client, reference)
+    check.reference(reference)
+    if not options.unchecked:
+        check.pullable(client, reference)
     return reference
 
 
 def write(asked: Asked, file: str | None, project: Project) -> Path:
-    """Write the file for *asked*, and return its path: *file*, or one under ``.samerun/cloud``."""
+    """
+    Write the file for *asked*, and return its path: *file*, or one under ``.samerun/cloud``.
+
+    Raises:
+        OutputError: It can't be written there.
+    """
     path = Path(file) if file else project.state / "cloud" / f"{asked.name}.{SUFFIX[asked.engine]}"
     path = path.expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(RENDER[asked.engine](asked), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(RENDER[asked.engine](asked), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{path} can't be written: {error.strerror}.", "Give another --file."
+        ) from error
     return path
 
 
