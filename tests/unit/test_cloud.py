@@ -168,6 +168,18 @@ def test_a_pod_may_read_itself_and_nothing_more():
     assert kinds["Job"]["spec"]["template"]["spec"]["serviceAccountName"] == "demo"
 
 
+def test_an_account_of_the_cluster_s_own_is_bound_and_not_made():
+    """It has what a cloud or a registry wants to see, from before the first pod."""
+    objects = k8s.objects(asked("k8s", account="team", pull_secret="registry"))
+    kinds = {d["kind"]: d for d in objects}
+    pod = kinds["Job"]["spec"]["template"]["spec"]
+
+    assert "ServiceAccount" not in kinds
+    assert kinds["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": "team"}]
+    assert pod["serviceAccountName"] == "team"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+
+
 def test_several_machines_know_where_they_meet():
     """SkyPilot's first machine; the trainer tells each pod by variables of its own."""
     task = rendered("sky", nodes=2, gpus=Gpus(name="A100", number=8), procs=8)
@@ -245,6 +257,7 @@ def test_gpus_that_are_none_are_refused(text):
         ("k8s", {"shm_size": "much"}, "--shm-size 'much'"),
         ("sky", {"cpus": -1}, "--cpus -1"),
         ("vm", {"cpus": 4}, "provider"),
+        ("sky", {"pull_secret": "x"}, "only Kubernetes"),
     ],
 )
 def test_what_an_engine_cannot_do_is_refused(engine, changes, said):

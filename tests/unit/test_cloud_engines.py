@@ -27,6 +27,7 @@ VARIANTS = [
     {"gpus": A100, "procs": 8, "nodes": 2, "data": PVC, "output": PVC},
     {"data": GS, "output": GS, "offline": True},
     {"data": PATH, "gpus": Gpus(number=1)},
+    {"nodes": 2, "account": "team", "pull_secret": "registry", "output": PVC},
     {"data": S3, "cpus": 8, "memory": "32g", "shm_size": "512m"},
 ]
 
@@ -80,7 +81,10 @@ def test_skypilot_loads_and_plans_the_task(sky_python, tmp_path, changes, instan
     assert planned["spot"] is changes.get("spot", False)
     assert planned["recovery"]["recover_on_exit_codes"] == [75]
     assert planned["mounts"]["/samerun/output"] == "MOUNT_CACHED"
-    assert planned["secrets"] == ["WANDB_API_KEY"]
+    assert planned["secrets"] == sorted(["WANDB_API_KEY", *sky.REGISTRY_LOGIN])
+    # The engine runs as root and looks into it; files are renamed; uploads begin at once.
+    for flag in ("--allow-other", "--vfs-cache-mode full", "--vfs-write-back 1s"):
+        assert flag in planned["cached"]
 
 
 def on_a_machine(folder, exit_code):
@@ -139,7 +143,7 @@ def test_kubernetes_own_schema_takes_the_objects(changes):
     for document in standard(documents):
         validate.validate(document, validate.latest_version(), strict=True)
 
-    assert len(standard(documents)) >= 3
+    assert len(standard(documents)) >= 2
 
 
 def test_the_schema_would_see_a_wrong_field():
@@ -258,7 +262,7 @@ def test_cloud_init_takes_the_user_data(tmp_path, changes):
     """`cloud-init schema`, as the machine itself would judge it."""
     if shutil.which("cloud-init") is None:
         pytest.skip("cloud-init is not installed (apt-get install cloud-init)")
-    if changes.get("nodes", 1) > 1 or PVC in changes.values() or "cpus" in changes:
+    if changes.get("nodes", 1) > 1 or PVC in changes.values() or {"cpus", "account"} & changes.keys():
         pytest.skip("not for a VM")
     file = tmp_path / "user-data"
     file.write_text(rendered("vm", **changes))

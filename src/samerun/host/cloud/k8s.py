@@ -53,11 +53,16 @@ def objects(asked: Asked) -> list[dict[str, Any]]:
 
 
 def _identity(asked: Asked) -> list[dict[str, Any]]:
-    """Return what lets a pod read itself: an account, a role, and both bound together."""
+    """
+    Return what lets a pod read itself: an account, a role, and both bound together.
+
+    An account of the cluster's own is bound, and not made.
+    """
     rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
     group = "rbac.authorization.k8s.io"
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(asked)}
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(asked)},
+        *([] if asked.account else [account]),
         {
             "apiVersion": f"{group}/v1",
             "kind": "Role",
@@ -68,7 +73,7 @@ def _identity(asked: Asked) -> list[dict[str, Any]]:
             "apiVersion": f"{group}/v1",
             "kind": "RoleBinding",
             "metadata": _metadata(asked),
-            "subjects": [{"kind": "ServiceAccount", "name": asked.name}],
+            "subjects": [{"kind": "ServiceAccount", "name": asked.account or asked.name}],
             "roleRef": {"apiGroup": group, "kind": "Role", "name": asked.name},
         },
     ]

@@ -15,7 +15,8 @@ def template(asked: Asked, container: str, affinity: dict[str, Any] | None) -> d
     """Return the pod's template, with its one container named *container*."""
     spec = {
         "restartPolicy": "Never",
-        "serviceAccountName": asked.name,
+        "serviceAccountName": asked.account or asked.name,
+        **({"imagePullSecrets": [{"name": asked.pull_secret}]} if asked.pull_secret else {}),
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_S,
         **({"affinity": affinity} if affinity else {}),

@@ -82,6 +82,9 @@ class Asked:
     settings: dict[str, str] = field(default_factory=dict)
     offline: bool = False
     commit: str | None = None
+    # Kubernetes alone: an account of the cluster's own, and a Secret with a registry's login.
+    account: str | None = None
+    pull_secret: str | None = None
     # A VM alone: where the kit is cloned from, and what prints the key there.
     source: str | None = None
     key_command: str | None = None
@@ -172,6 +175,11 @@ def check(asked: Asked) -> None:
         raise UsageError(
             f"--nodes {asked.nodes}, --procs {asked.procs}: both are 1 or more.",
             "Leave them out for one machine, and one process per GPU.",
+        )
+    if asked.engine != "k8s" and (asked.account or asked.pull_secret):
+        raise UsageError(
+            "--service-account and --pull-secret: only Kubernetes has them.",
+            "docs/cloud.md says how the other engines log in to a registry.",
         )
     _check_machine(asked)
     _check_pod_names(asked)

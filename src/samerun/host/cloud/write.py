@@ -59,6 +59,8 @@ class Options:
     seed: int = contract.DEFAULT_SEED
     shm_size: str = "16g"
     offline: bool = False
+    account: str | None = None
+    pull_secret: str | None = None
     source: str | None = None
     key_command: str | None = None
     unchecked: bool = False
@@ -106,6 +108,8 @@ def read(options: Options, project: Project) -> Asked:
         settings=_settings(options),
         offline=options.offline,
         commit=git.describe(project.root).commit,
+        account=options.account,
+        pull_secret=options.pull_secret,
         source=options.source or git.origin(project.root),
         key_command=options.key_command,
     )
