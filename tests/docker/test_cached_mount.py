@@ -6,6 +6,7 @@ The bucket is a folder here; all else is rclone's own, with SkyPilot's flags.
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -21,7 +22,15 @@ FLAGS = (
     *("--vfs-cache-mode", "full", "--dir-cache-time", "10s", "--vfs-cache-poll-interval", "10s"),
     *("--vfs-fast-fingerprint", "--vfs-cache-max-size", "10G", "--vfs-write-back", "1s"),
 )
+NAME = f"cached-{os.getpid()}"
 UPLOADED = "in use 0, to upload 0, uploading 0"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    yield
+    line = ["docker", "rm", "--force", f"samerun-{NAME}"]
+    subprocess.run(line, check=False, capture_output=True)
 
 
 @pytest.fixture
@@ -41,8 +50,6 @@ def mount(tmp_path):
         return place, log
 
     yield mount
-    name = f"samerun-cached-{os.getpid()}"
-    subprocess.run(["docker", "rm", "--force", name], check=False, capture_output=True)
     for place in made:
         subprocess.run(["fusermount3", "-uz", place], check=False, capture_output=True)
 
@@ -54,7 +61,20 @@ def start(asked, output, folder):
     stub.chmod(0o755)
     script = sky.script(asked).replace(sky.OUTPUT, str(output))
     path = {"PATH": f"{folder}:{os.environ['PATH']}"}
-    return subprocess.Popen(["bash", "-c", script], env=os.environ | path)
+    return subprocess.Popen(["bash", "-c", script], env=os.environ | path, start_new_session=True)
+
+
+def task(image):
+    return Asked(
+        engine="sky",
+        image=image["reference"],
+        target="digits",
+        arguments=("--epochs", "3"),
+        output=Place(kind="s3", name="runs"),
+        name=NAME,
+        shm_size="512m",
+        offline=True,
+    )
 
 
 def wait_for(what, seconds=300):
@@ -66,16 +86,7 @@ def wait_for(what, seconds=300):
 
 def test_a_machine_in_the_place_of_a_lost_one_goes_on_from_the_bucket(image, mount, tmp_path):
     """The checkpoint of exit code 75 is in the bucket once SkyPilot says that all is uploaded."""
-    asked = Asked(
-        engine="sky",
-        image=image["reference"],
-        target="digits",
-        arguments=("--epochs", "3"),
-        output=Place(kind="s3", name="runs"),
-        name=f"cached-{os.getpid()}",
-        shm_size="512m",
-        offline=True,
-    )
+    asked = task(image)
     first, log = mount("first")
     running = start(asked, first, tmp_path)
     wait_for((first / asked.name / ".samerun" / "first_batch.json").exists)
@@ -95,3 +106,22 @@ def test_a_machine_in_the_place_of_a_lost_one_goes_on_from_the_bucket(image, mou
 
     assert (made.outcome.state, made.outcome.restarts) == ("finished", 1)
     assert [bool(start.get("resumed")) for start in made.starts] == [False, True]
+
+
+def test_a_cancelled_job_stops_its_container_with_a_checkpoint(image, tmp_path):
+    """SkyPilot sends SIGTERM to all that it started; the engine's command passes it on."""
+    output = tmp_path / "output"
+    output.mkdir()
+    running = start(task(image), output, tmp_path)
+    wait_for((output / NAME / ".samerun" / "first_batch.json").exists)
+
+    # As `sky.skylet.subprocess_daemon.kill_process_group` does; it kills 30 s later.
+    os.killpg(running.pid, signal.SIGTERM)
+    running.wait(30)
+
+    def containers():
+        line = ["docker", "ps", "--quiet", f"--filter=name=samerun-{NAME}"]
+        return subprocess.run(line, check=True, capture_output=True, text=True).stdout
+
+    wait_for(lambda: not containers(), 60)
+    assert record.read(output / NAME).outcome.state == "preempted"
