@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from samerun import contract
+from samerun import contract, hardware
 from samerun.errors import Irreproducible, UsageError
 from samerun.host import fetch_image, gpus, needs, rebuild, replay, request, steps, wandb_api
 from samerun.host.find_run import Found
@@ -225,12 +225,12 @@ def test_absent_data_passes_for_nobody(run, tmp_path):
 
 def test_fewer_gpus_than_there_were_stand_in_the_way(run, monkeypatch):
     """Nothing falls back to the CPU in silence; `all` means as many as there were."""
-    card = gpus.Gpu(index=0, name="H200", driver="580.1", capability="9.0")
-    hardware = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
-    two = found(run, hardware=hardware, topology=dataclasses.replace(run.topology, gpus="all"))
-    monkeypatch.setattr(gpus, "probe", lambda: (card,))
+    card = hardware.Gpu(index=0, name="H200", driver="580.1", capability="9.0")
+    was = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
+    two = found(run, hardware=was, topology=dataclasses.replace(run.topology, gpus="all"))
+    monkeypatch.setattr(hardware, "probe", lambda: (card,))
     _, one = needs._device(two, runtime=True)
-    monkeypatch.setattr(gpus, "probe", lambda: (card, dataclasses.replace(card, index=1)))
+    monkeypatch.setattr(hardware, "probe", lambda: (card, dataclasses.replace(card, index=1)))
     selection, both = needs._device(two, runtime=True)
 
     assert (one.state, both.state) == ("missing", "here")

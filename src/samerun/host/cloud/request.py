@@ -13,8 +13,6 @@ ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 PLACE = re.compile(r"(?P<kind>s3|gs|pvc)://(?P<name>[A-Za-z0-9][\w.-]*)(/(?P<path>.*))?")
 GPUS = re.compile(r"((?P<name>[A-Za-z][\w.-]*):)?(?P<number>\d+)|(?P<alone>[A-Za-z][\w.-]*)")
-# Started again after 75, a run goes on from the last of these.
-CHECKPOINTS = "epochs=1,batches=0,minutes=10,keep=2"
 RENDEZVOUS_PORT = 29400
 
 
@@ -63,6 +61,8 @@ class Asked:
     settings: dict[str, str] = field(default_factory=dict)
     offline: bool = False
     commit: str | None = None
+    dirty: bool = False
+    fingerprint: bool = True
     # A VM alone: where the kit is cloned from, and what prints the key there.
     source: str | None = None
     key_command: str | None = None
@@ -86,8 +86,10 @@ class Asked:
             "WANDB_TAGS": ",".join((*self.tags, self.digest)),
             contract.ENV_IMAGE: self.image,
             contract.ENV_RUN: self.name,
-            contract.ENV_COMMIT: self.commit or "",
-            contract.ENV_CHECKPOINTS: CHECKPOINTS,
+            contract.ENV_COMMIT: (self.commit or "") + ("-dirty" if self.dirty else ""),
+            contract.ENV_SOURCE: self.data.url if self.data else "",
+            contract.ENV_FINGERPRINT: "" if self.fingerprint else "0",
+            contract.ENV_CHECKPOINTS: contract.DEFAULT_CHECKPOINTS,
             contract.ENV_DATA: contract.DATA if self.data else "",
         }
         if self.offline:
@@ -160,6 +162,11 @@ def check(asked: Asked) -> None:
             f"Train it here once (its folder becomes a layer under {contract.CODE}), push that "
             f"run's image with `invoke push runs/NAME`, and give --image and --recipe "
             f"{contract.CODE}/{asked.target.rpartition('/')[2]}.",
+        )
+    if asked.engine == "vm" and not asked.fingerprint:
+        raise UsageError(
+            "--no-fingerprint: a VM runs `invoke train`, which always takes one.",
+            "Leave it out.",
         )
     _check_places(asked)
 
