@@ -177,11 +177,11 @@ def _data(found: Found, folder: str | None) -> tuple[Need, Data | None]:
 
 def _elsewhere(wanted: Data) -> Need:
     """Return the need for data that lay where only a container, elsewhere, could see them."""
-    place = f"they lay at {wanted.source}" if wanted.source else "nobody told where they lay"
+    place = f"they lay at {wanted.source}" if wanted.source else "nobody told it where they lay"
     return Need(
         subject="data",
         state="missing",
-        detail=f"{place}, and a container was given them",
+        detail=f"a container wrote the record, and {place}",
         remedy=f"Name the folder with {_contents(wanted)} by --data.",
     )
 

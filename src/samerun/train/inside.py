@@ -206,16 +206,24 @@ def _driver() -> str | None:
 
 def describe_topology(procs: int, nodes: Nodes) -> Topology:
     """Return how many processes run on what; the GPUs are those that the container has."""
-    shm = os.statvfs("/dev/shm") if Path("/dev/shm").is_dir() else None
     return Topology(
         gpus=str(gpu_devices()),
         procs=procs,
         nodes=nodes.count,
         node_rank=nodes.rank,
         rendezvous=nodes.endpoint or None,
-        shm_size=f"{shm.f_blocks * shm.f_frsize // 2**20}m" if shm else "0",
+        shm_size=_shared_memory(),
         threads=max(1, len(os.sched_getaffinity(0)) // procs),
     )
+
+
+def _shared_memory() -> str:
+    """Return its size as Docker's option would have it."""
+    if not Path("/dev/shm").is_dir():
+        return "0"
+    shm = os.statvfs("/dev/shm")
+    gigabytes, rest = divmod(shm.f_blocks * shm.f_frsize // 2**20, 1024)
+    return f"{gigabytes}g" if not rest else f"{gigabytes * 1024 + rest}m"
 
 
 def tell(text: str) -> None:
