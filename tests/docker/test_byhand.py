@@ -9,9 +9,10 @@ import pytest
 from driving import invoke
 
 from samerun import record
-from samerun.host import data
+from samerun.host import data, user
 
 HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--shm-size=512m")
+USER = user.of_container()
 NETWORK = f"samerun-test-byhand-{os.getpid()}"
 PORT = 29400
 EPOCHS = ("--epochs", "1")
@@ -19,11 +20,14 @@ EPOCHS = ("--epochs", "1")
 
 @pytest.fixture
 def output(tmp_path):
-    """A folder that any container's user may write."""
-    path = tmp_path / "runs" / "hand"
-    path.mkdir(parents=True)
-    path.chmod(0o777)
-    return path
+    """A run's folder, as whoever may write it would find it after a copy from a cluster."""
+    return make(tmp_path / "runs" / "hand")
+
+
+def make(folder):
+    folder.mkdir(parents=True)
+    user.give(folder, user.of_container())
+    return folder
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def network():
 
 def by_hand(image, *arguments, output, mounts=(), flags=("--network=none",), **variables):
     told = {"SAMERUN_IMAGE": image["reference"], **variables}
-    options = ["--rm", "--user=12345:12345", *HARDENED, *flags]
+    options = ["--rm", f"--user={USER[0]}:{USER[1]}", *HARDENED, *flags]
     options += [f"--mount=type=bind,source={output},target=/output"]
     options += [f"--mount=type=bind,source={at},target=/data,readonly" for at in mounts]
     options += [f"--env={name}={value}" for name, value in told.items()]
@@ -126,7 +130,7 @@ def test_data_that_nobody_read_are_not_taken_for_none(image, output, photos):
 def test_an_image_that_nobody_named_is_said_to_be_unknown(image, output):
     """No other is taken in its place; listing, showing and comparing work all the same."""
     done = by_hand(image, "tabular", *EPOCHS, output=output, SAMERUN_IMAGE="")
-    shutil.copytree(output, output.parent / "other")
+    shutil.copytree(output, output.parent / "other", symlinks=True)
     here = ["--output", output.parent]
     told = [
         invoke("reproduce", "hand", "--check", *here),
@@ -160,9 +164,7 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(image, output):
 
 def test_a_preempted_run_goes_on_where_the_kit_is(image, output):
     """Its folder, copied from a cluster, holds checkpoint, variables and image."""
-    whole = output.parent / "whole"
-    whole.mkdir(mode=0o777)
-    whole.chmod(0o777)
+    whole = make(output.parent / "whole")
     by_hand(image, "tabular", "--epochs", "40", output=whole)
     name = f"samerun-byhand-{os.getpid()}"
     with ThreadPoolExecutor(1) as pool:
@@ -174,15 +176,27 @@ def test_a_preempted_run_goes_on_where_the_kit_is(image, output):
         subprocess.run(["docker", "kill", "--signal=TERM", name], check=True, capture_output=True)
         stopped = running.result()
     before = record.read(output)
+    refused = elsewhere_owned(output)
 
     again = invoke("train", "--resume", output, "--no-network")
     made = record.read(output)
 
     assert (stopped.returncode, before.outcome.state) == (75, "preempted"), stopped.stderr
+    assert refused.returncode == 73
+    assert "chown -R" in refused.stderr
     assert again.returncode == 0, again.stderr
     assert (made.written_by, made.outcome.restarts) == ("host", 1)
     assert made.starts[-1]["resumed"]
     assert made.result["weights_sha256"] == record.read(whole).result["weights_sha256"]
+
+
+def elsewhere_owned(output):
+    """Try to go on in a folder that was copied by somebody else."""
+    parts = output / ".samerun"
+    os.chown(parts, 12345, 12345)
+    done = invoke("train", "--resume", output, "--no-network")
+    os.chown(parts, *USER)
+    return done
 
 
 def until_checkpoint(output, running):
@@ -221,10 +235,7 @@ def test_machines_that_share_a_folder_leave_one_record(image, network, output, p
 
 def test_machines_with_other_data_do_not_train(image, network, tmp_path, photos):
     """Each reads its own and keeps its own folder; both say who differs in what."""
-    folders = (tmp_path / "job", tmp_path / "job.node-1")
-    for folder in folders:
-        folder.mkdir()
-        folder.chmod(0o777)
+    folders = (make(tmp_path / "job"), make(tmp_path / "job.node-1"))
     others = tmp_path / "others"
     shutil.copytree(photos, others)
     (others / "a.csv").write_text("b")

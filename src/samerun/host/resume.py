@@ -8,13 +8,14 @@ not read it), and only the networks of the kit are taken over.
 """
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samerun import contract, hardware
-from samerun.errors import DataError, Irreproducible, UsageError
+from samerun.errors import DataError, Irreproducible, OutputError, UsageError
 from samerun.host import (
     adopt,
     data,
@@ -143,10 +144,28 @@ def settle(client: "DockerClient", folder: Path) -> Run:
     return run
 
 
+def check_owner(folder: Path) -> None:
+    """
+    Refuse a folder that the run's user can't go on in: a copy may belong to somebody else.
+
+    Raises:
+        OutputError: With the command that mends it.
+    """
+    uid, gid = user.of_folder(folder)
+    places = (folder, folder / contract.PARTS, folder / contract.CHECKPOINTS)
+    others = [place for place in places if place.is_dir() and place.stat().st_uid != uid]
+    if others:
+        raise OutputError(
+            f"{others[0]} belongs to uid {others[0].stat().st_uid}, and the run is uid {uid}.",
+            f"`sudo chown -R {uid}:{gid} {shlex.quote(str(folder))}`",
+        )
+
+
 def prepare(
     client: "DockerClient", asked: Request, folder: Path, run: Run, key: keys.Key | None, say: Say
 ) -> Prepared:
     """Return the next start of *run*, which `settle` let through."""
+    check_owner(folder)
     facts = engine.inspect(client)
     selection = gpus.select(run.topology.gpus, hardware.probe(), runtime=facts.serves_gpus)
     image = find_image(client, run, say)

@@ -93,6 +93,8 @@ def place_of(rank: int, folder: Path) -> Path:
 def begin(start: Start, place: Path) -> Run:
     """Return the record of this start: a new one, or the next start of the one in *place*."""
     made = _new(start)
+    flags = _flags(os.environ | variables(made, place))
+    made = dataclasses.replace(made, arguments=(*flags, *start.argv))
     if not (place / contract.RECORD).is_file():
         return made
     return _again(record.read(place), made)
@@ -113,7 +115,7 @@ def _new(start: Start) -> Run:
         image=image,
         code=code,
         command=(start.target, *start.arguments),
-        arguments=(*_flags(given), *start.argv),
+        arguments=(),
         seed=start.seed,
         topology=inside.describe_topology(start.procs, start.nodes),
         data=data,
@@ -132,7 +134,7 @@ def _name(target: str) -> str:
 
 
 def _flags(given: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the variables that this container was given, as the engine takes them."""
+    """Return the variables that the training has, as the engine would have been given them."""
     return tuple(f"--env={name}={given[name]}" for name in TOLD if given.get(name))
 
 
