@@ -147,6 +147,20 @@ def test_an_image_that_nobody_named_is_said_to_be_unknown(image, output):
     assert "not known in which image" in shown.stdout
 
 
+def test_memory_that_ran_out_is_told(image, output):
+    """By the kernel's own count: the engine, who knows it too, is not to be asked."""
+    (output / "eat.py").write_text("x = b'1' * (4 << 30)")
+    limits = ("--network=none", "--memory=1g", "--memory-swap=1g")
+
+    done = by_hand(image, "/output/eat.py", output=output, flags=limits)
+    made = record.read(output)
+
+    assert done.returncode == 137
+    assert (made.outcome.state, made.outcome.reason) == ("killed", "out of memory")
+    assert made.code.where == "mounted"
+    assert any("no image holds it" in sentence for sentence in made.unknown)
+
+
 def test_a_run_that_goes_on_elsewhere_is_left_alone(image, output):
     """A copy of its folder says `running`; nobody here may say that it is over."""
     by_hand(image, "tabular", *EPOCHS, output=output)
