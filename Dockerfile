@@ -58,8 +58,12 @@ RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
     && find /opt -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 # Layer 3: our code. Copied by cp, not COPY, so that the checkout's file times and
-# modes do not get into the layer.
+# modes do not get into the layer. With it what the image is made from, which is on its
+# labels too: a container does not see those of its own image.
+ARG BASE_REFERENCE
+ARG BASE_ORIGIN
 RUN --mount=type=bind,source=src/samerun,target=/run/samerun \
+    --mount=type=bind,source=uv.lock,target=/run/uv.lock \
     --mount=type=bind,source=docker/install-code.sh,target=/run/install-code \
     sh /run/install-code
 

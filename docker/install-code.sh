@@ -1,6 +1,6 @@
 #!/bin/sh
 # Put the package beside the dependencies, and have every Python in the image
-# load the hook that signs W&B runs (see samerun/train/hook.py).
+# load the hook that signs W&B runs (see samerun/train/hook.py). Say what the image is made from.
 set -eu
 code=/opt/samerun/code
 mkdir -p "$code/samerun"
@@ -9,6 +9,8 @@ chmod -R u=rwX,go=rX "$code"
 /opt/venv/bin/python -ISm compileall -q --invalidation-mode unchecked-hash "$code"
 site=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 printf '%s\nimport samerun.train.hook\n' "$code" > "$site/samerun.pth"
+printf '{"base": "%s", "origin": "%s", "lock": "%s"}\n' "${BASE_REFERENCE:-}" "${BASE_ORIGIN:-}" \
+    "$(sha256sum /run/uv.lock | cut -d ' ' -f 1)" > /opt/samerun/build.json
 # Made here, not by WORKDIR, which would give it the time of the build.
 mkdir -p /output
 touch -d "@$SOURCE_DATE_EPOCH" /output

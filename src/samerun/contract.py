@@ -23,6 +23,9 @@ NETRC: Final = "/run/secrets/netrc"
 IMAGE_FACTS: Final = "/opt/samerun/image.json"
 """Versions, CUDA release and GPU architectures of the image, written by the build."""
 
+BUILD_FACTS: Final = "/opt/samerun/build.json"
+"""What the image was built from: its base by digest, and the hash of the lock."""
+
 IMAGE_SBOM: Final = "/opt/samerun/sbom.cdx.json"
 """Software bill of materials, CycloneDX JSON: Python's and Debian's packages."""
 
@@ -85,6 +88,12 @@ ENV_POD: Final = "SAMERUN_POD"
 ENV_COMMIT: Final = "SAMERUN_COMMIT"
 """The commit of the checkout that the file for the cloud was written from."""
 
+ENV_SOURCE: Final = "SAMERUN_DATA_SOURCE"
+"""Where a container started without the kit has its data from, as the user would name it."""
+
+ENV_FINGERPRINT: Final = "SAMERUN_FINGERPRINT"
+"""``0``: a container started without the kit does not read its data for a fingerprint."""
+
 ENV_NODES: Final = "SAMERUN_NODES"
 """The number of machines in one job, or ``MIN:MAX``; unset: one."""
 
@@ -140,8 +149,22 @@ CONFIG_KEY: Final = "samerun"
 EXIT_PREEMPTED: Final = 75
 """EX_TEMPFAIL: checkpointed after a signal, start me again."""
 
+# --- why a run ended, where its surroundings ended it ------------------------------
+OUT_OF_MEMORY: Final = "out of memory"
+NODE_LOST: Final = "a node was lost"
+OUTPUT_FULL: Final = "the disk of the output is full"
+DATA_GONE: Final = "the data vanished"
+
 # --- numbers ---------------------------------------------------------------------
 DEFAULT_SEED: Final = 42
+DEFAULT_CHECKPOINTS: Final = "epochs=1,batches=0,minutes=10,keep=2"
+FULL_BYTES: Final = 256 * 1024
+"""Less than this free on the output's disk explains a failure."""
+
+FINISH_TIMEOUT_S: Final = 300
+"""Without it wandb's finish() waits for ever for a server that went away. What did not arrive
+by then is on disk, and `invoke sync` delivers it."""
+
 STOP_TIMEOUT_S: Final = 45
 """Seconds from SIGTERM to SIGKILL: torch's launcher gives its workers 30 of them."""
 

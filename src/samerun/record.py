@@ -55,7 +55,7 @@ class Image:
     config_digest: str | None = None
     layers_digest: str
     repo_digests: tuple[str, ...] = ()
-    store: Literal["containerd", "classic"]
+    store: Literal["containerd", "classic", "unknown"]
     platform: str
     base: Base
     cuda: str | None = None
@@ -102,13 +102,15 @@ class Topology:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data folder and the hash over its content (names, sizes, bytes)."""
+    """A data folder and the hash over its content; None where a container did not take it."""
 
     source: str
     target: str
-    fingerprint: str
-    files: int
-    size_bytes: int
+    fingerprint: str | None
+    files: int | None
+    size_bytes: int | None
+    # What a container spent on reading them.
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,7 +302,8 @@ def read_part(folder: Path, part: str) -> dict[str, Any]:
 def first_failure(folder: Path) -> dict[str, Any] | None:
     """Return the failure of the process that failed first: others follow from it."""
     parts = folder / contract.PARTS
-    failures = [part for path in parts.glob("failure-*.json") if (part := _part(path))]
+    paths = (path for place in _places(parts) for path in place.glob("failure-*.json"))
+    failures = [part for path in paths if (part := _part(path))]
     timed = [f for f in failures if isinstance(f.get("time"), float)]
     return min(timed, key=lambda f: f["time"], default=None)
 
@@ -312,6 +315,12 @@ def _is_round(part: Any) -> bool:
         and isinstance(part.get("nodes"), list)
         and isinstance(part.get("why"), str)
     )
+
+
+def _places(parts: Path) -> list[Path]:
+    """Return *parts*, and those of a job's other machines where they share its folder."""
+    nodes = () if parts.is_symlink() else parts.glob("node-*")
+    return [parts, *(node / contract.PARTS for node in nodes if not node.is_symlink())]
 
 
 def _is_wandb(part: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from driving import ROOT, command, environment, invoke
 
 from samerun import record
+from samerun.host import user
 
 sys.path.insert(0, str(ROOT / "tests" / "standin"))
 import wbserver
@@ -50,8 +51,31 @@ def offline(original, tmp_path):
     return tmp_path / "hands-later"
 
 
+def by_hand(image, folder):
+    """Train by `docker run` alone, told no image, as whoever owns *folder*."""
+    uid, gid = user.of_container()
+    folder.mkdir()
+    user.give(folder, (uid, gid))
+    flags = [f"--user={uid}:{gid}", "--network=none", "--shm-size=512m"]
+    mount = f"--mount=type=bind,source={folder},target=/output"
+    line = ["docker", "run", "--rm", *flags, mount, image["reference"], "tabular", "--epochs", "1"]
+    subprocess.run(line, check=True, capture_output=True)
+
+
 def sync(folder, server, *options):
     return invoke("sync", folder, "--network", "host", *options, **online(server))
+
+
+def test_a_run_by_hand_is_delivered_though_its_image_is_unknown(image, server, tmp_path):
+    """Its rows and artifacts are read and sent by this checkout's image."""
+    by_hand(image, tmp_path / "hand")
+
+    done = sync(tmp_path / "hand", server)
+
+    assert record.read(tmp_path / "hand").image.digest == ""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(rows(server, tmp_path / "hand")) > 0
+    assert invoke("runs", "--output", tmp_path).stdout.split()[-1] == "yes"
 
 
 def rows(server, folder):

@@ -14,6 +14,8 @@ def test_build_carries_what_the_image_is_made_of(project):
     assert plan.labels["io.samerun.base"] == "base@sha256:1"
     assert plan.arguments == {
         "BASE": "base:tag",
+        "BASE_ORIGIN": "pulled",
+        "BASE_REFERENCE": "base@sha256:1",
         "CUDA": "cuda12",
         "SOURCE_DATE_EPOCH": "315532800",
     }

@@ -65,6 +65,24 @@ def test_what_the_record_needs_is_carried_along(engine):
     assert f"mine,{DIGEST}" in text
 
 
+@pytest.mark.parametrize("engine", ["sky", "k8s"])
+def test_what_the_data_are_is_left_to_the_container(engine):
+    """It is told where they are from, and not to read them only where that was asked for."""
+    data = Place(kind="s3", name="photos", path="small")
+    text, off = (rendered(engine, data=data, fingerprint=f, dirty=True) for f in (True, False))
+
+    assert "s3://photos/small" in text.partition("SAMERUN_DATA_SOURCE")[2]
+    assert "c" * 40 + "-dirty" in text
+    assert "SAMERUN_FINGERPRINT" not in text
+    assert "SAMERUN_FINGERPRINT" in off
+
+
+def test_a_vm_always_takes_the_fingerprint():
+    """It runs `invoke train`; a switch without effect would be a lie."""
+    with pytest.raises(UsageError, match="no-fingerprint"):
+        request.check(asked("vm", fingerprint=False))
+
+
 def test_arguments_survive_every_shell_and_yaml():
     """A quote, a blank, a dollar, a colon, a line's end: the recipe gets what was typed."""
     nasty = ("--note", 'it\'s $HOME: "a b"\n#c', "--x", "yes")
@@ -135,7 +153,7 @@ def test_a_pod_that_a_machine_took_along_starts_all_of_them_again():
     again, failed = runtime["failurePolicy"]["rules"]
 
     assert evicted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-    assert ended["onExitCodes"]["values"] == [75, 143, 255]
+    assert ended["onExitCodes"]["values"] == [75, 105, 143, 255]
     assert (again["action"], again["onJobFailureReasons"]) == (
         "RestartJobSet",
         ["PodFailurePolicy"],

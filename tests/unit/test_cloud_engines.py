@@ -79,7 +79,8 @@ def test_skypilot_loads_and_plans_the_task(sky_python, tmp_path, changes, instan
     assert planned["instance"] == instance
     assert planned["nodes"] == changes.get("nodes", 1)
     assert planned["spot"] is changes.get("spot", False)
-    assert planned["recovery"]["recover_on_exit_codes"] == [75]
+    codes = [75, 105] if "nodes" in changes else [75]
+    assert planned["recovery"]["recover_on_exit_codes"] == codes
     assert planned["mounts"]["/samerun/output"] == "MOUNT_CACHED"
     assert planned["secrets"] == sorted(["WANDB_API_KEY", *sky.REGISTRY_LOGIN])
     # The engine runs as root and looks into it; files are renamed; uploads begin at once.

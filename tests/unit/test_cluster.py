@@ -10,17 +10,19 @@ import threading
 import pytest
 
 from samerun.errors import UsageError, WrongImage
-from samerun.train import cluster, machines, selfmade
+from samerun.train import cluster, inside, machines
+from samerun.train.cluster import Answer
 from samerun.train.nodes.place import Nodes
 
 DIGEST = "a" * 64
 POD = {
+    "spec": {"nodeName": "gpu-a"},
     "status": {
         "containerStatuses": [
             {"name": "sidecar", "imageID": "x@sha256:" + "0" * 64},
             {"name": "training", "imageID": f"host/x@sha256:{DIGEST}"},
         ]
-    }
+    },
 }
 
 
@@ -69,11 +71,11 @@ def api(account, monkeypatch):
 
 
 def test_the_digest_is_that_of_our_container(account, api):
-    """Asked with the pod's own token; a side car's digest is none of ours."""
+    """Asked with the pod's own token, with the machine; a side car's digest is none of ours."""
     answers, asked = api
     answers.append((200, POD))
 
-    assert cluster.running_digest(account) == (DIGEST, "")
+    assert cluster.running(account=account) == Answer(digest=DIGEST, node="gpu-a")
     assert asked == [("/api/v1/namespaces/team/pods/digits-1", "Bearer secret-token")]
 
 
@@ -81,16 +83,15 @@ def test_a_status_that_comes_later_is_waited_for(account, api):
     """A container may be faster than the status of its pod."""
     api[0].extend([(200, {"status": {}}), (200, POD)])
 
-    assert cluster.running_digest(account, pause_s=0) == (DIGEST, "")
+    assert cluster.running(account=account, pause_s=0).digest == DIGEST
 
 
 def test_a_refusal_is_told_and_no_error(account, api):
     """The role that lets a pod read itself may be missing."""
     api[0].append((403, {}))
 
-    assert cluster.running_digest(account) == (
-        "",
-        "the cluster refused to show the pod digits-1 (403)",
+    assert cluster.running(account=account) == Answer(
+        why_not="the cluster refused to show the pod digits-1 (403)"
     )
 
 
@@ -102,18 +103,18 @@ def test_an_authority_that_did_not_sign_is_not_believed(account, api):
     command += ["-keyout", "/dev/null", "-out", str(account / "ca.crt")]
     subprocess.run(command, check=True, capture_output=True)
 
-    digest, why = cluster.running_digest(account, pause_s=0)
+    told = cluster.running(account=account, pause_s=0)
 
     assert right != (account / "ca.crt").read_bytes()
-    assert digest == ""
-    assert "CERTIFICATE_VERIFY_FAILED" in why
+    assert told.digest == ""
+    assert "CERTIFICATE_VERIFY_FAILED" in told.why_not
 
 
 def test_without_a_pod_s_name_nobody_is_asked(monkeypatch):
     """Outside of Kubernetes."""
     monkeypatch.delenv("SAMERUN_POD", raising=False)
 
-    assert cluster.running_digest() == ("", "no cluster was asked")
+    assert cluster.running() == Answer(why_not="no cluster was asked")
 
 
 def test_another_image_than_expected_is_refused():
@@ -121,16 +122,18 @@ def test_another_image_than_expected_is_refused():
     told = {"SAMERUN_IMAGE": f"host/x@sha256:{'b' * 64}"}
 
     with pytest.raises(WrongImage, match=f"{DIGEST}.*{'b' * 64}"):
-        selfmade.describe_image(told, {}, DIGEST, "")
+        inside.describe_image(told, {}, Answer(digest=DIGEST))
 
 
 def test_a_confirmed_digest_leaves_nothing_unknown():
     """The cluster's word and the expected one agree."""
     told = {"SAMERUN_IMAGE": f"host/x@sha256:{DIGEST}"}
 
-    image, unknown = selfmade.describe_image(told, {"cuda": "13.0", "packages": {}}, DIGEST, "")
+    facts = {"cuda": "13.0", "packages": {}, "base": "b@sha256:1", "lock": "2"}
+    image, unknown = inside.describe_image(told, facts, Answer(digest=DIGEST))
 
     assert (image.digest, image.cuda, unknown) == (DIGEST, "13", ())
+    assert (image.base.reference, image.lock) == ("b@sha256:1", "2")
 
 
 def test_machines_are_told_by_our_variables_or_by_the_trainer_s():

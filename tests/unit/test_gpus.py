@@ -1,11 +1,13 @@
 import pytest
 
+from samerun import hardware
 from samerun.errors import DriverTooOld, NoGpu, UsageError
+from samerun.hardware import Gpu
 from samerun.host import gpus
-from samerun.host.gpus import CPU, Gpu
+from samerun.host.gpus import CPU
 
 SMI = "0, NVIDIA A100-SXM4-40GB, 580.65.06, 8.0\n1, NVIDIA A100-SXM4-40GB, 580.65.06, 8.0\n"
-TWO = gpus.parse(SMI)
+TWO = hardware.parse(SMI)
 
 
 def gpu(driver="580.65.06", capability="8.0"):

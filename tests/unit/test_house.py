@@ -13,7 +13,9 @@ from samerun.host import lock
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "samerun"
-SHARED = {"samerun.contract", "samerun.record", "samerun.errors", "samerun.options"}
+SHARED = {
+    f"samerun.{name}" for name in ("contract", "record", "errors", "options", "content", "hardware")
+}
 ALLOWED = {
     "": SHARED,
     "host": SHARED | {"samerun.host"},

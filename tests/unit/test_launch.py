@@ -122,5 +122,5 @@ def test_wandb_is_online_with_a_key_only(mode):
 
 def test_end_of_an_online_run_does_not_wait_for_ever():
     """wandb's own default is no limit; a run without a key has nobody to wait for."""
-    assert int(make({})["WANDB_FINISH_TIMEOUT"]) == launch.FINISH_TIMEOUT_S
+    assert int(make({})["WANDB_FINISH_TIMEOUT"]) == contract.FINISH_TIMEOUT_S
     assert "WANDB_FINISH_TIMEOUT" not in make({}, has_key=False)

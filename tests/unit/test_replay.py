@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from samerun import contract
+from samerun import contract, hardware
 from samerun.errors import Irreproducible, UsageError
 from samerun.host import fetch_image, gpus, needs, rebuild, replay, request, steps, wandb_api
 from samerun.host.find_run import Found
@@ -225,12 +225,12 @@ def test_absent_data_passes_for_nobody(run, tmp_path):
 
 def test_fewer_gpus_than_there_were_stand_in_the_way(run, monkeypatch):
     """Nothing falls back to the CPU in silence; `all` means as many as there were."""
-    card = gpus.Gpu(index=0, name="H200", driver="580.1", capability="9.0")
-    hardware = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
-    two = found(run, hardware=hardware, topology=dataclasses.replace(run.topology, gpus="all"))
-    monkeypatch.setattr(gpus, "probe", lambda: (card,))
+    card = hardware.Gpu(index=0, name="H200", driver="580.1", capability="9.0")
+    was = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
+    two = found(run, hardware=was, topology=dataclasses.replace(run.topology, gpus="all"))
+    monkeypatch.setattr(hardware, "probe", lambda: (card,))
     _, one = needs._device(two, runtime=True)
-    monkeypatch.setattr(gpus, "probe", lambda: (card, dataclasses.replace(card, index=1)))
+    monkeypatch.setattr(hardware, "probe", lambda: (card, dataclasses.replace(card, index=1)))
     selection, both = needs._device(two, runtime=True)
 
     assert (one.state, both.state) == ("missing", "here")
@@ -240,19 +240,17 @@ def test_fewer_gpus_than_there_were_stand_in_the_way(run, monkeypatch):
 def test_a_run_of_several_machines_is_made_again_by_as_many_processes_on_one(run, monkeypatch):
     """What decides is their number; GPUs have to be as many as all machines had together."""
     topology = dataclasses.replace(run.topology, nodes=2, procs=2)
-    cards = [gpus.Gpu(index=n, name="H200", driver="580.1", capability="9.0") for n in range(4)]
-    hardware = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
-    with_gpus = found(
-        run, hardware=hardware, topology=dataclasses.replace(topology, procs=2, gpus="2")
-    )
+    cards = [hardware.Gpu(index=n, name="H200", driver="580.1", capability="9.0") for n in range(4)]
+    was = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
+    with_gpus = found(run, hardware=was, topology=dataclasses.replace(topology, procs=2, gpus="2"))
 
     _, need = needs._device(found(run, topology=topology), runtime=True)
     assert need.state == "here"
     assert "4 processes, which were on 2 machines" in need.detail
     assert replay.asked(found(run, topology=topology), replay.Options()).procs == 4
-    monkeypatch.setattr(gpus, "probe", lambda: tuple(cards[:2]))
+    monkeypatch.setattr(hardware, "probe", lambda: tuple(cards[:2]))
     assert needs._device(with_gpus, runtime=True)[1].state == "missing"
-    monkeypatch.setattr(gpus, "probe", lambda: tuple(cards))
+    monkeypatch.setattr(hardware, "probe", lambda: tuple(cards))
     assert len(needs._device(with_gpus, runtime=True)[0].gpus) == 4
 
 

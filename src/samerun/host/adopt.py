@@ -53,8 +53,12 @@ def _source(container: "Container", target: str) -> Path | None:
 
 
 def is_open(run: Run) -> bool:
-    """Whether the record awaits its end."""
-    return run.outcome.state in OPEN
+    """
+    Whether the record awaits its end from this side.
+
+    One that a container writes itself is another engine's business, perhaps elsewhere.
+    """
+    return run.written_by == "host" and run.outcome.state in OPEN
 
 
 def settle(client: "DockerClient", folder: Path) -> Run:

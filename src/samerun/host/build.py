@@ -27,6 +27,8 @@ def plan(project: Project, base_tag: str, under: Base, cuda: str, *, no_cache: b
         tag=tag(cuda),
         arguments={
             "BASE": base_tag,
+            "BASE_REFERENCE": under.reference,
+            "BASE_ORIGIN": under.origin,
             "CUDA": variant(cuda),
             "SOURCE_DATE_EPOCH": str(contract.EPOCH),
         },

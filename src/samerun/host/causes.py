@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from samerun.record import Run
+from samerun.record import Image, Run
 
 # Fields of the record's environment that name a version.
 VERSIONS = ("python", "torch", "cuda", "cudnn")
@@ -12,12 +12,11 @@ VERSIONS = ("python", "torch", "cuda", "cudnn")
 def of(original: Run, again: Run) -> Iterator[str]:
     """Yield the likely causes of another result, the strongest first."""
     a, b = original, again
-    if a.image.layers_digest != b.image.layers_digest:
+    if same_image(a.image, b.image) is False:
         yield "another image"
     if "mounted" in (a.code.where, b.code.where):
         yield "mounted code: no image holds what ran"
-    if data(a) != data(b):
-        yield "other data"
+    yield from _data(a, b)
     if topology(a) != topology(b):
         yield f"another seed or topology: {topology(a)} and {topology(b)}"
     if "fast" in (a.determinism, b.determinism):
@@ -39,9 +38,16 @@ def of(original: Run, again: Run) -> Iterator[str]:
 def given_alike(a: Run, b: Run) -> bool:
     """Whether nothing recorded tells the two apart."""
     pairs = [(f(a), f(b)) for f in (data, code, topology, threads, hardware)]
-    layers = a.image.layers_digest == b.image.layers_digest
+    known = None not in (data(a), data(b)) and same_image(a.image, b.image) is True
     is_plain = "fast" not in (a.determinism, b.determinism) and a.code.where == "image"
-    return layers and is_plain and all(x == y for x, y in pairs)
+    return known and is_plain and all(x == y for x, y in pairs)
+
+
+def _data(a: Run, b: Run) -> Iterator[str]:
+    if None in (data(a), data(b)):
+        yield "the data, of which no fingerprint was taken"
+    elif data(a) != data(b):
+        yield "other data"
 
 
 def _machine(a: Run, b: Run) -> Iterator[str]:
@@ -69,9 +75,27 @@ def code(run: Run) -> str:
     return f"{' '.join(run.command)}, {place}{commit}{changed}"
 
 
-def data(run: Run) -> str:
-    """Return the fingerprints of the data."""
-    return ", ".join(entry.fingerprint for entry in run.data) or "none mounted"
+def data(run: Run) -> str | None:
+    """Return the fingerprints of the data; None where one was not taken."""
+    found = [entry.fingerprint for entry in run.data]
+    return None if None in found else ", ".join(map(str, found)) or "none mounted"
+
+
+def same_image(one: Image, two: Image) -> bool | None:
+    """
+    Whether two images hold the same; None where that is not known.
+
+    The layers tell. A container does not see its own, but may know its digest.
+    """
+    if one.layers_digest and two.layers_digest:
+        return one.layers_digest == two.layers_digest
+    return True if digests(one) & digests(two) else None
+
+
+def digests(image: Image) -> set[str]:
+    """Return every digest that *image* is known by, without ``sha256:``."""
+    named = (image.digest, image.index_digest, image.manifest_digest, image.config_digest)
+    return {name.removeprefix("sha256:") for name in named if name}
 
 
 def topology(run: Run) -> str:

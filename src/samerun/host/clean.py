@@ -93,6 +93,8 @@ def why_kept(client: "DockerClient", folder: Path, limit: datetime | None) -> st
         return "its record can't be read"
     if adopt.is_open(run) or folders.is_held(folder):
         return "it is going on"
+    if run.outcome.state in adopt.OPEN and limit is not None:
+        return f"{run.hardware.engine} may still run it; name it to remove it"
     if not synced.is_safe_to_remove(folder, run):
         return "W&B may lack some of it: `invoke sync` first"
     if run.outcome.state in ("preempted", "killed") and limit is not None:

@@ -72,12 +72,12 @@ def compare(one: str, two: str, output: str, key_file: str | None) -> Comparison
 
 def differences(one: Run, two: Run) -> Iterator[Finding]:
     """Yield what the two records say, field by field; pure."""
-    yield _row("image layers", one.image.layers_digest, two.image.layers_digest)
+    yield dataclasses.replace(verdict.image(one.image, two.image), subject="image layers")
     yield _row("image", one.image.reference, two.image.reference)
     yield _row("command", " ".join(one.command), " ".join(two.command))
     yield from _fields("code", one.code, two.code, Code)
     yield from _mapping("config", one.config, two.config)
-    yield _row("data", causes.data(one), causes.data(two))
+    yield verdict.finding("data", causes.data(one), causes.data(two))
     yield _row("seed", one.seed, two.seed)
     yield _row("determinism", one.determinism, two.determinism)
     yield from _fields("topology", one.topology, two.topology, Topology)
@@ -129,7 +129,7 @@ def packages(
 
 def _inspect_both(one: Run, two: Run) -> tuple[tuple["Inspection | None", ...], list[str]]:
     """Look into both images; nothing is started, pulled or required."""
-    if one.image.layers_digest == two.image.layers_digest:
+    if causes.same_image(one.image, two.image):
         return (None, None), []
     try:
         client = engine.connect()

@@ -1,14 +1,12 @@
 """A data folder: there, not empty, and known by its content."""
 
 import functools
-import hashlib
 import os
 import shlex
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from samerun import contract
+from samerun import content, contract
 from samerun.errors import DataError
 from samerun.host import datacache
 from samerun.record import Data
@@ -30,7 +28,7 @@ def describe(folder: Path) -> Data:
         target=contract.DATA,
         fingerprint=fingerprint(folder, files),
         files=len(files),
-        size_bytes=sum(file.stat().st_size for file in files),
+        size_bytes=content.size(files),
     )
 
 
@@ -49,8 +47,7 @@ def list_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(f"--data {folder} {kind}.", "Give the folder that holds the data.")
-    found = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    files = sorted(path for path in found if path.is_file())
+    files = content.files(folder)
     if not files:
         raise DataError(f"--data {folder} holds no file.", "Is it mounted or downloaded?")
     return files
@@ -90,19 +87,13 @@ def fingerprint(folder: Path, files: list[Path]) -> str:
     Files are hashed in parallel, those that are as they were the last time not at all.
     """
     cache = datacache.load(folder)
-    names = [str(path.relative_to(folder)) for path in files]
-    contents = [_known(cache, name, path) for name, path in zip(names, files, strict=True)]
-    unknown = [i for i, content in enumerate(contents) if content is None]
-    with ThreadPoolExecutor() as pool:
-        read = functools.partial(_read_and_keep, cache)
-        hashed = pool.map(read, [names[i] for i in unknown], [files[i] for i in unknown])
-        for i, found in zip(unknown, hashed, strict=True):
-            contents[i] = found
+    names = content.names(folder, files)
+    known = [_known(cache, name, path) for name, path in zip(names, files, strict=True)]
+    unknown = [path for path, digest in zip(files, known, strict=True) if digest is None]
+    read = content.hash_all(unknown, functools.partial(_read_and_keep, cache, folder))
+    contents = [next(read) if digest is None else digest for digest in known]
     cache.save()
-    digest = hashlib.sha256()
-    for name, content in zip(names, contents, strict=True):
-        digest.update(f"{name}\0{content}\n".encode())
-    return f"sha256:{digest.hexdigest()}"
+    return content.combine(names, contents)
 
 
 def _known(cache: datacache.Cache, name: str, path: Path) -> str | None:
@@ -110,17 +101,16 @@ def _known(cache: datacache.Cache, name: str, path: Path) -> str | None:
     return known if os.access(path, os.R_OK) else None
 
 
-def _read_and_keep(cache: datacache.Cache, name: str, path: Path) -> str:
+def _read_and_keep(cache: datacache.Cache, folder: Path, path: Path) -> str:
     before = datacache.stamp(path.stat())
-    content = _hash(path)
+    digest = _hash(path)
     if datacache.stamp(path.stat()) == before:
-        cache.put(name, before, content)
-    return content
+        cache.put(str(path.relative_to(folder)), before, digest)
+    return digest
 
 
 def _hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return content.hash_file(path)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}.", "Check its rights.") from error

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samerun import hardware
 from samerun.errors import SamerunError
-from samerun.host import base, engine, gpus, identity, keys, machine, network, setup
+from samerun.host import base, engine, gpus, identity, keys, network, setup
 from samerun.host.project import CUDA_VERSIONS, Project, tag
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _disk(project: Project) -> Finding:
 
 
 def _memory(project: Project) -> Finding:
-    size = machine.memory_bytes()
+    size = hardware.memory_bytes()
     mend = "" if size >= LEAST_MEMORY_BYTES else "Train with a smaller --batch-size, or elsewhere."
     return Finding(subject="memory", text=f"{size / 1e9:.0f} GB", mend=mend)
 
@@ -139,7 +140,7 @@ def _network(project: Project) -> Finding:
 
 
 def _gpu(project: Project) -> Finding:
-    found = gpus.probe()
+    found = hardware.probe()
     if not found:
         return Finding(subject="gpu", text="none: training uses the CPU", optional=True)
     names = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in found)

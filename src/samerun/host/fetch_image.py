@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from samerun.errors import ImageNotFound, TransferFailed
-from samerun.host import identity, registry
+from samerun.host import causes, identity, registry
 from samerun.record import Image
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ def mismatch(wanted: Image, found: Image) -> str | None:
     The layers decide what runs; the config says how it starts. A manifest may differ with
     both the same: the layers were compressed anew.
     """
+    if not wanted.layers_digest:  # A container that wrote its own record can't see them.
+        same = causes.same_image(wanted, found)
+        return None if same else f"its digest is {found.digest}, the record says {wanted.digest}"
     if wanted.layers_digest != found.layers_digest:
         return f"its layers are {found.layers_digest}, the record says {wanted.layers_digest}"
     for kind in ("config_digest", "manifest_digest"):

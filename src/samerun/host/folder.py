@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from samerun import contract, record
 from samerun.errors import OutputError, RunBusy
-from samerun.host import outcome, user
+from samerun.host import user
 from samerun.record import Run
 
 # The folder keeps this much free for the last word, for the day its disk is full.
-RESERVE_BYTES = outcome.FULL_BYTES
+RESERVE_BYTES = contract.FULL_BYTES
 # Who only looks whether a folder is held holds it for a moment.
 PATIENCE_S = 1.0
 

@@ -1,24 +1,14 @@
 """GPUs: which there are, which were asked for, whether the image's CUDA serves them."""
 
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from samerun.errors import DriverTooOld, NoGpu, UsageError
+from samerun.hardware import Gpu
 
 # https://docs.nvidia.com/deploy/cuda-compatibility: minor-version compatibility.
 LEAST_DRIVER = {"12": (525, 60), "13": (580, 65)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """One NVIDIA GPU as its driver describes it."""
-
-    index: int
-    name: str
-    driver: str
-    capability: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,24 +21,6 @@ class Selection:
 
 
 CPU = Selection(asked="0", flag=None, gpus=())
-
-
-def probe() -> tuple[Gpu, ...]:
-    """Return this machine's GPUs; none where nvidia-smi is absent or fails."""
-    query = "--query-gpu=index,name,driver_version,compute_cap"
-    command = ["nvidia-smi", query, "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    # OSError: PATH may hold folders that this user may not read.
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return parse(done.stdout) if done.returncode == 0 else ()
-
-
-def parse(text: str) -> tuple[Gpu, ...]:
-    """Read nvidia-smi's lines: index, name, driver, compute capability."""
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line]
-    return tuple(Gpu(index=int(r[0]), name=r[1], driver=r[2], capability=r[3]) for r in rows)
 
 
 def select(asked: str | None, found: Sequence[Gpu], *, runtime: bool) -> Selection:

@@ -8,9 +8,6 @@ from samerun import contract
 from samerun.host.nodes import ALONE, Place
 
 PIDS_LIMIT = 4096
-# Without it wandb's finish() waits for ever for a server that went away. What did not
-# arrive by then is on disk, and `invoke sync` delivers it.
-FINISH_TIMEOUT_S = 300
 OFFLINE_MODES = ("offline", "dryrun", "disabled")
 
 
@@ -130,7 +127,7 @@ def environment(
     }
     if has_key:
         values["NETRC"] = contract.NETRC
-        values["WANDB_FINISH_TIMEOUT"] = str(FINISH_TIMEOUT_S)
+        values["WANDB_FINISH_TIMEOUT"] = str(contract.FINISH_TIMEOUT_S)
     else:
         values.setdefault("WANDB_MODE", "offline")
     if values.get("WANDB_MODE") == "offline":

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from samerun import contract
+from samerun import contract, hardware
 from samerun.errors import DataError, Irreproducible, SamerunError
-from samerun.host import data, engine, fetch_image, gpus, machine, rebuild, registry, user
+from samerun.host import data, engine, fetch_image, gpus, rebuild, registry, user
 from samerun.host.find_run import Found
 from samerun.record import Data, Image
 
@@ -81,7 +81,15 @@ def look_for_image(client: "DockerClient", wanted: Image) -> Need:
 
 
 def missing_image(wanted: Image) -> Need:
-    """Return the need for an image that nobody has."""
+    """Return the need for an image that nobody has, or that the record does not name."""
+    if not wanted.reference:
+        known = f"only its digest, sha256:{wanted.digest}" if wanted.digest else "none"
+        return Need(
+            subject="image",
+            state="missing",
+            detail=f"the container that wrote the record was told no image, and knew {known}",
+            remedy=f"Start containers with -e {contract.ENV_IMAGE}=NAME@sha256:…: they record it.",
+        )
     asked = fetch_image.sources(wanted)
     where = f"not here, and not served by {', '.join(asked)}" if asked else "not on this machine"
     return Need(
@@ -105,6 +113,11 @@ def check_image(wanted: Image, found: Image) -> Need:
 
 def _code(found: Found) -> tuple[Need, rebuild.Source | None]:
     code = found.run.code
+    if code.where == "mounted" and found.run.written_by == "container":
+        # Paths of a container mean nothing here, and no folder of this machine is meant.
+        detail = f"{code.target} was mounted into a container that the kit did not start"
+        remedy = "Train it by `invoke train SCRIPT`, whose image holds it, or put it into an image."
+        return Need(subject="code", state="missing", detail=detail, remedy=remedy), None
     if code.where == "image":
         dirty = "; the checkout had changes, and the image holds them" if code.git_dirty else ""
         detail = f"{code.target}, in the image{dirty}"
@@ -132,14 +145,22 @@ def _data(found: Found, folder: str | None) -> tuple[Need, Data | None]:
     if not found.run.data:
         return Need(subject="data", state="here", detail="none was mounted"), None
     wanted = found.run.data[0]
+    if folder is None and found.run.written_by == "container":
+        return _elsewhere(wanted), None
     place = Path(folder or wanted.source).expanduser()
     try:
         data.check_readable(data.list_files(place), user.of_container())
         here = data.describe(place)
     except DataError as error:
-        remedy = f"Name the folder with {wanted.files} files and {wanted.fingerprint} by --data."
+        remedy = f"Name the folder with {_contents(wanted)} by --data."
         detail = error.what.rstrip(".")
         return Need(subject="data", state="missing", detail=detail, remedy=remedy), None
+    if wanted.fingerprint is None:
+        detail = f"nobody took a fingerprint of them: {here.source} may be the same, or not"
+        remedy = "Give --anyway to train on that folder."
+        return Need(
+            subject="data", state="other", detail=detail, remedy=remedy, passable=True
+        ), here
     if here.fingerprint == wanted.fingerprint:
         return Need(subject="data", state="here", detail=f"{here.source}, {here.fingerprint}"), here
     detail = (
@@ -154,6 +175,23 @@ def _data(found: Found, folder: str | None) -> tuple[Need, Data | None]:
     return need, here
 
 
+def _elsewhere(wanted: Data) -> Need:
+    """Return the need for data that lay where only a container, elsewhere, could see them."""
+    place = f"they lay at {wanted.source}" if wanted.source else "nobody told it where they lay"
+    return Need(
+        subject="data",
+        state="missing",
+        detail=f"a container wrote the record, and {place}",
+        remedy=f"Name the folder with {_contents(wanted)} by --data.",
+    )
+
+
+def _contents(wanted: Data) -> str:
+    if wanted.fingerprint is None:
+        return "the same data (no fingerprint was taken, so --anyway as well)"
+    return f"{wanted.files} files and {wanted.fingerprint}"
+
+
 def _device(found: Found, *, runtime: bool) -> tuple[gpus.Selection | None, Need]:
     topology = found.run.topology
     problem = _of_several(found)
@@ -161,9 +199,11 @@ def _device(found: Found, *, runtime: bool) -> tuple[gpus.Selection | None, Need
         return None, problem
     # As many as there were, not as was asked: `all` may be another number here. What several
     # machines trained, one of them can: the number of processes decides, not where they are.
-    asked = "0" if topology.gpus == "0" else str(len(found.run.hardware.gpus) * topology.nodes)
+    names = found.run.hardware.gpus or found.run.environment.get("gpus", ())
+    each = len(names) or topology.gpus
+    asked = "0" if topology.gpus == "0" else str(int(each) * topology.nodes)
     try:
-        selection = gpus.select(asked, gpus.probe(), runtime=runtime)
+        selection = gpus.select(asked, hardware.probe(), runtime=runtime)
     except SamerunError as error:
         detail, remedy = error.what.rstrip("."), "Reproduce it on a machine with such GPUs."
         return None, Need(subject="machine", state="missing", detail=detail, remedy=remedy)
@@ -210,7 +250,7 @@ def has_result(found: Found) -> bool:
 def warnings(found: Found, selection: gpus.Selection) -> Iterator[str]:
     """Yield how this machine differs from the one of the record, before hours are spent."""
     was = found.run.hardware
-    this = machine.describe(selection.gpus, was.engine)
+    this = hardware.describe(selection.gpus, was.engine)
     if was.gpus != this.gpus:
         yield f"It ran on {', '.join(was.gpus)}; here are {', '.join(this.gpus)}: other bits."
     if was.driver != this.driver:

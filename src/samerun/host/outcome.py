@@ -9,14 +9,7 @@ from samerun import contract, record
 from samerun.errors import NodeLost
 from samerun.record import Run, State
 
-# Less than this free on the output's disk explains a failure.
-FULL_BYTES = 256 * 1024
-
-# Reasons in the record; `train.remedy` says what to do about each.
-OUT_OF_MEMORY = "out of memory"
-NODE_LOST = "a node was lost"
-OUTPUT_FULL = "the disk of the output is full"
-DATA_GONE = "the data vanished"
+# Reasons that only the host can see; `train.remedy` says what to do about the others.
 ENGINE_RESTARTED = "the engine restarted"
 REMOVED = "the container was removed"
 STOP_VERB = "invoke stop"
@@ -59,13 +52,13 @@ def _ending(
     code: int, state: dict[str, Any], stopped_by: str | None, *, lost: bool
 ) -> tuple[State, str | None]:
     if state.get("OOMKilled"):
-        return "killed", OUT_OF_MEMORY
+        return "killed", contract.OUT_OF_MEMORY
     if code == contract.EXIT_PREEMPTED:
         return "preempted", stopped_by or "SIGTERM"
     if stopped_by:
         return "stopped", stopped_by
     if code == NodeLost.exit_code:
-        return "killed", NODE_LOST
+        return "killed", contract.NODE_LOST
     killer = _killer(code, state, lost=lost)
     if killer is not None:
         return "killed", killer
@@ -84,10 +77,10 @@ def _killer(code: int, state: dict[str, Any], *, lost: bool) -> str | None:
 def cause(folder: Path, run: Run) -> str | None:
     """Return what in the run's surroundings explains its failure, None if nothing does."""
     status = os.statvfs(folder)
-    if status.f_bavail * status.f_frsize < FULL_BYTES:
-        return OUTPUT_FULL
+    if status.f_bavail * status.f_frsize < contract.FULL_BYTES:
+        return contract.OUTPUT_FULL
     gone = [data.source for data in run.data if not _is_there(Path(data.source))]
-    return f"{DATA_GONE}: {gone[0]}" if gone else None
+    return f"{contract.DATA_GONE}: {gone[0]}" if gone else None
 
 
 def _is_there(folder: Path) -> bool:

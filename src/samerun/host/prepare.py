@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun import contract
+from samerun import contract, hardware
 from samerun.errors import ImageNotFound, OutputError
 from samerun.host import (
     build,
@@ -77,13 +77,13 @@ def check(asked: Request, project: Project) -> None:
         read_recipe(find_recipe(project.recipes, asked.target)).parse(asked.arguments)
     if asked.data is not None:
         data.check_readable(data.list_files(Path(asked.data)), user.of_container())
-    gpus.select(asked.gpus_or_cpu(), gpus.probe(), runtime=True)
+    gpus.select(asked.gpus_or_cpu(), hardware.probe(), runtime=True)
 
 
 def look_up(asked: Request, project: Project, *, runtime: bool) -> Found:
     """Return data, GPUs and name for *asked*, which `check` let through."""
     found_data = data.describe(Path(asked.data)) if asked.data is not None else None
-    selection = gpus.select(asked.gpus_or_cpu(), gpus.probe(), runtime=runtime)
+    selection = gpus.select(asked.gpus_or_cpu(), hardware.probe(), runtime=runtime)
     return Found(
         data=found_data,
         selection=selection,
@@ -132,7 +132,7 @@ def prepare(
         topology=_topology(asked, found),
         data=(found.data,) if found.data else (),
         secrets=("WANDB_API_KEY",) if key else (),
-        hardware=machine.describe(found.selection.gpus, f"Docker {facts.version}"),
+        hardware=hardware.describe(found.selection.gpus, f"Docker {facts.version}"),
         outcome=Outcome(created=created.isoformat(timespec="milliseconds")),
         determinism="fast" if asked.fast else "full",
     )

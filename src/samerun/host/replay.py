@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
-from samerun import contract
+from samerun import contract, hardware
 from samerun.errors import UsageError
 from samerun.host import (
     causes,
     engine,
     git,
-    machine,
     needs,
     prepare,
     rebuild,
@@ -146,7 +145,7 @@ def prepared(
         ),
         data=(around.data,) if around.data else (),
         secrets=("WANDB_API_KEY",) if has_key else (),
-        hardware=machine.describe(around.selection.gpus, f"Docker {facts.version}"),
+        hardware=hardware.describe(around.selection.gpus, f"Docker {facts.version}"),
         outcome=Outcome(created=datetime.now(UTC).isoformat(timespec="milliseconds")),
         determinism=original.determinism,
         reproduces=found.link,

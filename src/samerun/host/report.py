@@ -72,4 +72,5 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(item, f"{path}.{number}")
     elif value not in (None, (), [], ""):
         joined = isinstance(value, list | tuple)
-        yield path, " ".join(map(str, value)) if joined else value
+        between = "; " if path == "unknown" else " "
+        yield path, between.join(map(str, value)) if joined else value

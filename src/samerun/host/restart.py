@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from samerun import contract
-from samerun.host.outcome import OUT_OF_MEMORY
 from samerun.record import Run
 
 # Starts in a row that leave no new checkpoint: the next one would meet the same end.
@@ -40,7 +39,7 @@ class Restarts:
 def interrupted(run: Run) -> bool:
     """Whether *run* was ended from outside; its own failure would only come again."""
     outcome = run.outcome
-    killed = outcome.state == "killed" and outcome.reason != OUT_OF_MEMORY
+    killed = outcome.state == "killed" and outcome.reason != contract.OUT_OF_MEMORY
     return killed or outcome.state == "preempted"
 
 

@@ -8,17 +8,20 @@ not read it), and only the networks of the kit are taken over.
 """
 
 import dataclasses
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from samerun import contract
-from samerun.errors import DataError, Irreproducible, UsageError
+from samerun import contract, hardware
+from samerun.errors import DataError, Irreproducible, OutputError, UsageError
 from samerun.host import (
     adopt,
     data,
     docker_args,
     engine,
+    fetch_image,
     gpus,
     keys,
     launch,
@@ -83,20 +86,36 @@ def recorded(run: Run) -> Recorded:
         UsageError: It was never started.
     """
     words = list(run.arguments)
+    if run.written_by == "container":
+        return _told(run)
     if run.image.reference not in words:
         raise UsageError(f"The run {run.name} was never started.", "Start a new run.")
     at = words.index(run.image.reference)
     flags, inside = words[:at], words[at + 1 :]
-    variables = [word.removeprefix("--env=") for word in flags if word.startswith("--env=")]
     networks = [word.removeprefix("--network=") for word in flags if word.startswith("--network=")]
     # --procs N --seed S TARGET ...: every option of the entry has a value.
     first = next(i for i in range(0, len(inside), 2) if not inside[i].startswith("--"))
     return Recorded(
         network=networks[0] if networks else network.NAME,
-        environment=dict(entry.partition("=")[::2] for entry in variables),
+        environment=_variables(flags),
         target=inside[first],
         arguments=tuple(inside[first + 1 :]),
     )
+
+
+def _told(run: Run) -> Recorded:
+    """Return the same of a record that a container wrote: it knows its variables."""
+    return Recorded(
+        network=network.NAME,
+        environment=_variables(run.arguments),
+        target=run.command[0],
+        arguments=run.command[1:],
+    )
+
+
+def _variables(flags: Sequence[str]) -> dict[str, str]:
+    words = (word.removeprefix("--env=") for word in flags if word.startswith("--env="))
+    return dict(word.partition("=")[::2] for word in words)
 
 
 def is_offline(run: Run) -> bool:
@@ -125,25 +144,48 @@ def settle(client: "DockerClient", folder: Path) -> Run:
     return run
 
 
+def check_owner(folder: Path) -> None:
+    """
+    Refuse a folder that the run's user can't go on in: a copy may belong to somebody else.
+
+    Raises:
+        OutputError: With the command that mends it.
+    """
+    uid, gid = user.of_folder(folder)
+    places = (folder, folder / contract.PARTS, folder / contract.CHECKPOINTS)
+    others = [place for place in places if place.is_dir() and place.stat().st_uid != uid]
+    if others:
+        raise OutputError(
+            f"{others[0]} belongs to uid {others[0].stat().st_uid}, and the run is uid {uid}.",
+            f"`sudo chown -R {uid}:{gid} {shlex.quote(str(folder))}`",
+        )
+
+
 def prepare(
     client: "DockerClient", asked: Request, folder: Path, run: Run, key: keys.Key | None, say: Say
 ) -> Prepared:
     """Return the next start of *run*, which `settle` let through."""
+    check_owner(folder)
     facts = engine.inspect(client)
-    selection = gpus.select(run.topology.gpus, gpus.probe(), runtime=facts.serves_gpus)
+    selection = gpus.select(run.topology.gpus, hardware.probe(), runtime=facts.serves_gpus)
     image = find_image(client, run, say)
     found = tuple(_same_data(entry, asked.data) for entry in run.data)
-    hardware = machine.describe(selection.gpus, f"Docker {facts.version}")
-    if (hardware.cpu, hardware.gpus) != (run.hardware.cpu, run.hardware.gpus):
+    this = hardware.describe(selection.gpus, f"Docker {facts.version}")
+    if (this.cpu, this.gpus) != (run.hardware.cpu, run.hardware.gpus):
         say("This is another machine than the run started on: the result may differ in its bits.")
     say(where(folder))
     return Prepared(
         launch=plan(asked, run, image, found, folder, has_key=key is not None, flag=selection.flag),
-        run=outcome.restarted(dataclasses.replace(run, image=image, data=found, hardware=hardware)),
+        run=outcome.restarted(_ours(run, image=image, data=found, hardware=this)),
         folder=folder,
         patch=b"",
         resumes=True,
     )
+
+
+def _ours(run: Run, **changes: Any) -> Run:
+    """Return *run* with *changes*, and kept by this side from now on."""
+    return dataclasses.replace(run, **changes, written_by="host")
 
 
 def where(folder: Path) -> str:
@@ -162,11 +204,17 @@ def find_image(client: "DockerClient", run: Run, say: Say) -> Image:
         ImageNotFound, TransferFailed: It is not to be had.
         Irreproducible: What goes by that reference holds something else.
     """
-    image = registry.obtain(client, run.image.pull_reference or run.image.reference, say)
-    if image.layers_digest != run.image.layers_digest:
+    wanted = run.image.pull_reference or run.image.reference
+    if not wanted:
         raise Irreproducible(
-            f"{image.reference} holds {image.layers_digest}, the run had "
-            f"{run.image.layers_digest}.",
+            f"The container of {run.name} was told no image, so its record names none.",
+            f"Start containers with -e {contract.ENV_IMAGE}=NAME@sha256:….",
+        )
+    image = registry.obtain(client, wanted, say)
+    problem = fetch_image.mismatch(run.image, image)
+    if problem:
+        raise Irreproducible(
+            f"{image.reference} is another image: {problem}.",
             "Pull the run's image by its digest.",
         )
     return dataclasses.replace(
@@ -175,6 +223,16 @@ def find_image(client: "DockerClient", run: Run, say: Say) -> Image:
 
 
 def _same_data(entry: Data, moved: str | None) -> Data:
+    if entry.fingerprint is None:
+        raise DataError(
+            "Nobody took a fingerprint of the data that the run had.",
+            "Whether it goes on with the same can't be known; start a new run.",
+        )
+    if not moved and not Path(entry.source).is_dir():
+        raise DataError(
+            f"The data of the run are not at {entry.source or 'a place that is known'}.",
+            "Name the folder of the same data with --data.",
+        )
     found = data.describe(Path(moved or entry.source))
     if found.fingerprint != entry.fingerprint:
         raise DataError(

@@ -144,7 +144,9 @@ def _tail(folder: Path, *, follow: bool) -> Iterator[bytes]:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(folder / contract.LOG, flags)
     except OSError as error:
-        raise OutputError(f"{folder} has no log: {error.strerror}.", "") from error
+        own = record.read(folder).written_by == "container"
+        remedy = "What started its container has it: kubectl, sky or docker logs." if own else ""
+        raise OutputError(f"{folder} has no log: {error.strerror}.", remedy) from error
     with os.fdopen(descriptor, "rb") as file:
         while True:
             # Asked before reading: what is printed up to the end is then read after it.
@@ -164,9 +166,12 @@ def stop(folder: Path, *, kill: bool, say: Callable[[str], None]) -> Run:
         RunBusy: The command that follows it did not let go.
     """
     client = engine.connect()
-    if not adopt.is_open(record.read(folder)) and not folders.is_held(folder):
-        say("It is not going on.")
-        return record.read(folder)
+    run = record.read(folder)
+    if not adopt.is_open(run) and not folders.is_held(folder):
+        elsewhere = run.outcome.state in adopt.OPEN
+        where = f"It was not started from here, but by {run.hardware.engine}: stop it there."
+        say(where if elsewhere else "It is not going on.")
+        return run
     folders.ask_to_stop(folder)
     until = time.monotonic() + contract.STOP_TIMEOUT_S + LAST_WORDS_S
     while True:

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from samerun import hardware
 from samerun.errors import SamerunError, SetupFailed
-from samerun.host import engine, gpus, network
+from samerun.host import engine, network
 from samerun.host.project import Project
 
 DOCKER_REPOSITORY = "https://download.docker.com/linux"
@@ -188,7 +189,7 @@ def look(project: Project) -> Machine:
         docker_repository=not (answers or installed) and reaches(f"{DOCKER_REPOSITORY}/"),
         base_needs_bootstrap=needs_base,
         has_mmdebstrap=shutil.which("mmdebstrap") is not None,
-        has_gpu=bool(gpus.probe()),
+        has_gpu=bool(hardware.probe()),
         gpu_runtime=runtime,
         shielded=_is_shielded(),
     )

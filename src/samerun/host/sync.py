@@ -29,6 +29,7 @@ from samerun.host import network as networks
 from samerun.host.delivery import Difference, Logged
 from samerun.host.graphql import Api
 from samerun.host.launch import Launch, Mount
+from samerun.host.project import DEFAULT_CUDA, tag
 from samerun.host.run import with_key
 from samerun.host.train import folder_of
 from samerun.record import Run
@@ -50,6 +51,7 @@ class Sender:
     key: keys.Key
     api: Api
     network: str
+    image: str
 
 
 def choose(name: str | None, output: Path, *, every: bool) -> list[Path]:
@@ -91,7 +93,7 @@ def sync(folder: Path, key_file: Path | None, network: str | None) -> list[str]:
         raise KeyFileError("No W&B key was found.", "Set WANDB_API_KEY or give --api-key-file.")
     client = engine.connect()
     run = adopt.settle(client, folder)
-    identity.identify(client, run.image.reference)
+    image = _image(client, run)
     if network is None:
         networks.ensure(client)
     sender = Sender(
@@ -101,10 +103,23 @@ def sync(folder: Path, key_file: Path | None, network: str | None) -> list[str]:
         key=key,
         api=graphql.connect(key),
         network=network or networks.NAME,
+        image=image,
     )
     with folders.held(folder):
         found = [_deliver(sender, logged) for logged in read(sender)]
         return _conclude(sender, found)
+
+
+def _image(client: "DockerClient", run: Run) -> str:
+    """
+    Return the run's image; this checkout's where the record names none.
+
+    What W&B noted is read and sent by any image of the kit: nothing is trained here.
+
+    Raises:
+        ImageNotFound: It is not on this machine.
+    """
+    return identity.identify(client, run.image.reference or tag(DEFAULT_CUDA)).reference
 
 
 def _conclude(sender: Sender, found: list[Difference]) -> list[str]:
@@ -187,7 +202,7 @@ def _launch(sender: Sender, program: str, arguments: tuple[str, ...], network: s
     return Launch(
         # Of this folder: a run of the same name may lie in another one.
         run=f"{run.name}-sync-{folder.stat().st_ino}",
-        image=run.image.reference,
+        image=sender.image,
         user=f"{uid}:{gid}",
         target="",
         entrypoint=program,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samerun import contract
 from samerun.errors import OutputError, UsageError
 from samerun.host import engine, keys, launch, network, nodes, prepare, request, resume
 from samerun.host import run as runs
-from samerun.host.outcome import DATA_GONE, OUT_OF_MEMORY, OUTPUT_FULL
 from samerun.host.prepare import Prepared
 from samerun.host.project import DEFAULT_CUDA, Project
 from samerun.host.request import Request
@@ -108,10 +108,11 @@ def summarise(run: Run, folder: Path) -> str:
         *(("failed", text) for text in [failure(run)] if text),
         *(("remedy", text) for text in [remedy(run)] if text),
         *(("go on", text) for text in [go_on(run, folder)] if text),
-        ("image", run.image.digest),
+        ("image", run.image.digest or "not known"),
         ("record", f"{place}/run.json"),
         ("W&B", _wandb(run, place)),
-        ("again", again(run)),
+        ("again", again(run) if run.image.digest else "not known in which image"),
+        *(("unknown", text) for text in run.unknown),
     ]
     if any(entry["mode"] == "offline" for entry in run.wandb):
         lines.append(("sync", f"invoke sync {place}  (with WANDB_API_KEY or ~/.netrc)"))
@@ -153,15 +154,15 @@ def go_on(run: Run, folder: Path) -> str:
 def remedy(run: Run) -> str:
     """Return what to do about a run that its surroundings ended; empty for all others."""
     reason = run.outcome.reason or ""
-    if reason == OUT_OF_MEMORY:
+    if reason == contract.OUT_OF_MEMORY:
         limit = next((a[9:] for a in run.arguments if a.startswith("--memory=")), None)
         return (
             f"it used up its --memory{f' of {limit}' if limit else ''} (/tmp and shared memory "
             "count): a smaller batch, fewer loader workers, or a larger --memory"
         )
-    if reason == OUTPUT_FULL:
+    if reason == contract.OUTPUT_FULL:
         return "make room there, or choose another --output"
-    if reason.startswith(DATA_GONE):
+    if reason.startswith(contract.DATA_GONE):
         return "is the disk still mounted? then train again"
     return ""
 
@@ -175,7 +176,7 @@ def _wandb(run: Run, place: str) -> str:
 def again(run: Run) -> str:
     """Return the line that runs the same again in the same image."""
     words = ["invoke", "train", run.code.target, "--gpus", run.topology.gpus]
-    if run.code.kind == "recipe":
+    if run.code.kind == "recipe" and run.image.reference:
         # A script's code is in its image; named again, it would lie in there twice.
         words += ["--image", run.image.reference]
     elif run.image.cuda and run.image.cuda != DEFAULT_CUDA:
@@ -187,7 +188,7 @@ def again(run: Run) -> str:
         number = nodes.shown(run.topology.least_nodes, run.topology.nodes)
         words += ["--nodes", number, "--node-rank", str(run.topology.node_rank)]
         words += ["--rdzv", str(run.topology.rendezvous)]
-    words += [word for data in run.data for word in ("--data", data.source)]
+    words += [word for data in run.data for word in ("--data", data.source or "FOLDER")]
     arguments = run.command[1:]
     return shlex.join([*words, *(["--", *arguments] if arguments else [])])
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from samerun.host import causes, steps
 from samerun.host.steps import Epoch, Trace
+from samerun.record import Image
 
 Outcome = Literal["identical", "within tolerance", "different"]
 # Digits that are shown of a number: enough to see where two floats part.
@@ -186,16 +187,29 @@ def difference(one: str | None, two: str | None) -> float:
 def given(original: Trace, again: Trace) -> Iterator[Finding]:
     """Yield what the two were given and ran on."""
     a, b = original.run, again.run
-    yield _finding("image", a.image.layers_digest, b.image.layers_digest)
-    yield _finding("code", causes.code(a), causes.code(b))
-    yield _finding("data", causes.data(a), causes.data(b))
-    yield _finding("seed, topology", causes.topology(a), causes.topology(b))
-    yield _finding("hardware", causes.hardware(a), causes.hardware(b))
-    yield _finding("threads", causes.threads(a), causes.threads(b))
-    yield _finding("versions", causes.versions(a), causes.versions(b))
+    yield image(a.image, b.image)
+    yield finding("code", causes.code(a), causes.code(b))
+    yield finding("data", causes.data(a), causes.data(b))
+    yield finding("seed, topology", causes.topology(a), causes.topology(b))
+    yield finding("hardware", causes.hardware(a), causes.hardware(b))
+    yield finding("threads", causes.threads(a), causes.threads(b))
+    yield finding("versions", causes.versions(a), causes.versions(b))
 
 
-def _finding(subject: str, one: str | None, two: str | None) -> Finding:
+def image(one: Image, two: Image) -> Finding:
+    """Return whether the images hold the same, and what each is known by."""
+    layers = bool(one.layers_digest and two.layers_digest)
+    named = [i.layers_digest if layers else i.digest or i.layers_digest for i in (one, two)]
+    return Finding(
+        subject="image",
+        same=causes.same_image(one, two),
+        original=named[0] or "not recorded",
+        again=named[1] or "not recorded",
+    )
+
+
+def finding(subject: str, one: str | None, two: str | None) -> Finding:
+    """Return whether two values are the same; None is one that nobody recorded."""
     same = None if one is None or two is None else one == two
     return Finding(
         subject=subject, same=same, original=one or "not recorded", again=two or "not recorded"

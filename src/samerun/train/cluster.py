@@ -1,4 +1,4 @@
-"""Ask Kubernetes which image this container runs; the answer is the node's own."""
+"""Ask Kubernetes which image this container runs, and on which machine."""
 
 import json
 import os
@@ -7,7 +7,8 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,36 @@ ATTEMPTS = 5
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})$")
 
 
-def running_digest(account: Path = ACCOUNT, *, pause_s: float = 2.0) -> tuple[str, str]:
-    """
-    Return the 64 digits of the running image and, where there are none, why.
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The 64 digits of the running image, or why there are none; and the machine's name."""
 
-    Exactly one of the two is empty.
-    """
-    pod = os.environ.get(contract.ENV_POD)
+    digest: str = ""
+    why_not: str = ""
+    node: str = ""
+
+
+def running(
+    variables: Mapping[str, str] = os.environ, account: Path = ACCOUNT, *, pause_s: float = 2.0
+) -> Answer:
+    """Return what the cluster says of this container."""
+    pod, node = variables.get(contract.ENV_POD), ""
     if not pod:
-        return "", "no cluster was asked"
+        return Answer(why_not="no cluster was asked")
     for attempt in range(ATTEMPTS):
         time.sleep(pause_s if attempt else 0)
         try:
-            digest = _digest(_ask(account, pod))
+            found = _ask(account, pod)
         except urllib.error.HTTPError as error:
-            return "", f"the cluster refused to show the pod {pod} ({error.code})"
+            return Answer(why_not=f"the cluster refused to show the pod {pod} ({error.code})")
         except (OSError, ValueError) as error:
             problem = f"the cluster could not be asked ({type(error).__name__}: {error})"
             continue
+        digest, node = _digest(found), str(found.get("spec", {}).get("nodeName") or "")
         if digest:
-            return digest, ""
+            return Answer(digest=digest, node=node)
         problem = f"the cluster names no digest for the pod {pod}"
-    return "", problem
+    return Answer(why_not=problem, node=node)
 
 
 def _ask(account: Path, pod: str) -> dict[str, Any]:

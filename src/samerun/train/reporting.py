@@ -40,21 +40,15 @@ def resumed(where: Mapping[str, Any]) -> None:
         _starts([*starts[:-1], {**starts[-1], "resumed": dict(where)}])
 
 
-def report_preempted(checkpoint: str) -> None:
-    """Report that the training stopped at a signal; by each process, for its own launcher."""
-    name = f"preempted-{rank()}" if rank() else "preempted"
-    report(name, {"checkpoint": checkpoint})
-
-
 def preempted() -> bool:
     """Whether a training of this start wrote its checkpoint after a signal."""
-    return is_recorded() and any((folder() / contract.PARTS).glob("preempted*.json"))
+    return is_recorded() and bool(record.read_part(folder(), "preempted"))
 
 
 def forget_end() -> None:
     """Remove what an earlier start told of its end."""
     if is_recorded():
-        for pattern in ("preempted*.json", "failure-*.json", PAUSE):
+        for pattern in ("preempted.json", "failure-*.json", PAUSE):
             for path in (folder() / contract.PARTS).glob(pattern):
                 path.unlink(missing_ok=True)
 

@@ -3,30 +3,39 @@ The record of a container that the kit's host side did not start; see docs/contr
 
 The first process writes it, starts the entry again below itself, passes signals on, and
 completes the record. It is PID 1 as a rule, so it also buries orphans.
+
+Of several machines each has a record of its own, by which it signs and compares. The first
+one's names them all; the others' lie below it, should all share one folder.
 """
 
 import dataclasses
-import json
 import os
-import platform
-import re
-import signal
-import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from samerun import contract, record
-from samerun.errors import OutputError, WrongImage
-from samerun.record import Base, Code, Hardware, Image, Outcome, Run, Topology
-from samerun.train import cluster
+from samerun.errors import DataError, NodeLost, OutputError, WrongImage
+from samerun.record import Outcome, Run
+from samerun.train import cluster, inside
+from samerun.train.environment import VARIABLES
+from samerun.train.inside import tell
 from samerun.train.nodes.place import Nodes
+from samerun.train.supervise import End, leave_at_once, supervise
 
-BY_DIGEST = re.compile(r"[^@]+@sha256:([0-9a-f]{64})")
 ENDED = ("finished", "failed")
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+KILLED = {137: "SIGKILL", 143: "SIGTERM", NodeLost.exit_code: contract.NODE_LOST}
+# Variables that say how the training ran, and are no secret: the record's arguments name them.
+TOLD = (
+    *sorted(value for name, value in vars(contract).items() if name.startswith("ENV_")),
+    *contract.FORWARDED,
+    *VARIABLES,
+)
+UNSEEN = (
+    "what only the engine's side sees: the image's layers and configuration, and the flags that "
+    "the container was started with"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +56,7 @@ def is_needed(folder: Path = Path(contract.OUTPUT)) -> bool:
         return False
     if folder.is_dir() and os.access(folder, os.W_OK):
         return True
-    _tell(f"{folder} can't be written, so this run has no record; mount a folder there.")
+    tell(f"{folder} can't be written, so this run has no record; mount a folder there.")
     return False
 
 
@@ -57,99 +66,66 @@ def run(start: Start, folder: Path = Path(contract.OUTPUT)) -> int:
 
     Raises:
         WrongImage: Another image runs than was told, or than the record's run began with.
-        OutputError: The record in *folder* is of a run that has ended.
+        DataError: Other data are mounted than the record's run began with.
+        OutputError: The record in *folder* is of a run that has ended, or of another one.
     """
-    made = begin(start, folder)
+    leave_at_once()
+    place = place_of(start.nodes.rank, folder)
+    made = begin(start, place)
     for sentence in made.unknown:
-        _tell(f"not known: {sentence}")
-    if start.nodes.rank:
-        # The first machine keeps the record; the others only say who they are.
-        record.report(folder, f"node-{start.nodes.rank}", _node(start.nodes, made.image))
-    else:
-        record.write(folder, made)
-    code = supervise([sys.executable, "-m", "samerun.train", *start.argv], _variables(made, folder))
-    if not start.nodes.rank:
-        record.write(folder, record.assemble(folder, ended(made, code)))
-    return code
+        tell(f"not known: {sentence}")
+    place.mkdir(parents=True, exist_ok=True)
+    record.write(place, made)
+    command = [sys.executable, "-m", "samerun.train", *start.argv]
+    end = supervise(command, variables(made, place))
+    try:
+        record.write(place, record.assemble(place, ended(made, end, place)))
+    except OSError as error:
+        tell(f"the record can't be completed: {error}")
+    return end.code
 
 
-def begin(start: Start, folder: Path) -> Run:
-    """Return the record of this start: a new one, or the next start of the one in *folder*."""
-    digest, why_not = cluster.running_digest()
-    image, unknown = describe_image(os.environ, _facts(), digest, why_not)
-    made = _new(start, image, unknown)
-    if not (folder / contract.RECORD).is_file() or start.nodes.rank:
+def place_of(rank: int, folder: Path) -> Path:
+    """Return where the machine *rank* keeps its record: *folder* may be the same for all."""
+    return folder / contract.PARTS / f"node-{rank}" if rank else folder
+
+
+def begin(start: Start, place: Path) -> Run:
+    """Return the record of this start: a new one, or the next start of the one in *place*."""
+    made = _new(start)
+    flags = _flags(os.environ | variables(made, place))
+    made = dataclasses.replace(made, arguments=(*flags, *start.argv))
+    if not (place / contract.RECORD).is_file():
         return made
-    return _again(record.read(folder), made)
+    return _again(record.read(place), made)
 
 
-def describe_image(
-    variables: Mapping[str, str], facts: Mapping[str, Any], running: str, why_not: str
-) -> tuple[Image, tuple[str, ...]]:
-    """
-    Return the image as far as it is known, and what is not known of it.
-
-    *running* is the digest that the cluster names, else *why_not* says why there is none.
-    """
-    reference = variables.get(contract.ENV_IMAGE, "")
-    told = BY_DIGEST.fullmatch(reference)
-    expected = told[1] if told else ""
-    if expected and running and expected != running:
-        raise WrongImage(
-            f"This container runs sha256:{running}, and {contract.ENV_IMAGE} says {reference}.",
-            "Write the file for the cluster again with `invoke cloud k8s`.",
-        )
-    image = Image(
-        reference=reference,
-        digest=running or expected,
-        digest_kind="manifest",
-        manifest_digest=f"sha256:{running or expected}" if running or expected else None,
-        layers_digest="",
-        store="containerd",
-        platform=f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(os.uname().machine, '') }",
-        base=Base(reference="", origin="unknown"),
-        cuda=(facts.get("cuda") or "none").split(".")[0] if facts else None,
-        packages=dict(facts.get("packages", {})),
-        pull_reference=reference if told else None,
-    )
-    return image, tuple(_unknown_of_image(expected, running, why_not, facts))
-
-
-def _unknown_of_image(
-    expected: str, running: str, why_not: str, facts: Mapping[str, Any]
-) -> Iterable[str]:
-    if not expected and not running:
-        yield (
-            f"the image's digest ({why_not}); start it with -e {contract.ENV_IMAGE}=NAME@sha256:…"
-        )
-    elif not running:
-        yield f"whether the image is the one in {contract.ENV_IMAGE} ({why_not})"
-    if not facts:
-        yield f"what the image holds: {contract.IMAGE_FACTS} can't be read"
-
-
-def _new(start: Start, image: Image, unknown: tuple[str, ...]) -> Run:
-    now = record.now()
-    commit = os.environ.get(contract.ENV_COMMIT)
+def _new(start: Start) -> Run:
+    given, now, rank = os.environ, record.now(), start.nodes.rank
+    engine = given.get(contract.ENV_ENGINE, "")
+    told = cluster.running(os.environ)
+    # An image that is not the expected one is refused before its data are read.
+    image, of_image = inside.describe_image(given, inside.image_facts(), told)
+    code, of_code = inside.describe_code(start.target, given.get(contract.ENV_COMMIT, ""))
+    machine, of_machine = inside.describe_hardware(engine, told)
+    data, of_data = inside.describe_data(given)
+    name = given.get(contract.ENV_RUN) or _name(start.target)
     return Run(
-        name=os.environ.get(contract.ENV_RUN) or _name(start.target),
+        name=f"{name}-node{rank}" if rank else name,
         image=image,
-        code=Code(
-            kind="script" if start.target.endswith(".py") else "recipe",
-            target=start.target,
-            where="mounted" if os.path.ismount(contract.CODE) else "image",
-            git_commit=commit,
-        ),
+        code=code,
         command=(start.target, *start.arguments),
-        arguments=start.argv,
+        arguments=(),
         seed=start.seed,
-        topology=_topology(start),
+        topology=inside.describe_topology(start.procs, start.nodes),
+        data=data,
         secrets=_secrets(),
-        hardware=_hardware(),
+        hardware=machine,
         outcome=Outcome(created=now, started=now, state="running"),
         starts=({"started": now},),
+        determinism="fast" if given.get(contract.ENV_FAST) == "1" else "full",
         written_by="container",
-        unknown=(*unknown, *_unknown_of_run(commit)),
+        unknown=(*of_image, UNSEEN, *of_code, *of_machine, *of_data),
     )
 
 
@@ -157,106 +133,119 @@ def _name(target: str) -> str:
     return f"{Path(target).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def _unknown_of_run(commit: str | None) -> Iterable[str]:
-    if not commit:
-        yield "the commit of the checkout"
-    if _has_data():
-        yield f"what {contract.DATA} holds: no fingerprint was taken"
+def _flags(given: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the variables that the training has, as the engine would have been given them."""
+    return tuple(f"--env={name}={given[name]}" for name in TOLD if given.get(name))
 
 
 def _again(before: Run, made: Run) -> Run:
     """Return the record *before* with one start more; refuse what can't be gone on with."""
-    if before.outcome.state in ENDED:
+    _refuse_ended(before)
+    _refuse_another(before, made)
+    was, now = (run.hardware for run in (before, made))
+    if (was.cpu, was.gpus) != (now.cpu, now.gpus):
+        tell("this is another machine than the run started on: the result may differ in its bits.")
+    again = dataclasses.replace(
+        before,
+        starts=(*before.starts, *made.starts),
+        hardware=made.hardware,
+        data=before.data if _fingerprints(made) is None else made.data,
+        unknown=made.unknown,
+    )
+    return again.with_outcome(
+        state="running",
+        restarts=before.outcome.restarts + 1,
+        exit_code=None,
+        reason=None,
+        ended=None,
+        failure=None,
+    )
+
+
+def _refuse_ended(before: Run) -> None:
+    # Of several machines the first one's record counts: the others follow its end.
+    if before.outcome.state in ENDED and not before.topology.node_rank:
         raise OutputError(
             f"{contract.OUTPUT} holds the run {before.name}, which has {before.outcome.state}.",
             "Mount another folder.",
         )
+
+
+def _refuse_another(before: Run, made: Run) -> None:
     if before.image.digest != made.image.digest:
         raise WrongImage(
             f"The run {before.name} began in sha256:{before.image.digest or '?'}, and this is "
             f"sha256:{made.image.digest or '?'}.",
             "Start it in its own image, or mount another folder.",
         )
-    restarts = before.outcome.restarts + 1
-    again = dataclasses.replace(before, starts=(*before.starts, *made.starts), unknown=made.unknown)
-    return again.with_outcome(
-        state="running", restarts=restarts, exit_code=None, reason=None, ended=None
-    )
+    was, now = ((*run.command, "seed", str(run.seed)) for run in (before, made))
+    if was != now:
+        raise OutputError(
+            f"{contract.OUTPUT} holds the run {before.name}, of `{' '.join(was)}`; this is "
+            f"`{' '.join(now)}`.",
+            "Mount another folder.",
+        )
+    pair = (_fingerprints(before), _fingerprints(made))
+    if None not in pair and pair[0] != pair[1]:
+        raise DataError(
+            f"The run {before.name} began with the data {pair[0]}, and here are {pair[1]}.",
+            "Mount the data that it had, or another output folder.",
+        )
 
 
-def ended(run: Run, code: int) -> Run:
+def _fingerprints(run: Run) -> str | None:
+    """Return what the data of *run* are; None where that is not known."""
+    found = [entry.fingerprint for entry in run.data]
+    return None if None in found else ", ".join(map(str, found)) or "none"
+
+
+def ended(run: Run, end: End, place: Path) -> Run:
     """Return *run* with how it ended, as the host side would have put it."""
-    states = {0: "finished", contract.EXIT_PREEMPTED: "preempted"}
-    killed = {128 + int(s): s.name for s in (signal.SIGKILL, signal.SIGTERM)}
-    now = record.now()
+    code, now = end.code, record.now()
     begun = datetime.fromisoformat(run.starts[-1]["started"])
+    spent = (datetime.fromisoformat(now) - begun).total_seconds()
+    states = {0: "finished", contract.EXIT_PREEMPTED: "preempted"}
+    state = states.get(code, "killed" if code in KILLED else "failed")
+    reason = end.signal if state == "preempted" else KILLED.get(code)
+    if end.out_of_memory and code:
+        state, reason = "killed", contract.OUT_OF_MEMORY
     return run.with_outcome(
-        state=states.get(code, "killed" if code in killed else "failed"),
+        state=state,
         exit_code=code,
-        reason=killed.get(code),
+        reason=_cause(run, place) if state == "failed" else reason,
         ended=now,
-        duration_s=round((datetime.fromisoformat(now) - begun).total_seconds(), 3),
+        duration_s=round((run.outcome.duration_s or 0) + spent, 3),
     )
 
 
-def supervise(command: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Run *command*, pass signals on to it, bury orphans; return its code, 128 + n for signals."""
-    child = subprocess.Popen(command, env=os.environ | variables)
-    for number in PASSED_ON:
-        signal.signal(number, lambda received, _frame: _send(child.pid, received))
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == child.pid:
-            code = os.waitstatus_to_exitcode(status)
-            # Else Popen would wait for a process that is gone.
-            child.returncode = code
-            return 128 - code if code < 0 else code
+def _cause(run: Run, place: Path) -> str | None:
+    """Return what in the container's surroundings explains a failure, None if nothing does."""
+    status = os.statvfs(place)
+    if status.f_bavail * status.f_frsize < contract.FULL_BYTES:
+        return contract.OUTPUT_FULL
+    gone = bool(run.data) and not inside.has_data()
+    return f"{contract.DATA_GONE}: {contract.DATA}" if gone else None
 
 
-def _send(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _variables(run: Run, folder: Path) -> dict[str, str]:
-    """Return what the host side would have set for the training."""
+def variables(run: Run, place: Path) -> dict[str, str]:
+    """Return what the host side would have set for the training, where nobody has."""
     known = {"WANDB_DOCKER": run.image.reference, "WANDB_NAME": run.name}
-    if not run.secrets:
+    if run.secrets:
+        known["WANDB_FINISH_TIMEOUT"] = str(contract.FINISH_TIMEOUT_S)
+    else:
         known["WANDB_MODE"] = "offline"
-    if _has_data():
+    if (os.environ.get("WANDB_MODE") or known.get("WANDB_MODE")) == "offline":
+        # Else wandb asks the network for a minute at exit of an offline run.
+        known["WANDB_ERROR_REPORTING"] = "false"
+    if run.data:
         known[contract.ENV_DATA] = contract.DATA
+    if sys.stdout.isatty():
+        known[contract.ENV_PROGRESS] = "1"
     unset = {name: value for name, value in known.items() if value and not os.environ.get(name)}
-    return unset | {contract.ENV_RECORD: str(folder / contract.RECORD)}
-
-
-def _topology(start: Start) -> Topology:
-    shm = os.statvfs("/dev/shm") if Path("/dev/shm").is_dir() else None
-    return Topology(
-        gpus=str(len(list(Path("/dev").glob("nvidia[0-9]*")))),
-        procs=start.procs,
-        nodes=start.nodes.count,
-        shm_size=f"{shm.f_blocks * shm.f_frsize // 2**20}m" if shm else "0",
-        threads=max(1, len(os.sched_getaffinity(0)) // start.procs),
-    )
-
-
-def _hardware() -> Hardware:
-    cpu = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    driver = re.search(r"Module\s+([\d.]+)", _read("/proc/driver/nvidia/version"))
-    return Hardware(
-        cpu=cpu[1] if cpu else platform.machine(),
-        cores=len(os.sched_getaffinity(0)),
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        kernel=platform.release(),
-        engine=os.environ.get(contract.ENV_ENGINE) or "started by hand",
-        driver=driver[1] if driver else None,
-    )
-
-
-def _node(nodes: Nodes, image: Image) -> dict[str, Any]:
-    return {"rank": nodes.rank, "of": nodes.count, "host": platform.node(), "digest": image.digest}
+    # Set and empty is an answer: no checkpoints.
+    if contract.ENV_CHECKPOINTS not in os.environ:
+        unset[contract.ENV_CHECKPOINTS] = contract.DEFAULT_CHECKPOINTS
+    return unset | {contract.ENV_RECORD: str(place / contract.RECORD)}
 
 
 def _secrets() -> tuple[str, ...]:
@@ -264,27 +253,3 @@ def _secrets() -> tuple[str, ...]:
     netrc = Path(os.environ.get("NETRC", contract.NETRC))
     found = os.environ.get("WANDB_API_KEY") or os.access(netrc, os.R_OK)
     return ("WANDB_API_KEY",) if found else ()
-
-
-def _has_data() -> bool:
-    folder = Path(contract.DATA)
-    return folder.is_dir() and any(folder.iterdir())
-
-
-def _facts() -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = json.loads(_read(contract.IMAGE_FACTS) or "{}")
-    except ValueError:
-        return {}
-    return facts
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"samerun: {text}\n")

@@ -37,6 +37,7 @@ from samerun.verbs.common import checkout, reports_errors, say
         "pull-secret": "k8s: a Secret with the registry's login",
         "source": "vm: where the kit is cloned from; default: this checkout's origin",
         "key-command": "vm: what prints the W&B key there, e.g. the cloud's secret manager",
+        "no-fingerprint": "do not read the data for their fingerprint: a bucket may be huge",
         "no-check": "do not ask the registry whether it serves the image",
         "file": "the file to write; default: .samerun/cloud/NAME.…",
         "launch": "hand the file to `sky` or `kubectl`",
@@ -68,6 +69,7 @@ def cloud(
     pull_secret: str | None = None,
     source: str | None = None,
     key_command: str | None = None,
+    no_fingerprint: bool = False,
     no_check: bool = False,
     file: str | None = None,
     launch: bool = False,
@@ -112,6 +114,7 @@ def cloud(
         source=source,
         key_command=key_command,
         unchecked=no_check,
+        fingerprint=not no_fingerprint,
     )
     asked = write.read(options, checkout())
     path = write.write(asked, file, checkout())

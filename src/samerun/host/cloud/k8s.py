@@ -10,7 +10,7 @@ from typing import Any
 
 from samerun import contract
 from samerun.host.cloud import labels, pod, text
-from samerun.host.cloud.request import AGAIN, Asked
+from samerun.host.cloud.request import Asked
 
 # Pods killed or lost without a word; the training's own failures are not tried again.
 BACKOFF_LIMIT = 3
@@ -137,8 +137,8 @@ def _job(asked: Asked) -> dict[str, Any]:
     """Return a Job: 75 and evictions start it again, a training's own failure ends it."""
     rules = [
         {"action": "Ignore", "onPodConditions": [DISRUPTED]},
-        {"action": "Ignore", "onExitCodes": _codes("In", AGAIN)},
-        {"action": "FailJob", "onExitCodes": _codes("NotIn", (*AGAIN, *STOPPED, *KILLED))},
+        {"action": "Ignore", "onExitCodes": _codes("In", asked.again)},
+        {"action": "FailJob", "onExitCodes": _codes("NotIn", (*asked.again, *STOPPED, *KILLED))},
     ]
     return {
         "apiVersion": "batch/v1",
@@ -167,7 +167,7 @@ def _runtime(asked: Asked) -> dict[str, Any]:
     """
     preempted = [
         {"action": "FailJob", "onPodConditions": [DISRUPTED]},
-        {"action": "FailJob", "onExitCodes": _codes("In", (*AGAIN, *STOPPED), "node")},
+        {"action": "FailJob", "onExitCodes": _codes("In", (*asked.again, *STOPPED), "node")},
     ]
     restart = [
         {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from samerun import contract
-from samerun.errors import UsageError
+from samerun.errors import NodeLost, UsageError
 
 Engine = Literal["sky", "k8s", "vm"]
 ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")
@@ -18,14 +18,10 @@ BUCKETS = {
 # SkyPilot counts memory in whole gigabytes.
 MEMORY = re.compile(r"[1-9]\d*g")
 SHM = re.compile(r"[1-9]\d*[kmg]")
-# A training that ends with one of these goes on when it is started again.
-AGAIN = (contract.EXIT_PREEMPTED,)
 # Kubernetes' rule for names, the strictest of all; room is left for what is appended.
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 PLACE = re.compile(r"(?P<kind>s3|gs|pvc)://(?P<name>[A-Za-z0-9][\w.-]*)(/(?P<path>.*))?")
 GPUS = re.compile(r"((?P<name>[A-Za-z][\w.-]*):)?(?P<number>\d+)|(?P<alone>[A-Za-z][\w.-]*)")
-# Started again after 75, a run goes on from the last of these.
-CHECKPOINTS = "epochs=1,batches=0,minutes=10,keep=2"
 RENDEZVOUS_PORT = 29400
 
 
@@ -85,6 +81,8 @@ class Asked:
     # Kubernetes alone: an account of the cluster's own, and a Secret with a registry's login.
     account: str | None = None
     pull_secret: str | None = None
+    dirty: bool = False
+    fingerprint: bool = True
     # A VM alone: where the kit is cloned from, and what prints the key there.
     source: str | None = None
     key_command: str | None = None
@@ -93,6 +91,12 @@ class Asked:
     def digest(self) -> str:
         """The image's 64 hexadecimal digits."""
         return self.image.rpartition("sha256:")[2]
+
+    @property
+    def again(self) -> tuple[int, ...]:
+        """Exit codes after which the training goes on when it is started again."""
+        lost = (NodeLost.exit_code,) if self.nodes > 1 else ()
+        return (contract.EXIT_PREEMPTED, *lost)
 
     def entry(self) -> list[str]:
         """Return the arguments of the image's entry."""
@@ -108,8 +112,10 @@ class Asked:
             "WANDB_TAGS": ",".join((*self.tags, self.digest)),
             contract.ENV_IMAGE: self.image,
             contract.ENV_RUN: self.name,
-            contract.ENV_COMMIT: self.commit or "",
-            contract.ENV_CHECKPOINTS: CHECKPOINTS,
+            contract.ENV_COMMIT: (self.commit or "") + ("-dirty" if self.dirty else ""),
+            contract.ENV_SOURCE: self.data.url if self.data else "",
+            contract.ENV_FINGERPRINT: "" if self.fingerprint else "0",
+            contract.ENV_CHECKPOINTS: contract.DEFAULT_CHECKPOINTS,
             contract.ENV_DATA: contract.DATA if self.data else "",
         }
         if self.offline:
@@ -194,6 +200,11 @@ def check(asked: Asked) -> None:
             f"Train it here once (its folder becomes a layer under {contract.CODE}), push that "
             f"run's image with `invoke push runs/NAME`, and give --image and --recipe "
             f"{contract.CODE}/{asked.target.rpartition('/')[2]}.",
+        )
+    if asked.engine == "vm" and not asked.fingerprint:
+        raise UsageError(
+            "--no-fingerprint: a VM runs `invoke train`, which always takes one.",
+            "Leave it out.",
         )
     _check_places(asked)
 

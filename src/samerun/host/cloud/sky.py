@@ -12,7 +12,7 @@ from typing import Any
 from samerun import contract
 from samerun.host import registry
 from samerun.host.cloud import text
-from samerun.host.cloud.request import AGAIN, RENDEZVOUS_PORT, Asked, Place
+from samerun.host.cloud.request import RENDEZVOUS_PORT, Asked, Place
 from samerun.host.keys import DEFAULT_URL
 from samerun.host.launch import Launch, Mount
 
@@ -75,7 +75,7 @@ def _resources(asked: Asked) -> dict[str, Any]:
         "disk_size": 100,
         "job_recovery": {
             "max_restarts_on_errors": 0,
-            "recover_on_exit_codes": list(AGAIN),
+            "recover_on_exit_codes": list(asked.again),
         },
     }
 

@@ -64,6 +64,7 @@ class Options:
     source: str | None = None
     key_command: str | None = None
     unchecked: bool = False
+    fingerprint: bool = True
 
 
 def read(options: Options, project: Project) -> Asked:
@@ -87,6 +88,7 @@ def read(options: Options, project: Project) -> Asked:
     for one in options.tags:
         request.check_tag(one)
     _check_recipe(options, project)
+    state = git.describe(project.root)
     asked = Asked(
         engine=engine_name,
         # Looked up last: it may take a registry's time.
@@ -107,7 +109,9 @@ def read(options: Options, project: Project) -> Asked:
         tags=options.tags,
         settings=_settings(options),
         offline=options.offline,
-        commit=git.describe(project.root).commit,
+        commit=state.commit,
+        dirty=bool(state.commit and state.dirty),
+        fingerprint=options.fingerprint,
         account=options.account,
         pull_secret=options.pull_secret,
         source=options.source or git.origin(project.root),

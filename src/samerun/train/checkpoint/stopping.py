@@ -1,6 +1,7 @@
 """SIGTERM and SIGINT: a checkpoint at the next batch, then exit code 75."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -55,7 +56,9 @@ def leave(place: str) -> None:
     Raises:
         Preempted: Always.
     """
-    quietly("note the stop", reporting.report_preempted, place)
+    # One process of each machine: its own launcher asks.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        quietly("note the stop", reporting.report, "preempted", {"checkpoint": place})
     quietly("mark the W&B run as preempted", _mark_preempting)
     raise Preempted
 
