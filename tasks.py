@@ -4,11 +4,12 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from samerun.host import positional
+from samerun.host import numbers, positional
 from samerun.verbs import cloud, common, image, judging, machine, project, runs, training, transfer
 
 common.work_in(Path(__file__).resolve().parent)
 positional.install()
+numbers.install()
 positional.optional("train", "target", "")
 positional.optional("sync", "run", "")
 for _verb in ("inspect", "push", "save"):

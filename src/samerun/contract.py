@@ -95,13 +95,16 @@ ENV_FINGERPRINT: Final = "SAMERUN_FINGERPRINT"
 """``0``: a container started without the kit does not read its data for a fingerprint."""
 
 ENV_NODES: Final = "SAMERUN_NODES"
-"""The number of machines in one job; unset: one."""
+"""The number of machines in one job, or ``MIN:MAX``; unset: one."""
 
 ENV_NODE_RANK: Final = "SAMERUN_NODE_RANK"
 """Which of the machines this is, from 0."""
 
 ENV_RDZV: Final = "SAMERUN_RDZV"
 """``HOST:PORT`` of the first machine, where all of a job's machines meet."""
+
+ENV_ELASTIC: Final = "SAMERUN_ELASTIC"
+"""``1`` in a job whose number of nodes may change; the entry sets it for its workers."""
 
 FORWARDED: Final = (
     "WANDB_BASE_URL",
@@ -148,6 +151,7 @@ EXIT_PREEMPTED: Final = 75
 
 # --- why a run ended, where its surroundings ended it ------------------------------
 OUT_OF_MEMORY: Final = "out of memory"
+NODE_LOST: Final = "a node was lost"
 OUTPUT_FULL: Final = "the disk of the output is full"
 DATA_GONE: Final = "the data vanished"
 

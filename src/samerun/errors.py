@@ -227,6 +227,12 @@ class WrongImage(SamerunError):
     exit_code = 104
 
 
+class NodeLost(SamerunError):
+    """A node of the training went away, and the job was not to go on without it."""
+
+    exit_code = 105
+
+
 class ResumeError(SamerunError):
     """A checkpoint does not fit the training that is to go on from it."""
 

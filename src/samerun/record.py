@@ -86,6 +86,8 @@ class Topology:
     gpus: str
     procs: int
     nodes: int = 1
+    # With fewer than all nodes the job goes on, if it was started so; None: it does not.
+    least_nodes: int | None = None
     # Of this machine among several; node 0 has the W&B run and the whole record.
     node_rank: int = 0
     rendezvous: str | None = None
@@ -100,14 +102,13 @@ class Topology:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data folder and the hash over its content; None where a container did not take it."""
+    """A data folder and the hash over its content; a container may not have read it (None)."""
 
     source: str
     target: str
     fingerprint: str | None
     files: int | None
     size_bytes: int | None
-    # What a container spent on reading them.
     seconds: float | None = None
 
 
@@ -165,6 +166,8 @@ class Run:
     wandb: tuple[dict[str, Any], ...] = ()
     # With several nodes: what each told the others, by rank.
     nodes: tuple[dict[str, Any], ...] = ()
+    # And which of them trained together, from when on, and why that changed.
+    rounds: tuple[dict[str, Any], ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     # Every start of the container: when, and from which checkpoint it went on (None: none).
     starts: tuple[dict[str, Any], ...] = ()
@@ -272,6 +275,8 @@ def assemble(folder: Path, run: Run) -> Run:
     first_batch = _part(parts / "first_batch.json").get("seconds")
     config = _part(parts / "config.json")
     nodes = _part(parts / "nodes.json").get("nodes")
+    rounds = _part(parts / "rounds.json").get("rounds")
+    rounds = [one for one in rounds if _is_round(one)] if isinstance(rounds, list) else []
     starts = _part(parts / "starts.json").get("starts")
     runs = tuple(filter(_is_wandb, map(_part, sorted(parts.glob("wandb-*.json")))))
     run = dataclasses.replace(
@@ -280,11 +285,12 @@ def assemble(folder: Path, run: Run) -> Run:
         result=result,
         wandb=runs,
         nodes=tuple(nodes) if isinstance(nodes, list) else (),
+        rounds=tuple(rounds),
         config=config or run.config,
         starts=tuple(starts) if isinstance(starts, list) else (),
         checkpoints=_part(parts / "checkpoints.json"),
     )
-    return run.with_outcome(first_batch_s=first_batch, failure=_first_failure(parts))
+    return run.with_outcome(first_batch_s=first_batch, failure=first_failure(folder))
 
 
 def read_part(folder: Path, part: str) -> dict[str, Any]:
@@ -292,18 +298,21 @@ def read_part(folder: Path, part: str) -> dict[str, Any]:
     return _part(folder / contract.PARTS / f"{part}.json")
 
 
-def _first_failure(parts: Path) -> dict[str, Any] | None:
+def first_failure(folder: Path) -> dict[str, Any] | None:
     """Return the failure of the process that failed first: others follow from it."""
-    paths = (path for place in _places(parts) for path in place.glob("failure-*.json"))
-    failures = [part for path in paths if (part := _part(path))]
+    parts = folder / contract.PARTS
+    failures = [part for path in parts.glob("failure-*.json") if (part := _part(path))]
     timed = [f for f in failures if isinstance(f.get("time"), float)]
     return min(timed, key=lambda f: f["time"], default=None)
 
 
-def _places(parts: Path) -> list[Path]:
-    """Return *parts*, and those of a job's other machines where they share its folder."""
-    nodes = () if parts.is_symlink() else parts.glob("node-*")
-    return [parts, *(node / contract.PARTS for node in nodes if not node.is_symlink())]
+def _is_round(part: Any) -> bool:
+    """Whether *part* has what the host's own lines about a round need."""
+    return (
+        isinstance(part, dict)
+        and isinstance(part.get("nodes"), list)
+        and isinstance(part.get("why"), str)
+    )
 
 
 def _is_wandb(part: dict[str, Any]) -> bool:

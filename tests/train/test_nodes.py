@@ -4,21 +4,40 @@ import json
 import socket
 import subprocess
 import sys
+import time
 
-from samerun.train import nodes
+from samerun.train.nodes import place
 
 MEET = """
 import json, sys
 from samerun.errors import SamerunError
-from samerun.train.nodes import Nodes, meet
+from samerun.train.nodes.meeting import Chair, Guest
+from samerun.train.nodes.place import Nodes
+from samerun.train.nodes.verdict import Verdict, Word
 rank, count, port, seed, timeout = map(int, sys.argv[1:])
 place = Nodes(count=count, rank=rank, endpoint=f"127.0.0.1:{port}", timeout_s=timeout)
+card = {"host": f"host{rank}", "must": {"seed": seed, "nodes": count}}
 try:
-    cards = meet(place, {"host": f"host{rank}", "must": {"seed": seed}})
-    print(json.dumps([card["host"] for card in cards]))
+    seat = Guest(place, card) if rank else Chair(place, card)
+    cards = seat.gather().cards
+    seat.close(Word(code=0)) if rank else seat.tell(Verdict(), to=count - 1)
+    print(json.dumps([cards[rank]["host"] for rank in sorted(cards)]))
 except SamerunError as error:
     print(error)
     sys.exit(error.exit_code)
+"""
+
+# A node 0 whose round goes on, with nobody of this job's new start in it.
+OLD = """
+import sys, time
+from samerun.train.nodes.meeting import Chair
+from samerun.train.nodes.place import Nodes
+chair = Chair(Nodes(count=2, rank=0, endpoint=f"127.0.0.1:{sys.argv[1]}"), {"must": {}})
+chair._store.put("round", 0)
+chair._store.put("0/members", {"cards": {"0": {"must": {}}, "1": {"id": "other"}}, "port": 1,
+    "missing": [], "problem": "", "refused": {}})
+print("ready", flush=True)
+time.sleep(60)
 """
 
 
@@ -73,6 +92,15 @@ def test_absent_node_0_ends_the_wait():
     assert "firewall" in out
 
 
+def test_another_service_at_the_address_is_told():
+    """It takes the connection and says nothing: torch alone would wait for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ((out, code),) = ended(start(MEET, 1, 2, server.getsockname()[1], 1, 1))
+
+    assert code == 99
+    assert "no store of torch's" in out
+
+
 def test_two_nodes_of_one_rank_are_told_apart():
     """The second one is refused; the first goes on to wait for the right one."""
     port = free_port()
@@ -85,22 +113,41 @@ def test_two_nodes_of_one_rank_are_told_apart():
 
 def test_interface_towards_this_machine_is_loopback():
     """Where node 0 is 127.0.0.1, all nodes are on this machine."""
-    assert nodes.interface_towards("127.0.0.1") == "lo"
+    assert place.interface_towards("127.0.0.1") == "lo"
 
 
-def test_every_difference_is_told():
-    """One line for each node and each thing that must be the same."""
-    cards = [
-        {"host": "a", "must": {"seed": 1, "image": "x"}},
-        {"host": "b", "must": {"seed": 1, "image": "x"}},
-        {"host": "c", "must": {"seed": 2, "image": "y"}},
-    ]
+def test_nodes_that_count_differently_are_refused():
+    """More nodes on one side: that side is told, and nobody waits for what will never come."""
+    port = free_port()
+    told = ended(*(start(MEET, rank, 2 + rank, port, 1, 20) for rank in (0, 1)))
 
-    assert nodes.disagreement(cards[:2]) == ""
-    assert nodes.disagreement(cards).splitlines() == [
-        "Node 2 (c) has seed 2, node 0 (a) has 1.",
-        "Node 2 (c) has image y, node 0 (a) has x.",
-    ]
+    assert {code for _, code in told} == {98}
+    assert all("Node 1 (host1) has nodes 3, node 0 (host0) has 2." in out for out, _ in told)
+
+
+def test_node_beyond_the_number_of_nodes_is_refused():
+    """The others train without it; it hears at once that its number is none of theirs."""
+    port = free_port()
+    beyond = start(MEET, 2, 3, port, 1, 30)
+    told = ended(*(start(MEET, rank, 2, port, 1, 30) for rank in (0, 1)), beyond)
+
+    assert [code for _, code in told] == [0, 0, 98]
+    assert "Node 2 (host2) has nodes 3, node 0 (host0) has 2." in told[2][0]
+
+
+def test_guest_waits_for_a_job_that_starts_again(tmp_path):
+    """A node that is faster than node 0 meets the end of the old start first."""
+    port = free_port()
+    old = subprocess.Popen(
+        [sys.executable, "-c", OLD, str(port)], stdout=subprocess.PIPE, text=True
+    )
+    assert old.stdout.readline() == "ready\n"
+    early = start(MEET, 1, 2, port, 1, 60)
+    time.sleep(5)
+    old.kill()
+    told = ended(early, start(MEET, 0, 2, port, 1, 60))
+
+    assert [code for _, code in told] == [0, 0], told
 
 
 def test_two_nodes_train_what_two_processes_on_one_train(tmp_path):
@@ -110,10 +157,10 @@ def test_two_nodes_train_what_two_processes_on_one_train(tmp_path):
     lines = []
     for group in (places, [["--procs", "2"]]):
         processes = []
-        for number, place in enumerate(group):
+        for number, options in enumerate(group):
             folder = tmp_path / f"{len(group)}-{number}"
             folder.mkdir()
-            command = [sys.executable, "-m", "samerun.train", *place, "tabular", "--epochs", "2"]
+            command = [sys.executable, "-m", "samerun.train", *options, "tabular", "--epochs", "2"]
             processes.append(
                 subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
             )

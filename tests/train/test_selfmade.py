@@ -19,7 +19,7 @@ import os, sys
 from pathlib import Path
 from samerun.errors import SamerunError
 from samerun.train import selfmade
-from samerun.train.nodes import Nodes
+from samerun.train.nodes.place import Nodes
 
 rank = int(os.environ.get("TEST_RANK", "0"))
 start = selfmade.Start(

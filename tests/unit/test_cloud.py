@@ -10,8 +10,11 @@ import yaml
 
 from samerun.errors import (
     CloudEngineMissing,
+    DataError,
+    KeyFileError,
     NoCredentials,
     NotPullable,
+    OutputError,
     UnknownAccelerator,
     UsageError,
 )
@@ -89,7 +92,7 @@ def test_arguments_survive_every_shell_and_yaml():
     script = next(f for f in vm.document(asked("vm", arguments=nasty))["write_files"])
     train = vm.document(asked("vm", arguments=nasty))["write_files"][1]["content"]
     as_shell = task["run"].splitlines()
-    line = task["run"][task["run"].index("$docker run") :]
+    line = sky.command(asked("sky", arguments=nasty))
     said = subprocess.run(
         ["sh", "-c", f"docker() {{ printf '%s\\0' \"$@\"; }}; docker=docker; {line}"],
         capture_output=True,
@@ -97,10 +100,11 @@ def test_arguments_survive_every_shell_and_yaml():
         check=True,
     ).stdout
 
+    assert line in task["run"]
     assert tuple(pod["containers"][0]["args"][-4:]) == nasty
     assert tuple(said.split("\0")[-5:-1]) == nasty
     assert script["path"] == vm.PREPARE
-    assert as_shell[0] == "set -eu"
+    assert as_shell[:2] == ["(", "set -eu"]
     assert _arguments_on_the_vm(train)[-4:] == list(nasty)
 
 
@@ -122,6 +126,7 @@ def test_75_starts_again_and_a_failure_does_not():
     assert task["resources"]["job_recovery"]["max_restarts_on_errors"] == 0
     assert (again["action"], again["onExitCodes"]["values"]) == ("Ignore", [75])
     assert (failed["action"], failed["onExitCodes"]["operator"]) == ("FailJob", "NotIn")
+    assert failed["onExitCodes"]["values"] == [75, 137, 143, 255]
     assert "RestartForceExitStatus=75" in rendered("vm")
 
 
@@ -141,12 +146,56 @@ def test_a_pod_is_as_hardened_as_a_container_on_a_laptop():
     assert {"medium": "Memory", "sizeLimit": "16Gi"} in [v.get("emptyDir") for v in pod["volumes"]]
 
 
+def test_a_pod_that_a_machine_took_along_starts_all_of_them_again():
+    """Evicted, stopped before a checkpoint, or (255) switched off; a failure ends the set."""
+    runtime = k8s.objects(asked("k8s", nodes=2))[-2]["spec"]["template"]["spec"]
+    evicted, ended = runtime["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"]
+    again, failed = runtime["failurePolicy"]["rules"]
+
+    assert evicted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert ended["onExitCodes"]["values"] == [75, 143, 255]
+    assert (again["action"], again["onJobFailureReasons"]) == (
+        "RestartJobSet",
+        ["PodFailurePolicy"],
+    )
+    assert (failed["action"], failed["onJobFailureReasons"]) == (
+        "FailJobSet",
+        ["BackoffLimitExceeded"],
+    )
+
+
+def test_cores_and_memory_are_asked_for_in_each_engine_s_words():
+    """At least so many; Kubernetes holds the memory to it as well."""
+    wanted = {"cpus": 8, "memory": "32g"}
+    task = yaml.safe_load(rendered("sky", **wanted))["resources"]
+    container = pod_of(rendered("k8s", **wanted))["containers"][0]
+
+    assert (task["cpus"], task["memory"]) == ("8+", "32+")
+    assert container["resources"] == {
+        "requests": {"cpu": 8, "memory": "32Gi"},
+        "limits": {"memory": "32Gi"},
+    }
+    assert "resources" not in pod_of(rendered("k8s"))["containers"][0]
+
+
 def test_a_pod_may_read_itself_and_nothing_more():
     """From its own status it learns which digest runs."""
     kinds = {d["kind"]: d for d in k8s.objects(asked("k8s"))}
 
     assert kinds["Role"]["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
     assert kinds["Job"]["spec"]["template"]["spec"]["serviceAccountName"] == "demo"
+
+
+def test_an_account_of_the_cluster_s_own_is_bound_and_not_made():
+    """It has what a cloud or a registry wants to see, from before the first pod."""
+    objects = k8s.objects(asked("k8s", account="team", pull_secret="registry"))
+    kinds = {d["kind"]: d for d in objects}
+    pod = kinds["Job"]["spec"]["template"]["spec"]
+
+    assert "ServiceAccount" not in kinds
+    assert kinds["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": "team"}]
+    assert pod["serviceAccountName"] == "team"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
 
 
 def test_several_machines_know_where_they_meet():
@@ -193,6 +242,12 @@ def test_gpus_are_read_as_clouds_write_them(text, gpus):
     assert request.parse_gpus(text) == gpus
 
 
+def test_no_gpus_of_a_kind_are_a_contradiction():
+    """Nothing falls back to the CPU in silence."""
+    with pytest.raises(UsageError, match=r"A100:0.*none"):
+        request.parse_gpus("A100:0")
+
+
 @pytest.mark.parametrize("text", ["A100:", ":8", "A100:eight", "8:A100"])
 def test_gpus_that_are_none_are_refused(text):
     """With examples."""
@@ -205,12 +260,22 @@ def test_gpus_that_are_none_are_refused(text):
     [
         ("sky", {"output": None}, "disk"),
         ("sky", {"data": Place(kind="pvc", name="x")}, "only Kubernetes"),
-        ("k8s", {"output": Place(kind="s3", name="x")}, "pvc://"),
+        ("k8s", {"output": Place(kind="s3", name="runs")}, "pvc://"),
+        ("k8s", {"data": Place(kind="path", name="./photos")}, "begins with /"),
+        ("sky", {"output": Place(kind="path", name="./runs")}, r"--output \./runs: .*disk"),
+        ("sky", {"output": Place(kind="s3", name="My_Runs")}, "no bucket can be called 'My_Runs'"),
         ("vm", {"nodes": 2}, "one machine"),
         ("vm", {"source": None}, "--source"),
         ("k8s", {"target": "train.py"}, "/code/train.py"),
         ("k8s", {"name": "Has_Capitals"}, "small letters"),
-        ("k8s", {"nodes": 0}, "1 or more"),
+        ("k8s", {"nodes": 0}, "--nodes 0, --procs 1"),
+        ("k8s", {"nodes": 2, "name": "n" * 49}, "up to 48 characters; it has 49"),
+        ("k8s", {"nodes": 11, "name": "n" * 48}, "up to 47 characters; it has 48"),
+        ("sky", {"memory": "32"}, "as in 32g"),
+        ("k8s", {"shm_size": "much"}, "--shm-size 'much'"),
+        ("sky", {"cpus": -1}, "--cpus -1"),
+        ("vm", {"cpus": 4}, "provider"),
+        ("sky", {"pull_secret": "x"}, "only Kubernetes"),
     ],
 )
 def test_what_an_engine_cannot_do_is_refused(engine, changes, said):
@@ -219,10 +284,11 @@ def test_what_an_engine_cannot_do_is_refused(engine, changes, said):
         request.check(asked(engine, **changes))
 
 
-def test_an_address_that_nothing_mounts_is_refused():
+@pytest.mark.parametrize("text", ["https://host/x.zip", "s3:/bucket/x", "S3://bucket"])
+def test_an_address_that_nothing_mounts_is_refused(text):
     """With the forms that can be."""
     with pytest.raises(UsageError, match="s3://BUCKET"):
-        request.parse_place("--data", "https://host/x.zip")
+        request.parse_place("--data", text)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +326,7 @@ def test_a_registry_without_the_image_is_named(monkeypatch, answer, said):
 
 def test_skypilots_own_catalogue_is_the_list(tmp_path):
     """Where it is on this machine; the newest version of it."""
-    for version, name in (("v7", "OLD"), ("v8", "NEW9000")):
+    for version, name in (("v8", "OLD"), ("v10", "NEW9000")):
         table = tmp_path / version / "common" / "accelerators.csv"
         table.parent.mkdir(parents=True)
         table.write_text(f"AcceleratorName,Clouds\n{name},x\n")
@@ -271,8 +337,44 @@ def test_skypilots_own_catalogue_is_the_list(tmp_path):
 
 def test_an_unknown_accelerator_is_told_the_nearest():
     """Capitals and typing errors."""
-    with pytest.raises(UnknownAccelerator, match=r"Nearest: .*\bA100\."):
+    with pytest.raises(UnknownAccelerator, match=r"Nearest: .*\bA100\..*`sky gpus list`"):
         check.accelerator("a10O", check.COMMON)
+
+
+def test_capitals_of_an_accelerator_do_not_matter():
+    """The file has the engine's own spelling."""
+    assert check.accelerator("h100", check.COMMON) == "H100"
+    assert check.accelerator("", check.COMMON) == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "said"),
+    [
+        (f"samerun@sha256:{DIGEST}", NotPullable, "names no registry"),
+        (f"ghcr.io/You/Kit@sha256:{DIGEST}", UsageError, "ghcr.io/you/kit@sha256"),
+        ("ghcr.io/you/kit@sha256:abc", UsageError, "no whole digest"),
+    ],
+)
+def test_an_image_that_no_registry_has_is_refused_unasked(image, error, said):
+    """With --no-check too: it could never be pulled."""
+    with pytest.raises(error, match=said):
+        check.reference(image)
+
+
+def test_a_folder_that_skypilot_uploads_is_there_and_named_in_full(tmp_path, monkeypatch):
+    """It would look for it from wherever the file is launched."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+
+    assert write.uploaded("photos").name == str(tmp_path / "photos")
+    with pytest.raises(DataError, match=f"--data nowhere: .*{tmp_path}/nowhere"):
+        write.uploaded("nowhere")
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_ours(tmp_path):
+    """With its path, and no traceback."""
+    with pytest.raises(OutputError, match=f"{tmp_path} can't be written: Is a directory"):
+        write.write(asked("k8s"), str(tmp_path), None)
 
 
 def test_without_the_engine_it_says_what_to_install(monkeypatch, tmp_path):
@@ -288,8 +390,10 @@ def test_without_the_engine_it_says_what_to_install(monkeypatch, tmp_path):
     [
         ("sky", "No cloud is enabled. SkyPilot will not be able to run any task.", 1),
         ("sky", "No cloud is enabled.", 0),
+        ("sky", "Enabled infra\n  No infra to check/enabled.", 0),
         ("kubectl", "no", 1),
         ("kubectl", "The connection to the server localhost:8080 was refused", 1),
+        ("kubectl", "E1125 04:07:28.91 memcache.go:265] Unhandled\nThe connection", 1),
     ],
 )
 def test_without_access_it_says_what_the_engine_says(monkeypatch, tmp_path, program, said, code):
@@ -299,8 +403,43 @@ def test_without_access_it_says_what_the_engine_says(monkeypatch, tmp_path, prog
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
-    with pytest.raises(NoCredentials, match=said):
+    with pytest.raises(NoCredentials, match=said.splitlines()[-1]) as raised:
         check.engine(program)
+
+    assert "memcache" not in str(raised.value)
+
+
+def test_an_enabled_cloud_is_access(monkeypatch, tmp_path):
+    """Whatever is said of the others."""
+    command = tmp_path / "sky"
+    command.write_text("#!/bin/sh\necho '  Notes: none'; echo '  AWS [compute, storage]'\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    assert check.engine("sky") is None
+
+
+def test_skypilot_is_not_started_without_a_key(monkeypatch, tmp_path):
+    """What to do is said before SkyPilot would refuse in words of its own."""
+    command = tmp_path / "sky"
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+
+    with pytest.raises(KeyFileError, match="--offline"):
+        write.launch(asked("sky"), tmp_path / "f.yaml", lambda _: None)
+
+
+def test_a_registry_s_login_goes_along_by_name(monkeypatch, tmp_path):
+    """Where it is in the environment."""
+    monkeypatch.setenv("SAMERUN_REGISTRY_USER", "me")
+    monkeypatch.setenv("SAMERUN_REGISTRY_PASSWORD", "not-a-password")
+
+    line = write.command(asked("sky", offline=True), tmp_path / "f.yaml")
+
+    assert line[5:-1] == ["--secret", sky.REGISTRY_LOGIN[0], "--secret", sky.REGISTRY_LOGIN[1]]
 
 
 def test_launch_hands_the_file_over_and_the_key_by_name(monkeypatch, tmp_path):
@@ -350,11 +489,46 @@ def test_a_key_is_asked_of_the_cloud_at_each_start():
     assert "RuntimeDirectoryMode=0700" in vm.unit(fetched)
 
 
-def test_the_key_is_gone_from_memory_after_a_run(tmp_path):
-    """SkyPilot's script lends it as a file and takes it back, whatever the exit code."""
+def runs_sky_script(stub, output, **variables):
+    """Run SkyPilot's script with the function `show` of *stub* in the place of docker."""
     lines = sky.script(asked("sky"))
     lines = lines.replace("docker info >/dev/null 2>&1", "true").replace("docker=docker;", "")
-    lines = lines.replace(sky.OUTPUT, str(tmp_path))
+    lines = lines.replace(sky.OUTPUT, str(output))
+    return subprocess.run(
+        ["bash", "-c", f"{stub}\ndocker=show\n{lines}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"WANDB_API_KEY": "not-a-key", "PATH": "/usr/bin:/bin", **variables},
+    )
+
+
+def test_a_private_registry_is_logged_in_to_where_secrets_say_so(tmp_path):
+    """The password goes by a pipe, the login lies in memory, and pull and run use it."""
+    stub = """
+    show() {
+        [ "${3:-}" != login ] || echo "PASSWORD $(cat)"
+        [ "$1" != --config ] || echo "$3 WITH $2" "$@"
+    }
+    """
+    login = {"SAMERUN_REGISTRY_USER": "me", "SAMERUN_REGISTRY_PASSWORD": "not-a-password"}
+
+    public = runs_sky_script(stub, tmp_path)
+    private = runs_sky_script(stub, tmp_path, **login)
+    folder = re.search(r"login WITH (\S+)", private.stdout)[1]
+
+    assert (public.returncode, public.stdout) == (0, "")
+    assert private.returncode == 0, private.stderr
+    assert "PASSWORD not-a-password" in private.stdout
+    assert private.stdout.count("not-a-password") == 1
+    assert f"pull WITH {folder} " in private.stdout
+    assert f"run WITH {folder} " in private.stdout
+    assert folder.startswith("/dev/shm/")
+    assert not Path(folder).exists()
+
+
+def test_the_key_is_gone_from_memory_after_a_run(tmp_path):
+    """SkyPilot's script lends it as a file and takes it back, whatever the exit code."""
     stub = """
     show() {
         for word in "$@"; do case $word in *netrc,target=*)
@@ -362,13 +536,7 @@ def test_the_key_is_gone_from_memory_after_a_run(tmp_path):
         esac; done
     }
     """
-    done = subprocess.run(
-        ["bash", "-c", f"{stub} docker=show\n{lines}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"WANDB_API_KEY": "not-a-key", "PATH": "/usr/bin:/bin"},
-    )
+    done = runs_sky_script(stub, tmp_path)
 
     assert done.returncode == 75, done.stderr
     assert "password not-a-key" in done.stdout

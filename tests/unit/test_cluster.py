@@ -10,8 +10,9 @@ import threading
 import pytest
 
 from samerun.errors import UsageError, WrongImage
-from samerun.train import cluster, inside, machines, nodes
+from samerun.train import cluster, inside, machines
 from samerun.train.cluster import Answer
+from samerun.train.nodes.place import Nodes
 
 DIGEST = "a" * 64
 POD = {
@@ -140,11 +141,12 @@ def test_machines_are_told_by_our_variables_or_by_the_trainer_s():
     trainer = {"PET_NNODES": "4", "PET_NODE_RANK": "3", "PET_MASTER_ADDR": "job-node-0-0.job"}
     trainer |= {"PET_MASTER_PORT": "29500"}
 
-    assert machines.from_environment({}) == nodes.Nodes()
-    assert machines.from_environment(trainer) == nodes.Nodes(
+    assert machines.from_environment({}) == Nodes()
+    assert machines.from_environment(trainer) == Nodes(
         count=4, rank=3, endpoint="job-node-0-0.job:29500"
     )
     assert machines.from_environment(trainer | {"SAMERUN_NODE_RANK": "1"}).rank == 1
+    assert machines.from_environment(trainer | {"PET_NNODES": "2:4"}).least == 2
 
 
 @pytest.mark.parametrize(

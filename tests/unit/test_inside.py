@@ -7,7 +7,7 @@ import pytest
 from samerun import contract, hardware
 from samerun.train import inside, selfmade, supervise
 from samerun.train.cluster import Answer
-from samerun.train.nodes import Nodes
+from samerun.train.nodes.place import Nodes
 from samerun.train.supervise import End
 
 GPU = hardware.Gpu(index=0, name="NVIDIA L4", driver="580.65.06", capability="8.9")

@@ -20,6 +20,29 @@ def test_place_becomes_the_entrys_options():
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("1", (None, 1)), ("2", (None, 2)), ("1:2", (1, 2)), ("2:2", (2, 2))]
+)
+def test_number_of_nodes_is_read_as_torchrun_has_it(text, numbers):
+    """One number, or the least and all."""
+    assert nodes.parse(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["0", "two", "3:2", "0:2", ":2", "1:", "1:2:3", "-1"])
+def test_number_of_nodes_that_is_none_is_refused(text):
+    """With both forms."""
+    with pytest.raises(UsageError, match="1:2"):
+        nodes.parse(text)
+
+
+def test_job_that_may_shrink_says_so_to_the_entry():
+    """And the line that starts it again has both numbers."""
+    argv = dataclasses.replace(FIRST, least=1).argv()
+
+    assert argv[argv.index("--least-nodes") + 1] == "1"
+    assert (nodes.shown(1, 2), nodes.shown(None, 2), nodes.shown(2, 2)) == ("1:2", "2", "2")
+
+
 def test_node_0_has_the_jobs_name():
     """The others add their number, so that all of them may run on one machine."""
     assert FIRST.named("job") == "job"
@@ -29,7 +52,6 @@ def test_node_0_has_the_jobs_name():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"count": 0}, "--nodes 0"),
         ({"rank": 2}, "--node-rank 2 is not one of 2"),
         ({"rank": -1}, "--node-rank -1"),
         ({"rendezvous": None}, "--rdzv None"),

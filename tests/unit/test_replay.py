@@ -237,11 +237,37 @@ def test_fewer_gpus_than_there_were_stand_in_the_way(run, monkeypatch):
     assert len(selection.gpus) == 2
 
 
-def test_a_run_over_several_machines_is_refused(run):
-    """One machine can't be two."""
-    topology = dataclasses.replace(run.topology, nodes=2)
+def test_a_run_of_several_machines_is_made_again_by_as_many_processes_on_one(run, monkeypatch):
+    """What decides is their number; GPUs have to be as many as all machines had together."""
+    topology = dataclasses.replace(run.topology, nodes=2, procs=2)
+    cards = [hardware.Gpu(index=n, name="H200", driver="580.1", capability="9.0") for n in range(4)]
+    two = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
+    with_gpus = found(run, hardware=two, topology=dataclasses.replace(topology, procs=2, gpus="2"))
 
-    assert needs._device(found(run, topology=topology), runtime=True)[1].state == "missing"
+    _, need = needs._device(found(run, topology=topology), runtime=True)
+    assert need.state == "here"
+    assert "4 processes, which were on 2 machines" in need.detail
+    assert replay.asked(found(run, topology=topology), replay.Options()).procs == 4
+    monkeypatch.setattr(hardware, "probe", lambda: tuple(cards[:2]))
+    assert needs._device(with_gpus, runtime=True)[1].state == "missing"
+    monkeypatch.setattr(hardware, "probe", lambda: tuple(cards))
+    assert len(needs._device(with_gpus, runtime=True)[0].gpus) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "rounds", "said"),
+    [
+        ({"nodes": 2, "node_rank": 1}, (), "record of node 1"),
+        ({"nodes": 2}, ({"nodes": [0, 1], "why": ""}, {"nodes": [0], "why": ""}), "2, then 1"),
+    ],
+)
+def test_what_no_run_of_one_machine_gives_again_is_refused(run, changes, rounds, said):
+    """A node without results, and a job whose nodes changed while it trained."""
+    topology = dataclasses.replace(run.topology, **changes)
+    _, need = needs._device(found(run, topology=topology, rounds=rounds), runtime=True)
+
+    assert need.state == "missing"
+    assert said in need.detail
 
 
 def test_another_machine_is_warned_of(run):

@@ -133,12 +133,14 @@ def derive(
     context = pack(script.folder, parent_tag)
     key = hashlib.sha256(parent.digest.encode() + context).hexdigest()
     tag = f"{REPOSITORY}:{key[:16]}"
-    if not client.images.list(name=tag):
-        derived = Build(context="-", tag=tag, labels={contract.LABEL_INPUTS: key})
-        # BuildKit looks for a digest at a registry, for a name in the engine first.
-        client.api.tag(parent.reference, *parent_tag.split(":"))
-        try:
-            buildkit.run(client, derived, project.state / "code-build.log", say, stdin=context)
-        finally:
-            client.api.remove_image(parent_tag, noprune=True)
+    # Trainings that start together need the same image, and the name of its parent.
+    with project.alone("code"):
+        if not client.images.list(name=tag):
+            derived = Build(context="-", tag=tag, labels={contract.LABEL_INPUTS: key})
+            # BuildKit looks for a digest at a registry, for a name in the engine first.
+            client.api.tag(parent.reference, *parent_tag.split(":"))
+            try:
+                buildkit.run(client, derived, project.state / "code-build.log", say, stdin=context)
+            finally:
+                client.api.remove_image(parent_tag, noprune=True)
     return identity.identify(client, tag)

@@ -194,20 +194,40 @@ def _contents(wanted: Data) -> str:
 
 def _device(found: Found, *, runtime: bool) -> tuple[gpus.Selection | None, Need]:
     topology = found.run.topology
-    if topology.nodes > 1:
-        detail = f"it ran on {topology.nodes} machines, this is one"
-        return None, Need(subject="machine", state="missing", detail=detail)
-    # As many as there were, not as was asked: `all` may be another number here.
+    problem = _of_several(found)
+    if problem is not None:
+        return None, problem
+    # As many as there were, not as was asked: `all` may be another number here. What several
+    # machines trained, one of them can: the number of processes decides, not where they are.
     names = found.run.hardware.gpus or found.run.environment.get("gpus", ())
-    asked = "0" if topology.gpus == "0" else str(len(names) or topology.gpus)
+    number = len(names) or (int(topology.gpus) if topology.gpus.isdecimal() else 0)
+    asked = "0" if topology.gpus == "0" else str(number * topology.nodes or "all")
     try:
         selection = gpus.select(asked, hardware.probe(), runtime=runtime)
     except SamerunError as error:
         detail, remedy = error.what.rstrip("."), "Reproduce it on a machine with such GPUs."
         return None, Need(subject="machine", state="missing", detail=detail, remedy=remedy)
     device = "CPU" if asked == "0" else ", ".join(gpu.name for gpu in selection.gpus)
-    detail = f"{device}, {topology.procs} process{'es' if topology.procs > 1 else ''}"
+    detail = f"{device}, {topology.world_size} process{'es' if topology.world_size > 1 else ''}"
+    if topology.nodes > 1:
+        detail += f", which were on {topology.nodes} machines"
     return selection, Need(subject="machine", state="here", detail=detail)
+
+
+def _of_several(found: Found) -> Need | None:
+    """Return why a run of several machines can't be made again; None if it can."""
+    topology = found.run.topology
+    if topology.node_rank:
+        detail = f"this is the record of node {topology.node_rank}, which has no result"
+        return Need(
+            subject="machine", state="missing", detail=detail, remedy="Give the run of node 0."
+        )
+    sizes = [len(one["nodes"]) for one in found.run.rounds]
+    if len(set(sizes)) > 1:
+        detail = f"its nodes changed while it trained ({', then '.join(map(str, sizes))})"
+        remedy = "A job of a fixed number of nodes (`--nodes 2`) can be made again."
+        return Need(subject="machine", state="missing", detail=detail, remedy=remedy)
+    return None
 
 
 def _result(found: Found) -> Iterator[Need]:

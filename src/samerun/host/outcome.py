@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samerun import contract, record
+from samerun.errors import NodeLost
 from samerun.record import Run, State
 
 # Reasons that only the host can see; `train.remedy` says what to do about the others.
@@ -56,6 +57,8 @@ def _ending(
         return "preempted", stopped_by or "SIGTERM"
     if stopped_by:
         return "stopped", stopped_by
+    if code == NodeLost.exit_code:
+        return "killed", contract.NODE_LOST
     killer = _killer(code, state, lost=lost)
     if killer is not None:
         return "killed", killer

@@ -255,6 +255,7 @@ def _topology(asked: Request, found: Found) -> Topology:
         gpus=found.selection.asked,
         procs=procs,
         nodes=asked.place.count,
+        least_nodes=asked.place.least,
         node_rank=asked.place.rank,
         rendezvous=asked.place.rendezvous,
         shm_size=asked.shm_size,

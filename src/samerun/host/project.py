@@ -1,8 +1,10 @@
 """The checkout that the tasks run in: where its files are, what they hash to."""
 
+import contextlib
+import fcntl
 import hashlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,13 @@ class Project:
         folder = self.root / ".samerun"
         folder.mkdir(exist_ok=True)
         return folder
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """Let one command of this checkout at a time do *what*; the others wait."""
+        with (self.state / f"{what}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     @property
     def recipes(self) -> Path:

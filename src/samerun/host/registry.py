@@ -40,8 +40,10 @@ def split(reference: str) -> tuple[str, str]:
     """
     found = BY_DIGEST.fullmatch(reference)
     if not found:
+        short = "names no whole digest (sha256: and 64 digits)"
+        tag = "names no digest: a tag may be another image tomorrow"
         raise UsageError(
-            f"{reference!r} names no digest: a tag may be another image tomorrow.",
+            f"{reference!r} {short if '@' in reference else tag}.",
             "Give NAME@sha256:… (`invoke push` prints it, and a run's record holds it).",
         )
     return found["name"], found["digest"]

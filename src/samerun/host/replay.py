@@ -69,7 +69,7 @@ def asked(found: Found, options: Options) -> Request:
     return Request(
         target=run.code.target.removesuffix(".py"),
         arguments=run.command[1:],
-        procs=run.topology.procs,
+        procs=run.topology.world_size,
         output=options.output,
         # Only a run that was found in W&B has a place there that is known to be right.
         project=place.project if place else None,
@@ -137,6 +137,10 @@ def prepared(
         topology=dataclasses.replace(
             original.topology,
             gpus=around.selection.asked,
+            procs=original.topology.world_size,
+            nodes=1,
+            least_nodes=None,
+            rendezvous=None,
             threads=causes.number_of_threads(original),
         ),
         data=(around.data,) if around.data else (),

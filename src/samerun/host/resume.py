@@ -281,7 +281,12 @@ def plan(
 def _place(run: Run) -> Place:
     """Return which of several nodes this machine was: all of them are to be resumed."""
     topology = run.topology
-    return Place(count=topology.nodes, rank=topology.node_rank, rendezvous=topology.rendezvous)
+    return Place(
+        count=topology.nodes,
+        least=topology.least_nodes,
+        rank=topology.node_rank,
+        rendezvous=topology.rendezvous,
+    )
 
 
 def _environment(

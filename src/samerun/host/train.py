@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from samerun import contract
 from samerun.errors import OutputError, UsageError
-from samerun.host import engine, keys, launch, network, prepare, request, resume
+from samerun.host import engine, keys, launch, network, nodes, prepare, request, resume
 from samerun.host import run as runs
 from samerun.host.prepare import Prepared
 from samerun.host.project import DEFAULT_CUDA, Project
@@ -91,7 +91,8 @@ def headline(run: Run) -> str:
     device = "CPU" if topology.gpus == "0" else f"GPUs: {', '.join(run.hardware.gpus)}"
     number = f"{topology.procs} process{'es' if topology.procs > 1 else ''}"
     if topology.nodes > 1:
-        number += f", node {topology.node_rank} of {topology.nodes}"
+        number += f", node {topology.node_rank} of "
+        number += nodes.shown(topology.least_nodes, topology.nodes)
     return f"Run {run.name} in {run.image.reference[:60]}… on {device}, {number}."
 
 
@@ -103,6 +104,7 @@ def summarise(run: Run, folder: Path) -> str:
     lines = [
         ("result", metrics or "none recorded"),
         ("state", _state(run)),
+        *(("nodes", text) for text in [rounds(run)] if text),
         *(("failed", text) for text in [failure(run)] if text),
         *(("remedy", text) for text in [remedy(run)] if text),
         *(("go on", text) for text in [go_on(run, folder)] if text),
@@ -123,6 +125,15 @@ def _state(run: Run) -> str:
     starts = f", {outcome.restarts + 1} starts" if outcome.restarts else ""
     spent = f", {outcome.duration_s:.1f} s" if outcome.duration_s is not None else ""
     return f"{outcome.state}{reason}, exit code {outcome.exit_code}{spent}{starts}"
+
+
+def rounds(run: Run) -> str:
+    """Return how the number of nodes changed, and why; empty if it did not."""
+    sizes = [
+        f"{len(one['nodes'])} ({one['why']})" if one["why"] else str(len(one["nodes"]))
+        for one in run.rounds
+    ]
+    return ", then ".join(sizes) if len(sizes) > 1 else ""
 
 
 def failure(run: Run) -> str:
@@ -174,7 +185,8 @@ def again(run: Run) -> str:
         words += ["--procs", str(run.topology.procs)]
     words += ["--seed", str(run.seed), *(["--fast"] if run.determinism == "fast" else [])]
     if run.topology.nodes > 1:
-        words += ["--nodes", str(run.topology.nodes), "--node-rank", str(run.topology.node_rank)]
+        number = nodes.shown(run.topology.least_nodes, run.topology.nodes)
+        words += ["--nodes", number, "--node-rank", str(run.topology.node_rank)]
         words += ["--rdzv", str(run.topology.rendezvous)]
     words += [word for data in run.data for word in ("--data", data.source or "FOLDER")]
     arguments = run.command[1:]

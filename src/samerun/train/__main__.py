@@ -16,8 +16,9 @@ from typing import NoReturn
 from samerun import contract
 from samerun.errors import SamerunError
 from samerun.options import find_recipe, read_recipe
-from samerun.train import determinism, machines, nodes, recipes, reporting, selfmade
-from samerun.train.nodes import DEFAULT_TIMEOUT_S, Nodes
+from samerun.train import determinism, machines, recipes, reporting, selfmade
+from samerun.train.nodes import place as places
+from samerun.train.nodes.place import DEFAULT_TIMEOUT_S, Nodes
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--procs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=contract.DEFAULT_SEED)
     parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--least-nodes", type=int, default=0, help="go on with so many")
     parser.add_argument("--node-rank", type=int, default=0)
     parser.add_argument("--rdzv", default="", help="HOST:PORT of node 0")
     parser.add_argument("--rdzv-timeout", type=int, default=DEFAULT_TIMEOUT_S)
@@ -44,17 +46,19 @@ def main(argv: Sequence[str]) -> int:
     )
     if selfmade.is_needed():
         return selfmade.run(start)
+    _prepare(options.seed)
     threads = max(1, len(os.sched_getaffinity(0)) // options.procs)
-    if place.count > 1:
-        threads = _meet(place, options, threads)
-    reporting.forget_end()
-    _prepare(options.seed, threads)
     worker = ["-m", "samerun.train.worker", str(options.seed), options.target, *options.arguments]
-    if options.procs * place.count == 1:
+    if place.count > 1:
+        return _with_others(place, options, threads, worker)
+    reporting.forget_end()
+    # Explicit, because results depend on it; torch's launcher would set 1 in silence.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if options.procs == 1:
         _replace(worker)
     from samerun.train.launcher import launch
 
-    return launch(options.procs, worker, place)
+    return launch(options.procs, worker)
 
 
 def _place(options: argparse.Namespace) -> Nodes:
@@ -63,20 +67,25 @@ def _place(options: argparse.Namespace) -> Nodes:
         return machines.from_environment()
     return Nodes(
         count=options.nodes,
+        least=options.least_nodes or None,
         rank=options.node_rank,
         endpoint=options.rdzv,
         timeout_s=options.rdzv_timeout,
     )
 
 
-def _meet(place: Nodes, options: argparse.Namespace, threads: int) -> int:
-    """Wait for all nodes, report them, and return the threads that all of them have."""
+def _with_others(
+    place: Nodes, options: argparse.Namespace, threads: int, worker: Sequence[str]
+) -> int:
+    """Meet the other nodes, and train with them."""
+    from samerun.train.nodes import job
+
     command = [options.target, *options.arguments]
-    mine = nodes.card(command, seed=options.seed, procs=options.procs, threads=threads)
-    cards = nodes.meet(place, mine)
-    reporting.report("nodes", {"nodes": cards})
-    nodes.set_interface(place)
-    return min(card["threads"] for card in cards)
+    mine = places.card(
+        command, place=place, seed=options.seed, procs=options.procs, threads=threads
+    )
+    places.set_interface(place)
+    return job.run(place, mine, options.procs, worker)
 
 
 def _check(target: str, arguments: Sequence[str]) -> None:
@@ -84,13 +93,11 @@ def _check(target: str, arguments: Sequence[str]) -> None:
         read_recipe(find_recipe(recipes.FOLDER, target)).parse(arguments)
 
 
-def _prepare(seed: int, threads: int) -> None:
+def _prepare(seed: int) -> None:
     """Make the folders and set the variables that every worker inherits."""
     Path(os.environ.get("HOME", "/tmp/home")).mkdir(parents=True, exist_ok=True)
     determinism.set_environment()
     os.environ[contract.ENV_SEED] = str(seed)
-    # Explicit, because results depend on it; torch's launcher would set 1 in silence.
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if not Path("/dev/nvidiactl").exists():
         # Else accelerate finds no device, and each rank trains on its own without a word.
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")

@@ -20,7 +20,7 @@ from samerun import content, contract, hardware
 from samerun.errors import WrongImage
 from samerun.record import Base, Code, Data, Hardware, Image, Topology
 from samerun.train.cluster import Answer
-from samerun.train.nodes import Nodes
+from samerun.train.nodes.place import Nodes
 
 BY_DIGEST = re.compile(r"[^@]+@sha256:([0-9a-f]{64})")
 # What Docker names a container of its own accord.
@@ -210,6 +210,7 @@ def describe_topology(procs: int, nodes: Nodes) -> Topology:
         gpus=str(gpu_devices()),
         procs=procs,
         nodes=nodes.count,
+        least_nodes=nodes.least,
         node_rank=nodes.rank,
         rendezvous=nodes.endpoint or None,
         shm_size=_shared_memory(),

@@ -2,7 +2,8 @@
 Start one worker per process with torch's own launcher, and keep exit codes exact.
 
 ``torchrun`` exits 1 whatever its workers exited with, so its library is used instead
-of its command line: the error names the first rank that failed, and how.
+of its command line: the error names the first rank that failed, and how. On one of
+several nodes the launcher is a process of its own: ``python -m samerun.train.launcher``.
 """
 
 import sys
@@ -15,20 +16,35 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from samerun import contract
 from samerun.train import reporting
-from samerun.train.nodes import Nodes
+from samerun.train.nodes.place import Nodes
 from samerun.train.quiet import quietly
 
 
-def launch(procs: int, command: Sequence[str], place: Nodes | None = None) -> int:
-    """Run *command* (arguments of Python) in *procs* processes; return the exit code."""
+def command(procs: int, place: Nodes, worker: Sequence[str]) -> list[str]:
+    """Return the command line that launches *worker* as *procs* processes at *place*."""
+    numbers = map(str, (procs, place.rank, place.count, place.timeout_s))
+    return [sys.executable, "-u", "-m", __name__, *numbers, place.endpoint, *worker]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Launch what `command` was made for."""
+    procs, rank, count, timeout = map(int, argv[:4])
+    place = Nodes(count=count, rank=rank, endpoint=argv[4], timeout_s=timeout)
+    return launch(procs, argv[5:], place)
+
+
+def launch(procs: int, worker: Sequence[str], place: Nodes | None = None) -> int:
+    """Run *worker* (arguments of Python) in *procs* processes; return the exit code."""
     config = configure(procs, place or Nodes())
     try:
-        elastic_launch(config, sys.executable)("-u", *command)
+        elastic_launch(config, sys.executable)("-u", *worker)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode == contract.EXIT_PREEMPTED:
             return contract.EXIT_PREEMPTED
-        sys.stderr.write(f"samerun: rank {rank} failed first: {_how(failure.exitcode)}.\n")
+        # Of this node's: which of all was first, node 0 says.
+        first = "" if place else " first"
+        sys.stderr.write(f"samerun: rank {rank} failed{first}: {_how(failure.exitcode)}.\n")
         if failure.exitcode < 0:
             quietly("report the failure", _report_killed, rank, failure.exitcode)
         return exit_code(failure.exitcode)
@@ -47,7 +63,7 @@ def _report_killed(rank: int, code: int) -> None:
 
 def configure(procs: int, place: Nodes) -> LaunchConfig:
     """Return the launcher's settings for this node."""
-    if place.count == 1:
+    if not place.endpoint:
         return LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -80,3 +96,7 @@ def exit_code(code: int) -> int:
 
 def _how(code: int) -> str:
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

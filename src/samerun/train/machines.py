@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from samerun import contract
 from samerun.errors import UsageError
-from samerun.train.nodes import Nodes
+from samerun.train.nodes.place import Nodes
 
 DEFAULT_PORT = 29400
 # What Kubeflow's trainer sets for torchrun, whose own options these are.
@@ -26,10 +26,9 @@ def from_environment(variables: Mapping[str, str] = os.environ) -> Nodes:
         contract.ENV_RDZV: f"{address}:{port or DEFAULT_PORT}" if address else "",
     }
     told |= {name: variables[name] for name in told if variables.get(name)}
-    count, rank = (
-        _number(name, told[name]) for name in (contract.ENV_NODES, contract.ENV_NODE_RANK)
-    )
-    if count < 1 or rank >= count:
+    least, count = _range(told[contract.ENV_NODES])
+    rank = _number(contract.ENV_NODE_RANK, told[contract.ENV_NODE_RANK])
+    if not 0 < (count if least is None else least) <= count or rank >= count:
         raise UsageError(
             f"Machine {rank} of {count}: they are counted from 0.",
             f"Set {contract.ENV_NODES} and {contract.ENV_NODE_RANK} alike on all machines.",
@@ -40,7 +39,14 @@ def from_environment(variables: Mapping[str, str] = os.environ) -> Nodes:
             f"Set {contract.ENV_RDZV}=HOST:PORT, the first machine's.",
         )
     endpoint = told[contract.ENV_RDZV] if count > 1 else ""
-    return Nodes(count=count, rank=rank, endpoint=endpoint)
+    return Nodes(count=count, least=least, rank=rank, endpoint=endpoint)
+
+
+def _range(text: str) -> tuple[int | None, int]:
+    """Read ``2``, or as torchrun has it ``1:2``."""
+    least, _, most = text.rpartition(":")
+    name = contract.ENV_NODES
+    return _number(name, least) if least else None, _number(name, most)
 
 
 def _number(name: str, text: str) -> int:

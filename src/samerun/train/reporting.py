@@ -7,6 +7,9 @@ from typing import Any
 
 from samerun import contract, record
 
+# Left by the node that leads a job, for rank 0 beside it.
+PAUSE = "pause"
+
 
 def is_recorded() -> bool:
     """Whether the kit started this container; one started by hand has no record."""
@@ -25,7 +28,9 @@ def folder() -> Path:
 
 def started() -> None:
     """Note a start of the run; by the main process, once."""
-    _starts([*_read_starts(), {"started": record.now(), "resumed": None}])
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    start = {"started": record.now(), "processes": processes, "resumed": None}
+    _starts([*_read_starts(), start])
 
 
 def resumed(where: Mapping[str, Any]) -> None:
@@ -35,18 +40,35 @@ def resumed(where: Mapping[str, Any]) -> None:
         _starts([*starts[:-1], {**starts[-1], "resumed": dict(where)}])
 
 
+def report_preempted(checkpoint: str) -> None:
+    """Report that the training stopped at a signal; by each process, for its own launcher."""
+    name = f"preempted-{rank()}" if rank() else "preempted"
+    report(name, {"checkpoint": checkpoint})
+
+
 def preempted() -> bool:
     """Whether a training of this start wrote its checkpoint after a signal."""
-    return is_recorded() and bool(record.read_part(folder(), "preempted"))
+    return is_recorded() and any((folder() / contract.PARTS).glob("preempted*.json"))
 
 
 def forget_end() -> None:
     """Remove what an earlier start told of its end."""
     if is_recorded():
-        for path in (folder() / contract.PARTS).glob("preempted.json"):
-            path.unlink(missing_ok=True)
-        for path in (folder() / contract.PARTS).glob("failure-*.json"):
-            path.unlink(missing_ok=True)
+        for pattern in ("preempted*.json", "failure-*.json", PAUSE):
+            for path in (folder() / contract.PARTS).glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def ask_pause() -> None:
+    """Ask the training to stop, with a checkpoint, at the end of its epoch."""
+    if is_recorded():
+        (folder() / contract.PARTS).mkdir(exist_ok=True)
+        (folder() / contract.PARTS / PAUSE).touch()
+
+
+def pause_is_asked() -> bool:
+    """Whether a pause is asked for; rank 0 alone sees it."""
+    return is_recorded() and (folder() / contract.PARTS / PAUSE).exists()
 
 
 def start_number() -> int:

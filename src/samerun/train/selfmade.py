@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from samerun import contract, record
-from samerun.errors import DataError, OutputError, WrongImage
+from samerun.errors import DataError, NodeLost, OutputError, WrongImage
 from samerun.record import Outcome, Run
 from samerun.train import cluster, inside
 from samerun.train.environment import VARIABLES
 from samerun.train.inside import tell
-from samerun.train.nodes import Nodes
+from samerun.train.nodes.place import Nodes
 from samerun.train.supervise import End, leave_at_once, supervise
 
 ENDED = ("finished", "failed")
@@ -207,6 +207,8 @@ def ended(run: Run, end: End, place: Path) -> Run:
     states = {0: "finished", contract.EXIT_PREEMPTED: "preempted"}
     state = states.get(code, "killed" if code in KILLED else "failed")
     reason = end.signal if state == "preempted" else KILLED.get(code)
+    if code == NodeLost.exit_code:
+        state, reason = "killed", contract.NODE_LOST
     if end.out_of_memory and code:
         state, reason = "killed", contract.OUT_OF_MEMORY
     return run.with_outcome(

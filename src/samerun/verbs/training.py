@@ -6,9 +6,9 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from samerun.host import nodes as places
 from samerun.host import request
 from samerun.host.checkpoints import DEFAULT
-from samerun.host.nodes import Place
 from samerun.verbs.common import checkout, reports_errors, say
 
 
@@ -41,7 +41,8 @@ from samerun.verbs.common import checkout, reports_errors, say
         "pids-limit": "limit of processes and threads",
         "docker-arg": "a flag of `docker run`, as --docker-arg=--cpus=2; may be repeated; "
         "an allow-list (docs/security.md)",
-        "nodes": "machines that train together; run this on each",
+        "nodes": "machines that train together; run this on each. 1:2: with two, and on with one "
+        "where the other is lost",
         "node-rank": "number of this machine, from 0; node 0 has the W&B run and the results",
         "rdzv": "HOST:PORT of node 0, the same on every node",
         "rdzv-timeout": "seconds to wait for the other nodes",
@@ -76,7 +77,7 @@ def train(
     memory: str | None = None,
     pids_limit: int = 4096,
     docker_arg: list[str] | None = None,
-    nodes: int = 1,
+    nodes: str = "1",
     node_rank: int = 0,
     rdzv: str | None = None,
     rdzv_timeout: int = 300,
@@ -106,6 +107,7 @@ def train(
     from samerun.host import train as trainer
 
     request.check_choices(cuda=cuda)
+    least, count = places.parse(nodes)
     asked = request.Request(
         target=target or ("digits" if resume is None else ""),
         arguments=request.split_remainder(sys.argv),
@@ -128,7 +130,9 @@ def train(
         memory=memory,
         pids_limit=pids_limit,
         docker_args=tuple(docker_arg or ()),
-        place=Place(count=nodes, rank=node_rank, rendezvous=rdzv, timeout_s=rdzv_timeout),
+        place=places.Place(
+            count=count, least=least, rank=node_rank, rendezvous=rdzv, timeout_s=rdzv_timeout
+        ),
         fast=fast,
         stop_on_nan=stop_on_nan,
         checkpoints=checkpoints,

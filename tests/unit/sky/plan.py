@@ -53,11 +53,13 @@ def plan(path):
     import sky
     import yaml
     from sky import dag, optimizer
+    from sky.data import mounting_utils
 
     with dag.Dag() as graph:
         config = yaml.safe_load(Path(path).read_text())
-        # As `sky jobs launch --secret WANDB_API_KEY` does.
-        given = [("WANDB_API_KEY", "not-a-key")] if "secrets" in config else None
+        # As `sky jobs launch --secret NAME` does; the registry's are not in the file.
+        names = ("WANDB_API_KEY", "SAMERUN_REGISTRY_USER", "SAMERUN_REGISTRY_PASSWORD")
+        given = [(name, "not-a-secret") for name in names]
         task = sky.Task.from_yaml_config(config, secrets_overrides=given)
     optimizer.Optimizer.optimize(graph, quiet=True)
     best = task.best_resources
@@ -69,6 +71,7 @@ def plan(path):
         "recovery": best.job_recovery,
         "mounts": {path: str(s.mode.value) for path, s in task.storage_mounts.items()},
         "secrets": sorted(task.secrets),
+        "cached": mounting_utils.get_mount_cached_cmd("", "profile", "bucket", "/place"),
     }
 
 

@@ -9,7 +9,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.errors import CloudEngineMissing, NoCredentials, NotPullable, UnknownAccelerator
+from samerun.errors import (
+    CloudEngineMissing,
+    NoCredentials,
+    NotPullable,
+    UnknownAccelerator,
+    UsageError,
+)
 from samerun.host import registry
 from samerun.host.cloud.labels import GPU_LABELS
 
@@ -20,8 +26,9 @@ CATALOGUE = Path("~/.sky/catalogs")
 LOOPBACK = re.compile(r"(localhost|127\.[\d.]+|\[::1\])(:\d+)?")
 # Where SkyPilot's catalogue is not on this machine: the ones that clouds let most.
 COMMON = (
-    *("A10", "A100", "A100-80GB", "A10G", "B200", "GH200", "H100", "H100-80GB", "H200"),
-    *("L4", "L40", "L40S", "P100", "RTX4090", "RTX6000", "T4", "V100", "V100-32GB"),
+    *("A10", "A100", "A100-80GB", "A10G", "A6000", "B200", "B300", "GB200", "GH200", "H100"),
+    *("H100-80GB", "H200", "L4", "L40", "L40S", "P100", "RTX4090", "RTX6000", "T4", "V100"),
+    "V100-32GB",
 )
 INSTALL = {
     "sky": "pip install 'skypilot[aws]' (or [gcp], [azure], …), then `sky check`.",
@@ -33,31 +40,59 @@ ACCESS = {
     "kubectl": ("kubectl", "auth", "can-i", "create", "jobs.batch", "--request-timeout=15s"),
 }
 
+PUSH = "Push it: `invoke push --registry HOST/NAME`, and give what that prints as --image."
+# kubectl's own diary.
+KLOG = re.compile(r"^[EWI]\d{4} .*\n?", re.MULTILINE)
+# Both end with 0 where nothing may be started: SkyPilot's words (of today, and before 0.8),
+# and kubectl's.
+REFUSED = re.compile(
+    r"no infra to check/enabled|no cloud is enabled|^no\b", re.IGNORECASE | re.MULTILINE
+)
 
-def pullable(client: "DockerClient", reference: str) -> None:
+
+def reference(image: str) -> None:
     """
-    Ask the registry for *reference*, as a machine elsewhere will.
+    Refuse an *image* that no registry can serve, asking none.
+
+    Raises:
+        UsageError: It names no digest, or has capitals.
+        NotPullable: It is on this machine alone; with how to push.
+    """
+    name, _ = registry.split(image)
+    path = name.partition("/")[2]
+    if not path:
+        raise NotPullable(f"{image} names no registry: it is only on this machine.", PUSH)
+    if path != path.lower():
+        raise UsageError(
+            f"No registry has an image {name}: names are in small letters.",
+            f"Give it as it was pushed, {name.partition('/')[0]}/{path.lower()}@sha256:….",
+        )
+
+
+def pullable(client: "DockerClient", image: str) -> None:
+    """
+    Ask the registry for *image*, as a machine elsewhere will.
 
     Raises:
         UsageError: The reference names no digest.
         NotPullable: Nobody else can get it there, with the registry and how to push.
     """
-    name, _ = registry.split(reference)
+    name, _ = registry.split(image)
     host = name.split("/")[0]
-    push = "Push it: `invoke push --registry HOST/NAME`, and give what that prints as --image."
-    if not registry.has_host(reference):
-        raise NotPullable(f"{reference} names no registry: it is only on this machine.", push)
+    if not registry.has_host(image):
+        raise NotPullable(f"{image} names no registry: it is only on this machine.", PUSH)
     if LOOPBACK.fullmatch(host):
-        raise NotPullable(f"The registry {host} is this machine; others can't reach it.", push)
-    served = registry.ask(client, reference)
+        raise NotPullable(f"The registry {host} is this machine; others can't reach it.", PUSH)
+    served = registry.ask(client, image)
     if served is False:
         raise NotPullable(
-            f"The registry {host} does not serve {reference}.",
+            f"The registry {host} does not serve {image}.",
             f"Push it: `invoke push --registry {name}`.",
         )
     if served is None:
         raise NotPullable(
-            f"The registry {host} did not say whether it serves {reference}.",
+            f"The registry {host} did not say whether it serves {image}: it can't be reached "
+            "from here, or wants a login.",
             f"Log in (`docker login {host}`) and push it (`invoke push --registry {name}`), or "
             "pass --no-check.",
         )
@@ -67,27 +102,30 @@ def known_accelerators(engine: str, catalogue: Path = CATALOGUE) -> Collection[s
     """Return what *engine* calls GPUs: SkyPilot's own catalogue where it is, else the common."""
     if engine == "k8s":
         return GPU_LABELS
-    tables = sorted(catalogue.expanduser().glob("v*/common/accelerators.csv"))
+    tables = list(catalogue.expanduser().glob("v*/common/accelerators.csv"))
     if not tables:
         return COMMON
-    with tables[-1].open(encoding="utf-8", newline="") as file:
+    newest = max(tables, key=lambda path: int(re.sub(r"\D", "", path.parts[-3]) or 0))
+    with newest.open(encoding="utf-8", newline="") as file:
         return {row["AcceleratorName"] for row in csv.DictReader(file)}
 
 
-def accelerator(name: str, known: Collection[str]) -> None:
+def accelerator(name: str, known: Collection[str]) -> str:
     """
-    Refuse a GPU's *name* that is none of *known*.
+    Return a GPU's *name* as it stands among *known*, however it was capitalised.
 
     Raises:
         UnknownAccelerator: With the nearest names.
     """
-    if not name or name in known:
-        return
     by_small = {k.lower(): k for k in known}
+    if not name or name.lower() in by_small:
+        return by_small.get(name.lower(), "")
     near = difflib.get_close_matches(name.lower(), by_small, n=3, cutoff=0.4)
     hint = f"Nearest: {', '.join(by_small[n] for n in near)}. " if near else ""
+    common = " SkyPilot's own list is not on this machine; `sky gpus list` fetches it."
     raise UnknownAccelerator(
-        f"No accelerator is called {name!r}.", f"{hint}All: {', '.join(sorted(known))}."
+        f"No accelerator is called {name!r}.",
+        f"{hint}All: {', '.join(sorted(known))}.{common if known is COMMON else ''}",
     )
 
 
@@ -112,8 +150,8 @@ def engine(program: str) -> None:
 def _run(command: Sequence[str]) -> str | None:
     """Return the last lines of what *command* says if it fails or grants nothing, else None."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = f"{done.stdout}\n{done.stderr}".strip()
-    refused = re.search(r"no cloud is enabled|^no\b", said, re.IGNORECASE | re.MULTILINE)
+    said = KLOG.sub("", f"{done.stdout}\n{done.stderr}").strip()
+    refused = REFUSED.search(said)
     if done.returncode == 0 and not refused:
         return None
     return "\n".join(said.splitlines()[-12:])

@@ -5,17 +5,22 @@ Both run the image by digest, without root, capabilities or a writable root file
 and may read their own pod, from which the record takes the digest that really runs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from samerun import contract
 from samerun.host.cloud import labels, pod, text
-from samerun.host.cloud.request import Asked
+from samerun.host.cloud.request import AGAIN, Asked
 
-# Pods that the node lost; the training's own failures are not tried again.
+# Pods killed or lost without a word; the training's own failures are not tried again.
 BACKOFF_LIMIT = 3
 # Preemptions of a job on several machines; each starts all of them again.
 MAX_RESTARTS = 100
-SIGNALS = [137, 143]
+# Of a pod that ends by no wish of its own: told to before there was a checkpoint, and (as
+# containerd has it) gone with a machine that was switched off.
+STOPPED = (143, 255)
+# The same, or out of memory: nobody but the kernel knows which.
+KILLED = (137,)
 # Evicted, preempted, or lost with its node.
 DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 OUTPUT_SIZE = "50Gi"
@@ -48,11 +53,16 @@ def objects(asked: Asked) -> list[dict[str, Any]]:
 
 
 def _identity(asked: Asked) -> list[dict[str, Any]]:
-    """Return what lets a pod read itself: an account, a role, and both bound together."""
+    """
+    Return what lets a pod read itself: an account, a role, and both bound together.
+
+    An account of the cluster's own is bound, and not made.
+    """
     rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
     group = "rbac.authorization.k8s.io"
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(asked)}
     return [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(asked)},
+        *([] if asked.account else [account]),
         {
             "apiVersion": f"{group}/v1",
             "kind": "Role",
@@ -63,7 +73,7 @@ def _identity(asked: Asked) -> list[dict[str, Any]]:
             "apiVersion": f"{group}/v1",
             "kind": "RoleBinding",
             "metadata": _metadata(asked),
-            "subjects": [{"kind": "ServiceAccount", "name": asked.name}],
+            "subjects": [{"kind": "ServiceAccount", "name": asked.account or asked.name}],
             "roleRef": {"apiGroup": group, "kind": "Role", "name": asked.name},
         },
     ]
@@ -127,8 +137,8 @@ def _job(asked: Asked) -> dict[str, Any]:
     """Return a Job: 75 and evictions start it again, a training's own failure ends it."""
     rules = [
         {"action": "Ignore", "onPodConditions": [DISRUPTED]},
-        {"action": "Ignore", "onExitCodes": _codes("In", [contract.EXIT_PREEMPTED])},
-        {"action": "FailJob", "onExitCodes": _codes("NotIn", [contract.EXIT_PREEMPTED, *SIGNALS])},
+        {"action": "Ignore", "onExitCodes": _codes("In", AGAIN)},
+        {"action": "FailJob", "onExitCodes": _codes("NotIn", (*AGAIN, *STOPPED, *KILLED))},
     ]
     return {
         "apiVersion": "batch/v1",
@@ -144,7 +154,7 @@ def _job(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _codes(operator: str, values: list[int], name: str = "training") -> dict[str, Any]:
+def _codes(operator: str, values: Sequence[int], name: str = "training") -> dict[str, Any]:
     return {"containerName": name, "operator": operator, "values": sorted(values)}
 
 
@@ -157,7 +167,7 @@ def _runtime(asked: Asked) -> dict[str, Any]:
     """
     preempted = [
         {"action": "FailJob", "onPodConditions": [DISRUPTED]},
-        {"action": "FailJob", "onExitCodes": _codes("In", [contract.EXIT_PREEMPTED], "node")},
+        {"action": "FailJob", "onExitCodes": _codes("In", (*AGAIN, *STOPPED), "node")},
     ]
     restart = [
         {

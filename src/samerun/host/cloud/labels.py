@@ -5,42 +5,42 @@ from typing import Any
 
 from samerun.host.cloud.request import Asked
 
-# What labels name a GPU: the device plugin's own, and a provider's. Any of them will do.
+GFD = "nvidia.com/gpu.product"
+GKE = "cloud.google.com/gke-accelerator"
+# EKS: Karpenter's label and Auto Mode's, which have the same names.
+EKS = ("karpenter.k8s.aws/instance-gpu-name", "eks.amazonaws.com/instance-gpu-name")
+
+
+def _named(products: list[str], *, gke: list[str] | None = None, eks: str = "") -> dict[str, Any]:
+    """Return the labels of one GPU: of NVIDIA's feature discovery, and of providers' own."""
+    labels = {GFD: products} | ({GKE: gke} if gke else {})
+    return labels | ({key: [eks] for key in EKS} if eks else {})
+
+
+# Any of a GPU's labels will do. EKS tells A100s of 40 and 80 GB apart by their memory alone,
+# so there `A100` is either of them.
 GPU_LABELS: dict[str, dict[str, list[str]]] = {
-    "A100": {
-        "nvidia.com/gpu.product": ["NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-PCIE-40GB"],
-        "cloud.google.com/gke-accelerator": ["nvidia-tesla-a100"],
-    },
-    "A100-80GB": {
-        "nvidia.com/gpu.product": ["NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-80GB-PCIe"],
-        "cloud.google.com/gke-accelerator": ["nvidia-a100-80gb"],
-    },
-    "A10G": {"nvidia.com/gpu.product": ["NVIDIA-A10G"]},
-    "B200": {
-        "nvidia.com/gpu.product": ["NVIDIA-B200"],
-        "cloud.google.com/gke-accelerator": ["nvidia-b200"],
-    },
-    "H100": {
-        "nvidia.com/gpu.product": ["NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-PCIe"],
-        "cloud.google.com/gke-accelerator": ["nvidia-h100-80gb", "nvidia-h100-mega-80gb"],
-    },
-    "H200": {
-        "nvidia.com/gpu.product": ["NVIDIA-H200"],
-        "cloud.google.com/gke-accelerator": ["nvidia-h200-141gb"],
-    },
-    "L4": {
-        "nvidia.com/gpu.product": ["NVIDIA-L4"],
-        "cloud.google.com/gke-accelerator": ["nvidia-l4"],
-    },
-    "L40S": {"nvidia.com/gpu.product": ["NVIDIA-L40S"]},
-    "T4": {
-        "nvidia.com/gpu.product": ["Tesla-T4"],
-        "cloud.google.com/gke-accelerator": ["nvidia-tesla-t4"],
-    },
-    "V100": {
-        "nvidia.com/gpu.product": ["Tesla-V100-SXM2-16GB", "Tesla-V100-SXM2-32GB"],
-        "cloud.google.com/gke-accelerator": ["nvidia-tesla-v100"],
-    },
+    "A10": _named(["NVIDIA-A10"]),
+    "A100": _named(
+        ["NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-PCIE-40GB"], gke=["nvidia-tesla-a100"], eks="a100"
+    ),
+    "A100-80GB": _named(
+        ["NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-80GB-PCIe"], gke=["nvidia-a100-80gb"]
+    ),
+    "A10G": _named(["NVIDIA-A10G"], eks="a10g"),
+    "B200": _named(["NVIDIA-B200"], gke=["nvidia-b200"], eks="b200"),
+    "H100": _named(
+        ["NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-PCIe", "NVIDIA-H100-NVL"],
+        gke=["nvidia-h100-80gb", "nvidia-h100-mega-80gb"],
+        eks="h100",
+    ),
+    "H200": _named(["NVIDIA-H200"], gke=["nvidia-h200-141gb"], eks="h200"),
+    "L4": _named(["NVIDIA-L4"], gke=["nvidia-l4"], eks="l4"),
+    "L40S": _named(["NVIDIA-L40S"], eks="l40s"),
+    "T4": _named(["Tesla-T4"], gke=["nvidia-tesla-t4"], eks="t4"),
+    "V100": _named(
+        ["Tesla-V100-SXM2-16GB", "Tesla-V100-SXM2-32GB"], gke=["nvidia-tesla-v100"], eks="v100"
+    ),
 }
 SPOT_LABELS = {
     "cloud.google.com/gke-spot": ["true"],

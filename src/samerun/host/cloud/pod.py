@@ -15,7 +15,8 @@ def template(asked: Asked, container: str, affinity: dict[str, Any] | None) -> d
     """Return the pod's template, with its one container named *container*."""
     spec = {
         "restartPolicy": "Never",
-        "serviceAccountName": asked.name,
+        "serviceAccountName": asked.account or asked.name,
+        **({"imagePullSecrets": [{"name": asked.pull_secret}]} if asked.pull_secret else {}),
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_S,
         **({"affinity": affinity} if affinity else {}),
@@ -47,18 +48,21 @@ def _tolerations(asked: Asked) -> list[dict[str, Any]]:
     keys = ["nvidia.com/gpu"] if asked.gpus.number else []
     if asked.spot:
         keys += ["cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority"]
-    return [{"key": key, "operator": "Exists"} for key in keys]
+    # What AKS's documentation taints its GPU machines with.
+    aks = {"key": "sku", "operator": "Equal", "value": "gpu"}
+    tolerated: list[dict[str, Any]] = [{"key": key, "operator": "Exists"} for key in keys]
+    return [*tolerated, *([aks] if asked.gpus.number else [])]
 
 
 def _container(asked: Asked, name: str) -> dict[str, Any]:
-    gpus = {"limits": {"nvidia.com/gpu": asked.gpus.number}} if asked.gpus.number else {}
+    resources = _resources(asked)
     return {
         "name": name,
         "image": asked.image,
         "imagePullPolicy": "IfNotPresent",
         "args": asked.entry(),
         "env": _variables(asked),
-        **({"resources": gpus} if gpus else {}),
+        **({"resources": resources} if resources else {}),
         "securityContext": {
             "readOnlyRootFilesystem": True,
             "allowPrivilegeEscalation": False,
@@ -66,6 +70,15 @@ def _container(asked: Asked, name: str) -> dict[str, Any]:
         },
         "volumeMounts": _mounts(asked),
     }
+
+
+def _resources(asked: Asked) -> dict[str, Any]:
+    """Return what the scheduler finds a machine by; memory alone is a limit too."""
+    memory = {"memory": _quantity(asked.memory)} if asked.memory else {}
+    requests = {**({"cpu": asked.cpus} if asked.cpus else {}), **memory}
+    gpus = {"nvidia.com/gpu": asked.gpus.number} if asked.gpus.number else {}
+    found = {"requests": requests, "limits": {**memory, **gpus}}
+    return {name: values for name, values in found.items() if values}
 
 
 def _variables(asked: Asked) -> list[dict[str, Any]]:

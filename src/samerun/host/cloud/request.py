@@ -9,6 +9,17 @@ from samerun.errors import UsageError
 
 Engine = Literal["sky", "k8s", "vm"]
 ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html and
+# https://cloud.google.com/storage/docs/buckets#naming
+BUCKETS = {
+    "s3": re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+    "gs": re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"),
+}
+# SkyPilot counts memory in whole gigabytes.
+MEMORY = re.compile(r"[1-9]\d*g")
+SHM = re.compile(r"[1-9]\d*[kmg]")
+# A training that ends with one of these goes on when it is started again.
+AGAIN = (contract.EXIT_PREEMPTED,)
 # Kubernetes' rule for names, the strictest of all; room is left for what is appended.
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 PLACE = re.compile(r"(?P<kind>s3|gs|pvc)://(?P<name>[A-Za-z0-9][\w.-]*)(/(?P<path>.*))?")
@@ -33,6 +44,11 @@ class Place:
     path: str = ""
 
     @property
+    def is_somewhere(self) -> bool:
+        """Whether it means the same wherever it is read."""
+        return self.kind != "path" or self.name.startswith("/")
+
+    @property
     def url(self) -> str:
         """The place as it was given."""
         if self.kind == "path":
@@ -49,6 +65,9 @@ class Asked:
     target: str
     arguments: tuple[str, ...] = ()
     gpus: Gpus = Gpus()
+    # Of each machine: at least so many, and so much (``32g``); None: as the engine likes.
+    cpus: int | None = None
+    memory: str | None = None
     nodes: int = 1
     procs: int = 1
     spot: bool = False
@@ -63,6 +82,9 @@ class Asked:
     commit: str | None = None
     dirty: bool = False
     fingerprint: bool = True
+    # Kubernetes alone: an account of the cluster's own, and a Secret with a registry's login.
+    account: str | None = None
+    pull_secret: str | None = None
     # A VM alone: where the kit is cloned from, and what prints the key there.
     source: str | None = None
     key_command: str | None = None
@@ -113,7 +135,9 @@ def parse_gpus(text: str | None) -> Gpus:
     if found["alone"]:
         return Gpus(name=found["alone"], number=1)
     number = int(found["number"])
-    return Gpus(name=(found["name"] or "") if number else "", number=number)
+    if found["name"] and not number:
+        raise UsageError(f"--gpus {text!r}: that is none.", "Use 0, or nothing, for the CPU.")
+    return Gpus(name=found["name"] or "", number=number)
 
 
 def parse_place(option: str, text: str | None) -> Place | None:
@@ -129,7 +153,7 @@ def parse_place(option: str, text: str | None) -> Place | None:
     if found:
         kind: Literal["s3", "gs", "pvc"] = found["kind"]  # type: ignore[assignment]
         return Place(kind=kind, name=found["name"], path=(found["path"] or "").strip("/"))
-    if "://" in text:
+    if re.match(r"\w+:/", text):
         raise UsageError(
             f"{option} {text!r} is no place that can be mounted.",
             "Use s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH (Kubernetes) or a path.",
@@ -150,7 +174,17 @@ def check(asked: Asked) -> None:
             "Use up to 50 small letters, digits and dashes, a letter first.",
         )
     if asked.nodes < 1 or asked.procs < 1:
-        raise UsageError("--nodes and --procs are 1 or more.", "")
+        raise UsageError(
+            f"--nodes {asked.nodes}, --procs {asked.procs}: both are 1 or more.",
+            "Leave them out for one machine, and one process per GPU.",
+        )
+    if asked.engine != "k8s" and (asked.account or asked.pull_secret):
+        raise UsageError(
+            "--service-account and --pull-secret: only Kubernetes has them.",
+            "docs/cloud.md says how the other engines log in to a registry.",
+        )
+    _check_machine(asked)
+    _check_pod_names(asked)
     if asked.nodes > 1 and asked.engine == "vm":
         raise UsageError(
             f"A file for a VM starts one machine, not {asked.nodes}.",
@@ -171,16 +205,47 @@ def check(asked: Asked) -> None:
     _check_places(asked)
 
 
+def _check_machine(asked: Asked) -> None:
+    if asked.cpus is not None and asked.cpus < 1:
+        raise UsageError(f"--cpus {asked.cpus}: no machine has so few.", "Use 1 or more.")
+    if asked.memory is not None and not MEMORY.fullmatch(asked.memory):
+        raise UsageError(f"--memory {asked.memory!r} is no size.", "Use gigabytes, as in 32g.")
+    if not SHM.fullmatch(asked.shm_size):
+        raise UsageError(f"--shm-size {asked.shm_size!r} is no size.", "Use e.g. 512m or 2g.")
+    if asked.engine == "vm" and (asked.cpus or asked.memory):
+        raise UsageError(
+            "--cpus and --memory: a VM is made by its provider, and has what its type has.",
+            "Give the machine's type to the provider's command.",
+        )
+
+
+def _check_pod_names(asked: Asked) -> None:
+    """JobSet makes NAME-node-0-RANK-abcde of it, and makes no pod where that is too long."""
+    longest = 63 - len(f"-node-0-{asked.nodes - 1}-abcde")
+    if asked.engine == "k8s" and asked.nodes > 1 and len(asked.name) > longest:
+        raise UsageError(
+            f"--name {asked.name!r} is too long for the pods of {asked.nodes} machines.",
+            f"Use up to {longest} characters; it has {len(asked.name)}.",
+        )
+
+
 def _check_places(asked: Asked) -> None:
     for option, place in (("--data", asked.data), ("--output", asked.output)):
+        rule = BUCKETS.get(place.kind) if place else None
+        if place and rule and not rule.fullmatch(place.name):
+            raise UsageError(
+                f"{option} {place.url}: no bucket can be called {place.name!r}.",
+                "Names have 3 to 63 small letters, digits, dots and dashes.",
+            )
         if place and place.kind == "pvc" and asked.engine != "k8s":
             raise UsageError(
                 f"{option} {place.url}: only Kubernetes has such volumes.",
                 "Use a bucket, s3://… or gs://….",
             )
     if asked.engine == "sky" and (asked.output is None or asked.output.kind == "path"):
+        given = asked.output.url if asked.output else "is missing"
         raise UsageError(
-            "The machine goes away after the job, and its disk with it.",
+            f"--output {given}: the machine goes away after the job, and its disk with it.",
             "Give --output s3://BUCKET/PATH or gs://BUCKET/PATH.",
         )
     if asked.engine == "k8s" and asked.output and asked.output.kind in ("s3", "path"):
@@ -188,6 +253,11 @@ def _check_places(asked: Asked) -> None:
             f"--output {asked.output.url}: records and checkpoints are renamed into place, "
             "which this can't do or does on one machine only.",
             "Use pvc://CLAIM (or nothing: the file makes a claim) or gs://BUCKET.",
+        )
+    if asked.engine == "k8s" and asked.data and not asked.data.is_somewhere:
+        raise UsageError(
+            f"--data {asked.data.url}: a path of the cluster's machines begins with /.",
+            "Use pvc://CLAIM, s3://BUCKET or gs://BUCKET for data that every machine reaches.",
         )
     if asked.engine == "vm" and not asked.source:
         raise UsageError(

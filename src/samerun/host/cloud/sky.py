@@ -10,13 +10,20 @@ import shlex
 from typing import Any
 
 from samerun import contract
+from samerun.host import registry
 from samerun.host.cloud import text
-from samerun.host.cloud.request import RENDEZVOUS_PORT, Asked, Place
+from samerun.host.cloud.request import AGAIN, RENDEZVOUS_PORT, Asked, Place
 from samerun.host.keys import DEFAULT_URL
 from samerun.host.launch import Launch, Mount
 
 DATA = "/samerun/data"
 OUTPUT = "/samerun/output"
+# Of a machine without GPUs, at least.
+CPUS = 4
+# The first machine's upload of a checkpoint is waited for so long, when others end earlier.
+UPLOAD_S = 300
+# Secrets of SkyPilot's that a private registry's login is taken from.
+REGISTRY_LOGIN = ("SAMERUN_REGISTRY_USER", "SAMERUN_REGISTRY_PASSWORD")
 # What the shell puts in, in the place of these; shlex leaves them as they are.
 FILLED_IN = {
     "@USER@": '"$uid:$gid"',
@@ -58,15 +65,17 @@ def task(asked: Asked) -> dict[str, Any]:
 
 def _resources(asked: Asked) -> dict[str, Any]:
     gpus = {"accelerators": f"{asked.gpus.name}:{asked.gpus.number}"} if asked.gpus.number else {}
+    cpus = asked.cpus or (0 if gpus else CPUS)
     return {
         **gpus,
-        **({} if gpus else {"cpus": "4+"}),
+        **({"cpus": f"{cpus}+"} if cpus else {}),
+        **({"memory": f"{asked.memory[:-1]}+"} if asked.memory else {}),
         "use_spot": asked.spot,
         # Gigabytes: the image unpacked, its layers while they come, and scratch.
         "disk_size": 100,
         "job_recovery": {
             "max_restarts_on_errors": 0,
-            "recover_on_exit_codes": [contract.EXIT_PREEMPTED],
+            "recover_on_exit_codes": list(AGAIN),
         },
     }
 
@@ -88,8 +97,14 @@ def _bucket(place: Place, mode: str) -> dict[str, str]:
 
 
 def script(asked: Asked) -> str:
-    """Return what SkyPilot runs on every machine; its exit code is the training's."""
+    """
+    Return what SkyPilot runs on every machine; its exit code is the training's.
+
+    SkyPilot appends lines that wait until the cached mount is uploaded. An error must not end
+    the shell before them: what ends is a shell within.
+    """
     lines = [
+        "(",
         "set -eu",
         'docker=docker; docker info >/dev/null 2>&1 || docker="sudo -n docker"',
         f"folder={OUTPUT}/{asked.name}",
@@ -98,10 +113,15 @@ def script(asked: Asked) -> str:
         "uid=$(id -u) gid=$(id -g)",
         "# The container is never root.",
         'if [ "$uid" = 0 ]; then uid=65532 gid=65532; chown 65532:65532 "$folder"; fi',
-        *_key(asked),
+        "lent=$(mktemp -d /dev/shm/samerun-XXXXXXXX)",
+        """trap 'rm -rf "$lent"' EXIT""",
+        *_login(asked),
         f"$docker pull --quiet {asked.image}",
+        *_key(asked),
         f"$docker rm --force samerun-{asked.name} >/dev/null 2>&1 || true",
         command(asked),
+        ")",
+        *_together(asked),
     ]
     return "\n".join(lines) + "\n"
 
@@ -116,6 +136,32 @@ def _several(asked: Asked) -> list[str]:
     ]
 
 
+def _together(asked: Asked) -> list[str]:
+    """Return the lines that let the first machine upload its checkpoint before the job ends."""
+    if asked.nodes == 1:
+        return []
+    return [
+        "code=$?",
+        "# The first to fail ends the job on all, and the checkpoint is the first machine's.",
+        f'[ "$code" = 0 ] || [ "$SKYPILOT_NODE_RANK" = 0 ] || sleep {UPLOAD_S}',
+        '(exit "$code")',
+    ]
+
+
+def _login(asked: Asked) -> list[str]:
+    """Return the lines that log in where the registry wants it; the login stays in memory."""
+    user, password = REGISTRY_LOGIN
+    host = asked.image.partition("/")[0] if registry.has_host(asked.image) else "docker.io"
+    return [
+        f'if [ -n "${{{password}:-}}" ]; then',
+        '  docker="$docker --config $lent"',
+        f'  printf %s "${password}" |',
+        f'    $docker login --username "${user}" --password-stdin {host}',
+        f"  unset {password}",
+        "fi",
+    ]
+
+
 def _key(asked: Asked) -> list[str]:
     """Return the lines that put the key into a file in memory, where the container reads it."""
     if asked.offline:
@@ -123,12 +169,10 @@ def _key(asked: Asked) -> list[str]:
     host = asked.settings.get("WANDB_BASE_URL", DEFAULT_URL).partition("://")[2].rstrip("/")
     entry = "machine %s\\n  login user\\n  password %s\\n"
     return [
-        "lent=$(mktemp -d /dev/shm/samerun-XXXXXXXX)",
-        """trap 'rm -rf "$lent"' EXIT""",
         'netrc="$lent/netrc"',
         f'printf \'{entry}\' {shlex.quote(host)} "$WANDB_API_KEY" >"$netrc"',
         'chmod 0400 "$netrc"',
-        'if [ "$(id -u)" = 0 ]; then chown -R "$uid:$gid" "$lent"; fi',
+        'if [ "$(id -u)" = 0 ]; then chown "$uid:$gid" "$netrc"; fi',
         "unset WANDB_API_KEY",
     ]
 

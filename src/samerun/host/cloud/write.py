@@ -9,10 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from samerun import contract
-from samerun.errors import NotPullable, TransferFailed, UsageError
-from samerun.host import engine, git, identity, keys, registry, request
+from samerun.errors import (
+    DataError,
+    KeyFileError,
+    NotPullable,
+    OutputError,
+    TransferFailed,
+    UsageError,
+)
+from samerun.host import engine, git, identity, keys, request
 from samerun.host.cloud import check, k8s, sky, vm
-from samerun.host.cloud.request import ENGINES, Asked, Engine, parse_gpus, parse_place
+from samerun.host.cloud.request import ENGINES, Asked, Engine, Place, parse_gpus, parse_place
 from samerun.host.cloud.request import check as check_request
 from samerun.host.project import Project, tag
 from samerun.options import find_recipe, read_recipe
@@ -38,6 +45,8 @@ class Options:
     image: str | None = None
     cuda: str = "13"
     gpus: str | None = None
+    cpus: int | None = None
+    memory: str | None = None
     nodes: int = 1
     procs: int | None = None
     spot: bool = False
@@ -50,6 +59,8 @@ class Options:
     seed: int = contract.DEFAULT_SEED
     shm_size: str = "16g"
     offline: bool = False
+    account: str | None = None
+    pull_secret: str | None = None
     source: str | None = None
     key_command: str | None = None
     unchecked: bool = False
@@ -67,9 +78,13 @@ def read(options: Options, project: Project) -> Asked:
     """
     engine_name = _engine(options.engine)
     gpus = parse_gpus(options.gpus)
-    check.accelerator(gpus.name, check.known_accelerators(engine_name))
+    known = check.known_accelerators(engine_name)
+    gpus = dataclasses.replace(gpus, name=check.accelerator(gpus.name, known))
     if engine_name == "sky" and gpus.number and not gpus.name:
-        raise UsageError("SkyPilot looks for machines by their GPU.", "Use --gpus L4:1, say.")
+        raise UsageError(
+            f"--gpus {options.gpus}: SkyPilot finds machines by the name of their GPU.",
+            f"Name it, as in --gpus L4:{gpus.number}.",
+        )
     for one in options.tags:
         request.check_tag(one)
     _check_recipe(options, project)
@@ -81,10 +96,12 @@ def read(options: Options, project: Project) -> Asked:
         target=options.recipe,
         arguments=options.arguments,
         gpus=gpus,
+        cpus=options.cpus,
+        memory=options.memory,
         nodes=options.nodes,
         procs=options.procs or max(1, gpus.number),
         spot=options.spot,
-        data=parse_place("--data", options.data),
+        data=_data(engine_name, options.data),
         output=parse_place("--output", options.output),
         name=options.name or _name(options.recipe),
         seed=options.seed,
@@ -95,11 +112,35 @@ def read(options: Options, project: Project) -> Asked:
         commit=state.commit,
         dirty=bool(state.commit and state.dirty),
         fingerprint=options.fingerprint,
+        account=options.account,
+        pull_secret=options.pull_secret,
         source=options.source or git.origin(project.root),
         key_command=options.key_command,
     )
     check_request(asked)
     return dataclasses.replace(asked, image=_image(options))
+
+
+def _data(engine_name: Engine, text: str | None) -> Place | None:
+    place = parse_place("--data", text)
+    is_here = engine_name == "sky" and place is not None and place.kind == "path"
+    return uploaded(place.name) if place and is_here else place
+
+
+def uploaded(folder: str) -> Place:
+    """
+    Return *folder*, which SkyPilot uploads from here, by its full path.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    path = Path(folder).expanduser().resolve()
+    if not path.is_dir():
+        raise DataError(
+            f"--data {folder}: SkyPilot would upload the folder {path}, and there is none.",
+            "Give a folder of this machine, or a bucket, s3://… or gs://….",
+        )
+    return Place(kind="path", name=str(path))
 
 
 def _engine(name: str) -> Engine:
@@ -129,8 +170,9 @@ def _settings(options: Options) -> dict[str, str]:
 
 def _image(options: Options) -> str:
     """Return ``NAME@sha256:…``, the one given or this checkout's, after asking its registry."""
+    if options.image:
+        check.reference(options.image)
     if options.image and options.unchecked:
-        registry.split(options.image)
         return options.image
     client = engine.connect()
     reference = options.image or identity.identify(client, tag(options.cuda)).pull_reference
@@ -139,25 +181,39 @@ def _image(options: Options) -> str:
             "This checkout's image is in no registry.",
             "Push it with `invoke push --registry HOST/NAME`.",
         )
-    check.pullable(client, reference)
+    check.reference(reference)
+    if not options.unchecked:
+        check.pullable(client, reference)
     return reference
 
 
 def write(asked: Asked, file: str | None, project: Project) -> Path:
-    """Write the file for *asked*, and return its path: *file*, or one under ``.samerun/cloud``."""
+    """
+    Write the file for *asked*, and return its path: *file*, or one under ``.samerun/cloud``.
+
+    Raises:
+        OutputError: It can't be written there.
+    """
     path = Path(file) if file else project.state / "cloud" / f"{asked.name}.{SUFFIX[asked.engine]}"
     path = path.expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(RENDER[asked.engine](asked), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(RENDER[asked.engine](asked), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"{path} can't be written: {error.strerror}.", "Give another --file."
+        ) from error
     return path
 
 
 def command(asked: Asked, path: Path) -> list[str]:
-    """Return what hands the file to its engine; the key goes by its name alone."""
+    """Return what hands the file to its engine; keys and passwords go by their names alone."""
     match asked.engine:
         case "sky":
-            secret = [] if asked.offline else ["--secret", "WANDB_API_KEY"]
-            return ["sky", "jobs", "launch", "--yes", "--detach-run", *secret, str(path)]
+            names = [] if asked.offline else ["WANDB_API_KEY"]
+            names += [name for name in sky.REGISTRY_LOGIN if os.environ.get(name)]
+            secrets = [word for name in names for word in ("--secret", name)]
+            return ["sky", "jobs", "launch", "--yes", "--detach-run", *secrets, str(path)]
         case "k8s":
             return ["kubectl", "apply", "--filename", str(path)]
         case "vm":
@@ -174,12 +230,14 @@ def launch(asked: Asked, path: Path, say: Callable[[str], None]) -> None:
 
     Raises:
         CloudEngineMissing, NoCredentials: There is nobody to hand it to.
+        KeyFileError: SkyPilot is to have the W&B key, and there is none.
         TransferFailed: The engine's command refused it.
     """
     line = command(asked, path)
     check.engine(PROGRAM[asked.engine])
+    key = _key(asked)
     say(f"$ {' '.join(line)}")
-    code = _call(line, _key(asked))
+    code = _call(line, key)
     if code:
         raise TransferFailed(
             f"`{line[0]}` refused the file {path} (exit code {code}).", "It says above why."
@@ -188,8 +246,15 @@ def launch(asked: Asked, path: Path, say: Callable[[str], None]) -> None:
 
 def _key(asked: Asked) -> dict[str, str]:
     """Return the key's variable for SkyPilot, which takes the value from there."""
-    key = None if asked.offline or asked.engine != "sky" else keys.find()
-    return {"WANDB_API_KEY": key.value} if key else {}
+    if asked.offline or asked.engine != "sky":
+        return {}
+    key = keys.find()
+    if key is None:
+        raise KeyFileError(
+            f"There is no W&B key for {keys.host()} here that SkyPilot could be given.",
+            "Set WANDB_API_KEY, log in with `wandb login`, or write the file with --offline.",
+        )
+    return {"WANDB_API_KEY": key.value}
 
 
 def _call(line: Sequence[str], variables: Mapping[str, str]) -> int:

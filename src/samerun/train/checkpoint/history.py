@@ -1,5 +1,6 @@
 """The fits of this process, counted, and the checkpoints that an earlier start left of them."""
 
+import os
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class History:
         if not shared and reporting.rank():
             folder /= f"rank-{reporting.rank()}"
         if folder not in self._stores:
-            self._stores[folder] = Store(folder, self.policy.keep)
+            self._stores[folder] = Store(folder, self.policy.keep, epochs=is_elastic())
         return self._stores[folder]
 
     def begin(self, learn: Any) -> Place:
@@ -60,7 +61,7 @@ class History:
         """
         if not self._resuming:
             return None
-        found = ranks.first(self._find(place, store) if ranks.rank == 0 else None)
+        found = ranks.first(self._find(place, store, ranks.size) if ranks.rank == 0 else None)
         kept = Kept(place=found[0], state=found[1]) if found else None
         if kept is None or not kept.place.done:
             self._resuming = False
@@ -81,13 +82,28 @@ class History:
         return bool(ranks.first(bool(later) and not mine))
 
     @staticmethod
-    def _find(place: Place, store: Store) -> tuple[Place, dict[str, Any]] | None:
+    def _find(place: Place, store: Store, size: int) -> tuple[Place, dict[str, Any]] | None:
         mine = [entry for entry in store.entries() if entry.place.fit == place.fit]
         for entry in sorted(mine, key=lambda entry: entry.place, reverse=True):
             state = store.load(entry)
-            if state is not None:
+            if state is not None and not _splits_otherwise(entry.place, state, size):
                 return entry.place, state
         return None
+
+
+def is_elastic() -> bool:
+    """Whether the number of processes may be another one than at the last start."""
+    return os.environ.get(contract.ENV_ELASTIC) == "1"
+
+
+def _splits_otherwise(place: Place, state: Mapping[str, Any], size: int) -> bool:
+    """
+    Whether a checkpoint from within an epoch was made by another number of processes.
+
+    Each takes a stretch of the epoch's items, so what is left to do of that epoch is no
+    stretch for any other number: the job goes on from the epoch's start.
+    """
+    return is_elastic() and bool(place.batch) and state.get("processes") != size
 
 
 def check(place: Place, state: Mapping[str, Any], learn: Any, n_epoch: int, size: int) -> None:
@@ -99,11 +115,12 @@ def check(place: Place, state: Mapping[str, Any], learn: Any, n_epoch: int, size
     """
     pairs = {
         "format": (state.get("format"), FORMAT),
-        "processes": (state.get("processes"), size),
         "epochs": (state.get("epochs"), n_epoch),
-        "batches per epoch": (state.get("batches"), len(learn.dls.train)),
         "model": (state.get("shapes"), snapshot.shapes(learn.model)),
     }
+    if not is_elastic():
+        pairs["processes"] = (state.get("processes"), size)
+        pairs["batches per epoch"] = (state.get("batches"), len(learn.dls.train))
     for name, (theirs, ours) in pairs.items():
         if theirs == ours:
             continue
@@ -112,6 +129,12 @@ def check(place: Place, state: Mapping[str, Any], learn: Any, n_epoch: int, size
             f"Checkpoint {place.name} was made with {name} {one}, the training has {two}.",
             "Resume with the same code, arguments and processes, or start a new run.",
         )
+
+
+def of_rank(state: Mapping[str, Any], rank: int) -> Any:
+    """Return what the process *rank* kept of its own; a new one begins like another."""
+    kept = state["ranks"]
+    return kept[rank % len(kept)]
 
 
 def _first_difference(one: str, two: str) -> tuple[str, str]:

@@ -60,7 +60,7 @@ def _bring_to_its_end(learn: Any, kept: Kept, n_epoch: int, together: Alone) -> 
         learn.create_opt()
     learn.n_epoch = n_epoch
     history.check(kept.place, kept.state, learn, n_epoch, together.size)
-    own = kept.state["ranks"][together.rank]
+    own = history.of_rank(kept.state, together.rank)
     snapshot.restore(learn, dict(kept.state))
     snapshot.restore_own(learn, dict(kept.state), own["callbacks"])
     generators.restore(own["generators"], learn.dls)

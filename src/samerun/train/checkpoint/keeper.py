@@ -55,7 +55,7 @@ class Keeper(Callback):
 
     def _of_rank(self, name: str) -> Any:
         assert self.kept is not None
-        return self.kept.state["ranks"][self.ranks.rank][name]
+        return history.of_rank(self.kept.state, self.ranks.rank)[name]
 
     def _restore_own(self) -> None:
         assert self.kept is not None
@@ -109,7 +109,7 @@ class Keeper(Callback):
     def after_epoch(self) -> None:
         """Write at the end of an epoch; the last one's is written when the fit has ended."""
         self.kept = None
-        (stop,) = self.ranks.most(stopping.asked())
+        (stop,) = self.ranks.most(stopping.asked() or reporting.pause_is_asked())
         epoch = self.learn.epoch
         last = epoch + 1 >= self.learn.n_epoch
         if stop or (self.policy.due_after_epoch(epoch) and not last):

@@ -1,7 +1,6 @@
 """SIGTERM and SIGINT: a checkpoint at the next batch, then exit code 75."""
 
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -56,9 +55,7 @@ def leave(place: str) -> None:
     Raises:
         Preempted: Always.
     """
-    # One process of each machine: its own launcher asks.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        quietly("note the stop", reporting.report, "preempted", {"checkpoint": place})
+    quietly("note the stop", reporting.report_preempted, place)
     quietly("mark the W&B run as preempted", _mark_preempting)
     raise Preempted
 

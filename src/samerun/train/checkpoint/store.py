@@ -51,10 +51,15 @@ class Entry:
 
 
 class Store:
-    """The checkpoints in *folder*, the last *keep* of the open fit and the end of each other."""
+    """
+    The checkpoints in *folder*, the last *keep* of the open fit and the end of each other.
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self._keep = folder, keep
+    With *epochs* the last one of an epoch's end stays besides: another number of processes
+    can go on from no other.
+    """
+
+    def __init__(self, folder: Path, keep: int, *, epochs: bool = False) -> None:
+        self.folder, self._keep, self._epochs = folder, keep, epochs
 
     def write(self, place: Place, state: dict[str, Any]) -> Entry:
         """Write a checkpoint, then drop what it makes unneeded."""
@@ -98,6 +103,9 @@ class Store:
         running = [e for e in entries if e.place.fit == newest.fit and not e.place.done]
         ends = [e for e in entries if e.place.done and e.place.learner == newest.learner]
         unneeded = running if newest.done else running[: -self._keep]
+        if self._epochs and not newest.done:
+            last = [e for e in running if not e.place.batch][-1:]
+            unneeded = [e for e in unneeded if e not in last]
         for entry in [*unneeded, *ends[:-DONE_KEPT]]:
             _remove(entry.path)
         for torn in self.folder.glob(".*.part"):

@@ -1,0 +1,162 @@
+"""
+The store that node 0 serves at the rendezvous' address, and the line of a node to it.
+
+torch's own, because torch is there on every node; what stands in it is JSON.
+"""
+
+import json
+import socket
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+from samerun.errors import RendezvousFailed
+from samerun.train.nodes.place import Nodes
+
+BEAT_S = 0.25
+# As torch's own rendezvous: three beats of five seconds each.
+SILENCE_S = 15.0
+
+
+class Lost(Exception):
+    """Node 0 does not answer any longer."""
+
+
+class Store:
+    """What all nodes read and write, by keys; made anew for each thread that waits."""
+
+    def __init__(self, nodes: Nodes, *, serves: bool = False) -> None:
+        if not serves:
+            _await_port(nodes)
+        try:
+            self._store = _open(nodes, serves=serves)
+        except (RuntimeError, ValueError, TimeoutError) as error:
+            # DistError is a RuntimeError; its text ends with a stack of C++ frames.
+            what = str(error).splitlines()[0] if str(error) else repr(error)
+            raise RendezvousFailed(_unreachable(nodes, what), _remedy(nodes)) from None
+
+    def put(self, key: str, value: Any) -> None:
+        """Write *value*, anything that JSON can hold."""
+        self._call("set", f"samerun/{key}", json.dumps(value))
+
+    def put_first(self, key: str, value: Any) -> Any:
+        """Write *value* if the key is new; return what stands there now."""
+        return json.loads(self._call("compare_set", f"samerun/{key}", "", json.dumps(value)))
+
+    def get(self, key: str) -> Any:
+        """Return what stands there; None if nothing does."""
+        name = f"samerun/{key}"
+        return json.loads(self._call("get", name)) if self.has(key) else None
+
+    def has(self, key: str) -> bool:
+        """Whether anything stands there."""
+        return bool(self._call("check", [f"samerun/{key}"]))
+
+    def count(self, key: str, more: int = 0) -> int:
+        """Add *more* to a counter, and return it."""
+        return int(self._call("add", f"samerun/{key}", more))
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._store, name)(*arguments)
+        except RuntimeError as error:
+            raise Lost(str(error).partition("\n")[0]) from None
+
+
+def _open(nodes: Nodes, *, serves: bool) -> Any:
+    """Open torch's store; its own limit does not count where something else listens there."""
+    from torch.distributed import TCPStore
+
+    found: list[Any] = []
+
+    def make() -> None:
+        limit = timedelta(seconds=nodes.timeout_s)
+        try:
+            found.append(
+                TCPStore(*nodes.address, is_master=serves, wait_for_workers=False, timeout=limit)
+            )
+        except (RuntimeError, ValueError) as error:
+            found.append(error)
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    thread.join(nodes.timeout_s + SILENCE_S)
+    if not found:
+        raise TimeoutError("what listens there is no store of torch's")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
+def _await_port(nodes: Nodes) -> None:
+    """Wait until node 0 listens; torch's own waiting fills the log with stacks of C++."""
+    ends = time.monotonic() + nodes.timeout_s
+    while True:
+        try:
+            socket.create_connection(nodes.address, timeout=5).close()
+        except OSError as error:
+            if time.monotonic() > ends:
+                what = _unreachable(nodes, error.strerror or str(error))
+                raise RendezvousFailed(what, _remedy(nodes)) from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def _unreachable(nodes: Nodes, what: str) -> str:
+    if nodes.rank == 0:
+        return f"Node 0 can't serve the rendezvous at {nodes.endpoint}: {what}."
+    return f"Node 0 did not answer at {nodes.endpoint} within {nodes.timeout_s} s: {what}."
+
+
+def _remedy(nodes: Nodes) -> str:
+    if nodes.rank == 0:
+        return "--rdzv names an address of node 0 itself, and a free port."
+    return "Is node 0 started, and does its firewall let this port and those of NCCL or gloo in?"
+
+
+class Pulse(threading.Thread):
+    """
+    Beats in the store, and listens there for what node 0 says.
+
+    A thread with a connection of its own: where node 0 vanishes without a word, a call
+    waits for it until the kernel gives up, and the training must not.
+    """
+
+    def __init__(self, store: Store, identity: str) -> None:
+        super().__init__(daemon=True)
+        self._store, self._identity = store, identity
+        self._keys: tuple[str, ...] = ()
+        self._heard: dict[str, Any] = {}
+        self._answered, self._broken = time.monotonic(), False
+
+    def run(self) -> None:
+        """Beat until node 0 is gone."""
+        try:
+            while True:
+                self._store.count(f"beat/{self._identity}", 1)
+                for key in self._keys:
+                    if key not in self._heard and (value := self._store.get(key)) is not None:
+                        self._heard[key] = value
+                self._answered = time.monotonic()
+                time.sleep(BEAT_S)
+        except Lost:
+            self._broken = True
+
+    def listen(self, *keys: str) -> None:
+        """Listen for these keys from now on."""
+        self._keys = keys
+
+    def heard(self, key: str) -> Any:
+        """
+        Return what node 0 said under *key*; None so far.
+
+        Raises:
+            Lost: It has not, and never will.
+        """
+        if key in self._heard:
+            return self._heard[key]
+        if self._broken or time.monotonic() - self._answered > SILENCE_S:
+            raise Lost
+        return None
