@@ -102,14 +102,13 @@ class Topology:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data folder and the hash over its content; None where a container did not take it."""
+    """A data folder and the hash over its content; a container may not have read it (None)."""
 
     source: str
     target: str
     fingerprint: str | None
     files: int | None
     size_bytes: int | None
-    # What a container spent on reading them.
     seconds: float | None = None
 
 
@@ -302,8 +301,7 @@ def read_part(folder: Path, part: str) -> dict[str, Any]:
 def first_failure(folder: Path) -> dict[str, Any] | None:
     """Return the failure of the process that failed first: others follow from it."""
     parts = folder / contract.PARTS
-    paths = (path for place in _places(parts) for path in place.glob("failure-*.json"))
-    failures = [part for path in paths if (part := _part(path))]
+    failures = [part for path in parts.glob("failure-*.json") if (part := _part(path))]
     timed = [f for f in failures if isinstance(f.get("time"), float)]
     return min(timed, key=lambda f: f["time"], default=None)
 
@@ -315,12 +313,6 @@ def _is_round(part: Any) -> bool:
         and isinstance(part.get("nodes"), list)
         and isinstance(part.get("why"), str)
     )
-
-
-def _places(parts: Path) -> list[Path]:
-    """Return *parts*, and those of a job's other machines where they share its folder."""
-    nodes = () if parts.is_symlink() else parts.glob("node-*")
-    return [parts, *(node / contract.PARTS for node in nodes if not node.is_symlink())]
 
 
 def _is_wandb(part: dict[str, Any]) -> bool:

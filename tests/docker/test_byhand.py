@@ -245,6 +245,8 @@ def test_machines_that_share_a_folder_leave_one_record(image, network, output, p
     assert [path.parent.name for path in output.rglob("run.json")] == ["hand", "node-1"]
     listed = invoke("runs", "--output", output.parent).stdout
     assert listed.count("job") == 1
+    again = ["reproduce", "hand", "--data", photos, "--output", output.parent, "--name", "again"]
+    assert "Verdict: identical" in invoke(*again).stdout
 
 
 def test_machines_with_other_data_do_not_train(image, network, tmp_path, photos):

@@ -217,7 +217,8 @@ def test_a_machine_that_is_not_the_first_leaves_one_hidden_folder(tmp_path, outp
 def test_ctrl_c_reaches_the_training_once_and_the_terminal_is_its_own(tmp_path, output):
     """A second one would end it without a checkpoint; and a debugger has to read."""
     code = (
-        "import signal, sys, time\n"
+        "import os, signal, sys, time\n"
+        "assert os.tcgetpgrp(0) == os.getpgrp() != os.getpgid(os.getppid())\n"
         "got = []\n"
         "signal.signal(signal.SIGINT, lambda *_: got.append(1))\n"
         "print('READY', flush=True)\n"

@@ -1,7 +1,6 @@
 """What the host's side makes of a record that a container wrote itself, and knows less by."""
 
 import dataclasses
-import json
 
 import pytest
 
@@ -198,16 +197,3 @@ def test_wandb_s_files_are_sent_by_any_image_of_the_kit(own, monkeypatch):
     sync._image(None, dataclasses.replace(own, image=nameless))
 
     assert asked == [own.image.reference, tag(DEFAULT_CUDA)]
-
-
-def test_a_failure_on_another_machine_of_the_job_is_told(own, tmp_path):
-    """Where all share one folder the first record has the first failure, wherever it was."""
-    for place, rank, time in ((tmp_path, 0, 2.0), (tmp_path / ".samerun" / "node-1", 1, 1.0)):
-        (place / contract.PARTS).mkdir(parents=True, exist_ok=True)
-        record.report(place, f"failure-{rank}", {"rank": rank, "time": time})
-    secret = tmp_path.parent / "secret" / contract.PARTS
-    secret.mkdir(parents=True)
-    (secret / "failure-9.json").write_text(json.dumps({"rank": 9, "time": 0.0}))
-    (tmp_path / ".samerun" / "node-9").symlink_to(secret.parent)
-
-    assert record.assemble(tmp_path, own).outcome.failure["rank"] == 1

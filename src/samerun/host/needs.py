@@ -200,8 +200,8 @@ def _device(found: Found, *, runtime: bool) -> tuple[gpus.Selection | None, Need
     # As many as there were, not as was asked: `all` may be another number here. What several
     # machines trained, one of them can: the number of processes decides, not where they are.
     names = found.run.hardware.gpus or found.run.environment.get("gpus", ())
-    each = len(names) or topology.gpus
-    asked = "0" if topology.gpus == "0" else str(int(each) * topology.nodes)
+    number = len(names) or (int(topology.gpus) if topology.gpus.isdecimal() else 0)
+    asked = "0" if topology.gpus == "0" else str(number * topology.nodes or "all")
     try:
         selection = gpus.select(asked, hardware.probe(), runtime=runtime)
     except SamerunError as error:

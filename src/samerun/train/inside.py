@@ -210,6 +210,7 @@ def describe_topology(procs: int, nodes: Nodes) -> Topology:
         gpus=str(gpu_devices()),
         procs=procs,
         nodes=nodes.count,
+        least_nodes=nodes.least,
         node_rank=nodes.rank,
         rendezvous=nodes.endpoint or None,
         shm_size=_shared_memory(),

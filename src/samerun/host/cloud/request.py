@@ -78,11 +78,11 @@ class Asked:
     settings: dict[str, str] = field(default_factory=dict)
     offline: bool = False
     commit: str | None = None
+    dirty: bool = False
+    fingerprint: bool = True
     # Kubernetes alone: an account of the cluster's own, and a Secret with a registry's login.
     account: str | None = None
     pull_secret: str | None = None
-    dirty: bool = False
-    fingerprint: bool = True
     # A VM alone: where the kit is cloned from, and what prints the key there.
     source: str | None = None
     key_command: str | None = None
