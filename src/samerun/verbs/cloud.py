@@ -32,6 +32,7 @@ from samerun.verbs.common import checkout, reports_errors, say
         "shm-size": "shared memory for loaders and NCCL",
         "offline": "no W&B key: W&B records offline",
         "source": "vm: where the kit is cloned from; default: this checkout's origin",
+        "login-command": "vm: what logs Docker in there, where the image's registry asks for it",
         "key-command": "vm: what prints the W&B key there, e.g. the cloud's secret manager",
         "no-check": "do not ask the registry whether it serves the image",
         "file": "the file to write; default: .samerun/cloud/NAME.…",
@@ -59,6 +60,7 @@ def cloud(
     shm_size: str = "16g",
     offline: bool = False,
     source: str | None = None,
+    login_command: str | None = None,
     key_command: str | None = None,
     no_check: bool = False,
     file: str | None = None,
@@ -98,6 +100,7 @@ def cloud(
         shm_size=shm_size,
         offline=offline,
         source=source,
+        login_command=login_command,
         key_command=key_command,
         unchecked=no_check,
     )

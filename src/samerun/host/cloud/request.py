@@ -63,8 +63,9 @@ class Asked:
     settings: dict[str, str] = field(default_factory=dict)
     offline: bool = False
     commit: str | None = None
-    # A VM alone: where the kit is cloned from, and what prints the key there.
+    # A VM alone: where the kit is cloned from, what logs Docker in, what prints the key there.
     source: str | None = None
+    login_command: str | None = None
     key_command: str | None = None
 
     @property

@@ -51,6 +51,7 @@ class Options:
     shm_size: str = "16g"
     offline: bool = False
     source: str | None = None
+    login_command: str | None = None
     key_command: str | None = None
     unchecked: bool = False
 
@@ -92,6 +93,7 @@ def read(options: Options, project: Project) -> Asked:
         offline=options.offline,
         commit=git.describe(project.root).commit,
         source=options.source or git.origin(project.root),
+        login_command=options.login_command,
         key_command=options.key_command,
     )
     check_request(asked)
