@@ -95,8 +95,9 @@ def free_port(host):
         return server.getsockname()[1]
 
 
-def wait_for(host, port):
-    for _ in range(100):
+def wait_for(host, port, patience_s=5):
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
             return
         time.sleep(0.05)

@@ -83,8 +83,9 @@ class Asked:
     # Kubernetes alone: an account of the cluster's own, and a Secret with a registry's login.
     account: str | None = None
     pull_secret: str | None = None
-    # A VM alone: where the kit is cloned from, and what prints the key there.
+    # A VM alone: where the kit is cloned from, what logs Docker in, what prints the key there.
     source: str | None = None
+    login_command: str | None = None
     key_command: str | None = None
 
     @property

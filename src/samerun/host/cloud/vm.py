@@ -9,8 +9,8 @@ import shlex
 from typing import Any
 
 from samerun import contract
-from samerun.host.cloud import text
-from samerun.host.cloud.request import Asked, Place
+from samerun.host.cloud import buckets, text
+from samerun.host.cloud.request import Asked
 
 KIT = "/opt/samerun/kit"
 VENV = "/opt/samerun/venv"
@@ -20,9 +20,9 @@ KEY = "/etc/samerun/wandb-key"
 DATA = "/srv/samerun/data"
 RUNS = "/srv/samerun/runs"
 UNIT = "samerun-train.service"
+# Ubuntu's images for clouds have the cloud's own command as a snap.
+SNAPS = 'PATH="$PATH:/snap/bin"'
 PACKAGES = ["ca-certificates", "git", "python3", "python3-venv"]
-# rclone's own names for buckets; the machine's identity is the login.
-REMOTES = {"s3": ":s3,provider=AWS,env_auth=true:", "gs": ":gcs,env_auth=true:"}
 
 
 def render(asked: Asked) -> str:
@@ -48,6 +48,7 @@ def document(asked: Asked) -> dict[str, Any]:
         _file(PREPARE, prepare(asked), "0755"),
         _file(SCRIPT, train(asked), "0755"),
         _file(f"/etc/systemd/system/{UNIT}", unit(asked), "0644"),
+        *_upload(asked),
     ]
     # One line: cloud-init goes on after one that fails. And not waited for: it would last
     # as long as the training.
@@ -57,11 +58,19 @@ def document(asked: Asked) -> dict[str, Any]:
 
 
 def _packages(asked: Asked) -> list[str]:
-    return PACKAGES + (["rclone"] if _buckets(asked) else [])
+    return PACKAGES + (["rclone"] if buckets.places(asked) else [])
 
 
-def _buckets(asked: Asked) -> list[Place]:
-    return [place for place in (asked.data, asked.output) if place and place.kind in REMOTES]
+def _upload(asked: Asked) -> list[dict[str, str]]:
+    """Return the files that take the outputs to their bucket while the run goes on."""
+    if not buckets.takes_outputs(asked):
+        return []
+    script = buckets.upload(asked, _folder(asked), UNIT)
+    return [
+        _file(buckets.UPLOAD, script, "0755"),
+        _file(f"/etc/systemd/system/{buckets.SERVICE}", buckets.service(asked), "0644"),
+        _file(f"/etc/systemd/system/{buckets.TIMER}", buckets.timer(asked), "0644"),
+    ]
 
 
 def _file(path: str, content: str, permissions: str) -> dict[str, str]:
@@ -74,12 +83,16 @@ def prepare(asked: Asked) -> str:
         "#!/bin/sh",
         "# Once: the kit, the engine, the image by its digest.",
         "set -eu",
+        # cloud-init has none, and the training's unit has this one: a login is found again.
+        "export HOME=/root",
+        SNAPS,
         f"[ -d {KIT} ] || git clone {shlex.quote(asked.source or '')} {KIT}",
         *([f"git -C {KIT} checkout --quiet --detach {asked.commit}"] if asked.commit else []),
         f"[ -d {VENV} ] || python3 -m venv {VENV}",
         f"{VENV}/bin/pip install --quiet --editable {KIT}",
         f"cd {KIT}",
         f"{VENV}/bin/invoke setup",
+        *([asked.login_command] if asked.login_command else []),
         f"{VENV}/bin/invoke pull {asked.image}",
     ]
     return "\n".join(lines) + "\n"
@@ -87,16 +100,18 @@ def prepare(asked: Asked) -> str:
 
 def train(asked: Asked) -> str:
     """Return the script that starts the run, or goes on with it; its exit code is the run's."""
-    folder = f"{_runs(asked)}/{asked.name}"
+    folder = _folder(asked)
     lines = [
         "#!/bin/sh",
         "# At every start of the machine, and after exit code 75.",
         "set -eu",
+        SNAPS,
         f"cd {KIT}",
         f"mkdir -p {_runs(asked)}",
-        *_fetch(asked, folder),
+        *buckets.fetch_run(asked, folder),
         "# A machine that is started again after its run has nothing to do.",
         f"""if grep -qs '"state": "finished"' {folder}/{contract.RECORD}; then exit 0; fi""",
+        *buckets.fetch_data(asked, DATA),
         *_key(asked),
         f"if [ -f {folder}/{contract.RECORD} ]; then",
         f"    set -- {shlex.join(_resume(asked))}",
@@ -128,21 +143,11 @@ def _common(asked: Asked) -> list[str]:
     return ["--output", _runs(asked), *key]
 
 
-def _fetch(asked: Asked, folder: str) -> list[str]:
-    """Return the lines that bring buckets here: a machine that is new goes on with its run."""
-    lines = []
-    if asked.data and asked.data.kind in REMOTES:
-        lines.append(f"rclone copy {_remote(asked.data)} {DATA}")
-    if asked.output and asked.output.kind in REMOTES:
-        remote = f"{_remote(asked.output)}/{asked.name}"
-        lines.append(f"[ -d {folder} ] || rclone copy {remote} {folder}")
-    return lines
-
-
 def _key(asked: Asked) -> list[str]:
     if asked.offline or not asked.key_command:
         return []
-    return ["umask 077", f"{asked.key_command} >{_key_file(asked)}"]
+    # In a shell of its own: the run's folder is not to be root's secret too.
+    return [f"(umask 077; {asked.key_command} >{_key_file(asked)})"]
 
 
 def _key_file(asked: Asked) -> str:
@@ -158,29 +163,33 @@ def _runs(asked: Asked) -> str:
     return asked.output.name if asked.output and asked.output.kind == "path" else RUNS
 
 
-def _remote(place: Place) -> str:
-    return shlex.quote(REMOTES[place.kind] + "/".join(filter(None, (place.name, place.path))))
+def _folder(asked: Asked) -> str:
+    return f"{_runs(asked)}/{asked.name}"
 
 
 def unit(asked: Asked) -> str:
     """Return the systemd unit: 75 starts again, anything else stays; a power cut is a start."""
+    uploads = buckets.takes_outputs(asked)
     environment = {"HOME": "/root", **asked.settings}
     if asked.offline:
         environment["WANDB_MODE"] = "offline"
+    wanted = ["network-online.target", *([buckets.TIMER] if uploads else [])]
     lines = [
         "[Unit]",
         f"Description=samerun {asked.name}",
-        "Wants=network-online.target",
+        f"Wants={' '.join(wanted)}",
         "After=network-online.target docker.service",
         # A machine that is preempted again and again still goes on.
         "StartLimitIntervalSec=0",
         "",
         "[Service]",
         *(f'Environment="{name}={_escape(value)}"' for name, value in environment.items()),
+        *buckets.settings(asked),
         "RuntimeDirectory=samerun",
         "RuntimeDirectoryMode=0700",
         f"ExecStart={SCRIPT}",
-        *_upload(asked),
+        # However the run ended; the timer goes on with what this does not get done.
+        *([f"ExecStopPost=-{buckets.UPLOAD}"] if uploads else []),
         f"RestartForceExitStatus={contract.EXIT_PREEMPTED}",
         "RestartSec=5",
         # The run itself answers SIGTERM with a checkpoint.
@@ -195,11 +204,3 @@ def unit(asked: Asked) -> str:
 
 def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-
-
-def _upload(asked: Asked) -> list[str]:
-    """Return the line that takes the outputs to their bucket, however the run ended."""
-    if not asked.output or asked.output.kind not in REMOTES:
-        return []
-    remote = f"{_remote(asked.output)}/{asked.name}".replace("'", "").replace("%", "%%")
-    return [f"ExecStopPost=rclone copy {RUNS}/{asked.name} {remote}"]

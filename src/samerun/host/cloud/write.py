@@ -62,6 +62,7 @@ class Options:
     account: str | None = None
     pull_secret: str | None = None
     source: str | None = None
+    login_command: str | None = None
     key_command: str | None = None
     unchecked: bool = False
     fingerprint: bool = True
@@ -115,6 +116,7 @@ def read(options: Options, project: Project) -> Asked:
         account=options.account,
         pull_secret=options.pull_secret,
         source=options.source or git.origin(project.root),
+        login_command=options.login_command,
         key_command=options.key_command,
     )
     check_request(asked)
