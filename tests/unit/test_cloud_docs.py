@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from asking import IMAGE
 from invoke import Collection, Context, FilesystemLoader
 from invoke.parser import ParseError, Parser
-from test_cloud import IMAGE
 
 from samerun.host.cloud import write
 from samerun.verbs import cloud

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_cloud import asked, rendered
+from asking import asked, rendered
 
 from samerun.errors import OutputError, UsageError
 from samerun.host.cloud import k8s, labels, sky, workflow
