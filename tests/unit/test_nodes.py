@@ -54,7 +54,7 @@ def test_node_0_has_the_jobs_name():
     [
         ({"rank": 2}, "--node-rank 2 is not one of 2"),
         ({"rank": -1}, "--node-rank -1"),
-        ({"rendezvous": None}, "--rdzv None"),
+        ({"rendezvous": None}, "--nodes 2 want to know where to meet"),
         ({"rendezvous": "10.0.0.4"}, "--rdzv '10.0.0.4'"),
         ({"rendezvous": "10.0.0.4:99999"}, "--rdzv '10.0.0.4:99999'"),
         ({"rendezvous": "-x:1"}, "--rdzv '-x:1'"),

@@ -85,9 +85,10 @@ def check(place: Place) -> None:
         return
     found = ENDPOINT.fullmatch(place.rendezvous or "")
     if not found or not 0 < int(found["port"]) <= LARGEST_PORT:
+        given = f"--rdzv {place.rendezvous!r} is no address."
         raise UsageError(
-            f"--rdzv {place.rendezvous!r} is no address.",
-            "Give HOST:PORT of node 0, the same on every node, e.g. 10.0.0.4:29400.",
+            given if place.rendezvous else f"--nodes {place.count} want to know where to meet.",
+            "Give --rdzv HOST:PORT of node 0, the same on every node, e.g. 10.0.0.4:29400.",
         )
     if place.timeout_s < 1:
         raise UsageError(f"--rdzv-timeout {place.timeout_s} is no time.", "Use seconds.")
