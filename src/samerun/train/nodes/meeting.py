@@ -141,14 +141,15 @@ class Chair:
 
     def silent(self) -> list[int]:
         """Return the members that have not beaten for `SILENCE_S`, or came again as others."""
-        return [rank for rank in self.members.ranks if rank and self._is_silent(rank)]
+        came = self.newcomers()
+        return [r for r in self.members.ranks if r and (self._is_silent(r) or r in came)]
 
     def _is_silent(self, rank: int) -> bool:
         identity, now = self.members.cards[rank]["id"], time.monotonic()
         count = self._store.count(f"beat/{identity}")
         before, since = self._beats.get(rank, (-1, now))
         self._beats[rank] = (count, since if count == before else now)
-        return rank in self.newcomers() or now - self._beats[rank][1] > SILENCE_S
+        return now - self._beats[rank][1] > SILENCE_S
 
     def newcomers(self) -> list[int]:
         """Return the nodes that wait for the next round."""
@@ -241,6 +242,9 @@ class Guest:
 
     def _await(self, key: str) -> Any:
         self._pulse.listen(key)
+        return self._hear(key)
+
+    def _hear(self, key: str) -> Any:
         while (found := self._pulse.heard(key)) is None:
             time.sleep(0.05)
         return found
@@ -248,7 +252,7 @@ class Guest:
     def _lay_down(self, number: int) -> None:
         key = f"{number}/card/{self.nodes.rank}"
         there = self._store.put_first(key, self.card)
-        if there["id"] == self.card["id"] or self._store.get(f"{number}/members"):
+        if there["id"] == self.card["id"] or self._store.has(f"{number}/members"):
             return
         if self._is_alive(there["id"]):
             raise RendezvousFailed(
@@ -277,17 +281,12 @@ class Guest:
                 # Its machine may have seconds; the others may take minutes to come to an end.
                 self._store.count(f"{self._number}/gone", 1)
                 return Verdict(code=word.code)
-            verdict = _verdict(self._await_verdict())
+            verdict = _verdict(self._hear(f"{self._number}/verdict"))
         except Lost:
             return Verdict(code=NodeLost.exit_code, why="{0} was lost")
         if not verdict.again or word.leaves:
             self._store.count(f"{self._number}/gone", 1)
         return verdict
-
-    def _await_verdict(self) -> Any:
-        while (found := self._pulse.heard(f"{self._number}/verdict")) is None:
-            time.sleep(0.05)
-        return found
 
 
 def _verdict(told: Mapping[str, Any]) -> Verdict:
