@@ -54,6 +54,12 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def together(fingerprints: Iterable[str | None]) -> str | None:
+    """Return several fingerprints as one text, empty for none; None where one was not taken."""
+    found = list(fingerprints)
+    return None if None in found else ", ".join(map(str, found))
+
+
 def combine(names: Iterable[str], contents: Iterable[str]) -> str:
     """Return the fingerprint of files with these *names* and hashes of their *contents*."""
     digest = hashlib.sha256()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from samerun import content
 from samerun.record import Image, Run
 
 # Fields of the record's environment that name a version.
@@ -77,8 +78,8 @@ def code(run: Run) -> str:
 
 def data(run: Run) -> str | None:
     """Return the fingerprints of the data; None where one was not taken."""
-    found = [entry.fingerprint for entry in run.data]
-    return None if None in found else ", ".join(map(str, found)) or "none mounted"
+    found = content.together(entry.fingerprint for entry in run.data)
+    return "none mounted" if found == "" else found
 
 
 def same_image(one: Image, two: Image) -> bool | None:

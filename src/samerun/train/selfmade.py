@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samerun import contract, record
+from samerun import content, contract, record
 from samerun.errors import DataError, NodeLost, OutputError, WrongImage
 from samerun.record import Outcome, Run
 from samerun.train import cluster, inside
@@ -195,8 +195,8 @@ def _refuse_another(before: Run, made: Run) -> None:
 
 def _fingerprints(run: Run) -> str | None:
     """Return what the data of *run* are; None where that is not known."""
-    found = [entry.fingerprint for entry in run.data]
-    return None if None in found else ", ".join(map(str, found)) or "none"
+    found = content.together(entry.fingerprint for entry in run.data)
+    return "none" if found == "" else found
 
 
 def ended(run: Run, end: End, place: Path) -> Run:

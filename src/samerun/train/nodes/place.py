@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from samerun import contract, record
+from samerun import content, contract, record
 from samerun.errors import RecordError
 from samerun.train import reporting
 
@@ -71,7 +71,7 @@ def card(command: Sequence[str], *, place: Nodes, seed: int, procs: int, threads
         "nodes": f"{place.needed}:{place.count}" if place.is_elastic else str(place.count),
         "processes per node": procs,
         "image": (run.image.layers_digest or run.image.digest if run else _told_digest()) or None,
-        "data": _data(run) if run else None,
+        "data": content.together(d.fingerprint for d in run.data) if run else None,
         "determinism": run.determinism if run else None,
     }
     hardware = dataclasses.asdict(run.hardware) if run else {}
@@ -85,12 +85,6 @@ def _record() -> record.Run | None:
         return record.read(reporting.folder()) if reporting.is_recorded() else None
     except RecordError:
         return None
-
-
-def _data(run: record.Run) -> str | None:
-    """Return the data's fingerprints; None where one was not taken."""
-    found = [entry.fingerprint for entry in run.data]
-    return None if None in found else ", ".join(map(str, found))
 
 
 def _told_digest() -> str:
