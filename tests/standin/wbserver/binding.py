@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphql import (
     GraphQLField,
+    GraphQLFloat,
     GraphQLResolveInfo,
     GraphQLSchema,
     GraphQLSyntaxError,
@@ -126,6 +127,7 @@ def schema() -> GraphQLSchema:
         if is_object_type(kind) and not kind.name.startswith("__"):
             for name, field in kind.fields.items():
                 _bind(field, _RESOLVERS.get(f"{kind.name}.{name}"))
+    built.type_map["Float"] = GraphQLFloat  # Of variables only, so the SDL does not bring it.
     # The one kind of collection that there is.
     built.type_map["ArtifactCollection"].resolve_type = lambda *_: "ArtifactSequence"
     return built
