@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
 from typing import Any
 
 from werkzeug.exceptions import HTTPException
@@ -28,6 +29,34 @@ URLS = Map(
     ],
     merge_slashes=False,
 )
+# What tests may look at besides the state.
+SHOWN = ("log", "unknown", "faults")
+
+
+class Asked(Request):
+    """A request as wandb sends them."""
+
+    @cached_property
+    def content(self) -> bytes:
+        """The body, unpacked."""
+        packed = self.headers.get("Content-Encoding") == "gzip"
+        return gzip.decompress(self.get_data()) if packed else self.get_data()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it comes from one of several clients of a run."""
+        return self.headers.get("X-WANDB-USE-ASYNC-FILESTREAM") == "true"
+
+    @property
+    def client(self) -> str | None:
+        """Which of several clients of a run it comes from."""
+        return self.headers.get("X-WANDB-ASYNC-CLIENT-ID") if self.is_shared else None
+
+    @property
+    def key(self) -> str:
+        """The API key that it carries."""
+        kind, _, key = self.headers.get("Authorization", "").partition(" ")
+        return base64.b64decode(key).decode().partition(":")[2] if kind == "Basic" else key
 
 
 class App:
@@ -37,7 +66,7 @@ class App:
     Args:
         store: The state.
         api_keys: Keys that are let in; without any, every key is.
-        refuse: What makes the server refuse connections for a number of seconds.
+        refuse: What makes the server refuse connections as long as a fault goes on.
         is_gone: Whether the server refuses connections now, or has stopped.
     """
 
@@ -45,7 +74,7 @@ class App:
         self,
         store: Store,
         api_keys: Collection[str],
-        refuse: Callable[[float], None],
+        refuse: Callable[[Fault], None],
         is_gone: Callable[[], bool],
     ) -> None:
         self.store, self.api_keys = store, frozenset(api_keys)
@@ -53,53 +82,46 @@ class App:
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         """Answer one request."""
-        request = Request(environ)
-        body = request.get_data()
-        if request.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
+        request = Asked(environ)
+        request.get_data()  # Read also where no answer needs it, so that clients can send it.
         if self.is_gone():
             _drop()
         endpoint, parts = _route(request)
         if endpoint == "admin":
-            return self._admin(request, body, **parts)(environ, start)
-        entry = self._note(request)
-        response = self._answer(request, body, endpoint, parts, entry)
+            return self._admin(request, **parts)(environ, start)
+        entry = self._note(request, endpoint)
+        with self.store.lock:
+            fault = claim(self.store.faults, endpoint, entry.get("op"))
+        wrong = self._go_wrong(fault) if fault else None
+        response = wrong or self._answer(request, endpoint, parts)
         entry["status"] = response.status_code
         return response(environ, start)
 
-    def _note(self, request: Request) -> dict[str, Any]:
+    def _note(self, request: Asked, endpoint: str) -> dict[str, Any]:
         """Put a request into the log, which tells at once that it came."""
         entry = {"t": time.time(), "method": request.method, "path": request.path}
         entry["ua"] = request.headers.get("User-Agent")
+        if endpoint == "graphql":
+            entry["op"] = _operation_name(json.loads(request.content)["query"])
         with self.store.lock:
             self.store.log.append(entry)
         return entry
 
-    def _answer(
-        self,
-        request: Request,
-        body: bytes,
-        endpoint: str,
-        parts: dict[str, str],
-        entry: dict[str, Any],
-    ) -> Response:
-        if endpoint == "graphql":
-            entry["op"] = _operation_name(json.loads(body)["query"])
-        with self.store.lock:
-            fault = claim(self.store.faults, endpoint, entry.get("op"))
-        if fault and (wrong := self._go_wrong(fault)):
-            return wrong
+    def _answer(self, request: Asked, endpoint: str, parts: dict[str, str]) -> Response:
+        if endpoint == "storage":  # Like a presigned address, it asks for no key.
+            return self._storage(request, **parts)
         if endpoint == "other":
             return _json({"error": "not found"}, 404)
-        # Like a presigned address, one of storage asks for no key.
-        if endpoint != "storage" and not self._is_authorized(request):
+        if not (request.key in self.api_keys if self.api_keys else request.key):
             return _refusal("invalid API key", 401)
-        return getattr(self, f"_{endpoint}")(request, body, **parts)
+        if endpoint == "graphql":
+            return self._graphql(request)
+        return self._file_stream(request, **parts)
 
     def _go_wrong(self, fault: Fault) -> Response | None:
         time.sleep(fault.delay)
         if fault.refuse:
-            self.refuse(fault.left or 0)
+            self.refuse(fault)
             _drop()
         if fault.hang:
             self._hang(fault)
@@ -108,22 +130,13 @@ class App:
         return Response(fault.body, fault.status, fault.headers, mimetype="application/json")
 
     def _hang(self, fault: Fault) -> None:
-        while fault in self.store.faults and (fault.left is None or fault.left > 0):
-            if self.is_gone():
-                break
+        while fault.goes_on(self.store.faults) and not self.is_gone():
             time.sleep(0.05)
         _drop()
 
-    def _is_authorized(self, request: Request) -> bool:
-        header = request.headers.get("Authorization", "")
-        kind, _, key = header.partition(" ")
-        if kind == "Basic":
-            key = base64.b64decode(key).decode().partition(":")[2]
-        return key in self.api_keys if self.api_keys else bool(header)
-
-    def _graphql(self, request: Request, body: bytes) -> Response:
-        asked = json.loads(body)
-        query, call = asked["query"], Call(store=self.store, shared=_is_shared(request))
+    def _graphql(self, request: Asked) -> Response:
+        asked = json.loads(request.content)
+        query, call = asked["query"], Call(store=self.store, shared=request.is_shared)
         with self.store.lock:
             self.store.mark_crashed()
             try:
@@ -136,21 +149,18 @@ class App:
                 self.store.save()
         return _json({"data": data})
 
-    def _file_stream(
-        self, request: Request, body: bytes, entity: str, project: str, run: str
-    ) -> Response:
-        client = request.headers.get("X-WANDB-ASYNC-CLIENT-ID") if _is_shared(request) else None
+    def _file_stream(self, request: Asked, entity: str, project: str, run: str) -> Response:
         with self.store.lock:
             found = self.store.run(entity, project, run)
             if found is None:
                 return _json({"error": f"run {entity}/{project}/{run} not found"}, 404)
-            reply = stream.receive(found, json.loads(body or b"{}"), client)
+            reply = stream.receive(found, json.loads(request.content or b"{}"), request.client)
             self.store.save()
         return _json(reply)
 
-    def _storage(self, request: Request, body: bytes, key: str) -> Response:
+    def _storage(self, request: Asked, key: str) -> Response:
         if request.method == "PUT":
-            return self._put(key, body)
+            return self._put(key, request.content)
         path = self.store.blob_path(key)
         if not path.exists():
             return Response("no such object", 404)
@@ -166,22 +176,23 @@ class App:
                 self.store.save()
         return Response(headers={"ETag": hashlib.md5(content).hexdigest()})
 
-    def _admin(self, request: Request, body: bytes, what: str) -> Response:
+    def _admin(self, request: Asked, what: str) -> Response:
         with self.store.lock:
             if what == "faults" and request.method == "POST":
-                try:
-                    self.store.faults = [Fault(**entry) for entry in json.loads(body)]
-                except (TypeError, ValueError) as error:
-                    return _refusal(str(error), 400)
-            elif what == "reset":
+                return self._set_faults(request)
+            if what == "reset":
                 self.store.reset()
                 self.store.save()
-            elif what == "state":
+            if what == "state":
                 return _json(view.state(self.store))
-            return _json({name: getattr(self.store, name) for name in ADMIN}.get(what, {}))
+            return _json(getattr(self.store, what) if what in SHOWN else {})
 
-
-ADMIN = ("log", "unknown", "faults")
+    def _set_faults(self, request: Asked) -> Response:
+        try:
+            self.store.faults = [Fault(**entry) for entry in json.loads(request.content)]
+        except (TypeError, ValueError) as error:
+            return _refusal(str(error), 400)
+        return _json(self.store.faults)
 
 
 def _route(request: Request) -> tuple[str, dict[str, Any]]:
@@ -195,10 +206,6 @@ def _route(request: Request) -> tuple[str, dict[str, Any]]:
 def _operation_name(query: str) -> str | None:
     found = operation(query)
     return found.name.value if found and found.name else None
-
-
-def _is_shared(request: Request) -> bool:
-    return request.headers.get("X-WANDB-USE-ASYNC-FILESTREAM") == "true"
 
 
 def _drop() -> None:

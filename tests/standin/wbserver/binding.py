@@ -20,6 +20,7 @@ from graphql import (
     Undefined,
     build_schema,
     execute_sync,
+    is_interface_type,
     is_object_type,
     parse,
     validate,
@@ -127,9 +128,9 @@ def schema() -> GraphQLSchema:
         if is_object_type(kind) and not kind.name.startswith("__"):
             for name, field in kind.fields.items():
                 _bind(field, _RESOLVERS.get(f"{kind.name}.{name}"))
+        if is_interface_type(kind):  # Of collections, which all are of one kind.
+            kind.resolve_type = lambda *_: "ArtifactSequence"
     built.type_map["Float"] = GraphQLFloat  # Of variables only, so the SDL does not bring it.
-    # The one kind of collection that there is.
-    built.type_map["ArtifactCollection"].resolve_type = lambda *_: "ArtifactSequence"
     return built
 
 

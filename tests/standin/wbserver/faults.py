@@ -23,11 +23,11 @@ class Fault:
         headers: Headers of that answer.
         body: Text of that answer.
         delay: Seconds to wait before an answer, which without *status* is the usual one.
-        hang: Never answer; the connection is closed when *seconds* are over, the faults are
-            changed, or the server stops.
+        hang: Never answer; the connection is closed in the end.
         refuse: Close the connection, and for *seconds* refuse all others, of any area.
 
-    *hits* counts the requests that matched.
+    What hangs or refuses ends with *seconds*, with the faults of the store being changed, or
+    with the server. *hits* counts the requests that matched.
     """
 
     path: str | None = None
@@ -62,6 +62,10 @@ class Fault:
         """Whether no more requests match."""
         spent = self.times is not None and self.hits >= self.times
         return spent or (self.left is not None and self.left <= 0)
+
+    def goes_on(self, faults: Sequence[Fault]) -> bool:
+        """Return whether what it began still holds, where *faults* are those of the store."""
+        return self in faults and (self.left is None or self.left > 0)
 
     def hit(self) -> None:
         """Count a request that matches."""

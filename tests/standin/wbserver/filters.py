@@ -28,19 +28,19 @@ def _matches(run: Run, key: str, condition: Any) -> bool:
     if key == "$or":
         return any(matches(run, part) for part in condition)
     if key == "tags":
-        tags = condition.get("$in") if isinstance(condition, dict) else [condition]
+        tags = condition["$in"] if isinstance(condition, dict) else [condition]
         return not set(tags).isdisjoint(run.tags)
     value = _value(run, key)
     if isinstance(condition, dict):
         return all(_compares(value, name, bound) for name, bound in condition.items())
-    return value == condition
+    return bool(value == condition)
 
 
 def _compares(value: Any, name: str, bound: Any) -> bool:
     if name == "$in":
-        return value in bound
+        return bool(value in bound)
     if name == "$ne":
-        return value != bound
+        return bool(value != bound)
     if name in COMPARED:
         return value is not None and COMPARED[name](value, bound)
     return True

@@ -59,7 +59,8 @@ def parquet_history(run: Run, _: Call, live_keys: list[str]) -> Row:
 @resolver("Run.historyKeys")
 def history_keys(run: Run, _: Call) -> Row:
     """Return which columns there are, with their types and numbers, and the last step."""
-    rows, keys = run.history(), {}
+    rows = run.history()
+    keys: dict[str, Any] = {}
     for name, value in (item for row in rows for item in row.items()):
         counted = {"type": _type(value), "count": 0}
         entry = keys.setdefault(name, {"typeCounts": [counted], "monotonic": False})

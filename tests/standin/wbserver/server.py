@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler
 from werkzeug.serving import make_server as listen
 
 from .app import App
+from .faults import Fault
 from .store import Store
 
 HOST = "127.0.0.1"
@@ -43,7 +43,7 @@ class Server:
         self.store = store
         self._app = App(store, api_keys, self._refuse, self._is_gone)
         self._stopped = threading.Event()
-        self._refuses_until = 0.0
+        self._refusal: Fault | None = None
         self._http = self._listen(port)
         self.port = self._http.port
         self.url = store.base = f"http://{HOST}:{self.port}"
@@ -62,7 +62,7 @@ class Server:
     def serve_forever(self) -> None:
         """Answer until `shutdown`."""
         while not self._stopped.is_set():
-            if self._refuses_until > time.monotonic():
+            if self._is_gone():
                 self._stay_away()
             else:
                 self._http.handle_request()
@@ -77,11 +77,12 @@ class Server:
         http.timeout = 0.05  # How long one `handle_request` waits for a request.
         return http
 
-    def _refuse(self, seconds: float) -> None:
-        self._refuses_until = time.monotonic() + seconds
+    def _refuse(self, fault: Fault) -> None:
+        self._refusal = fault
 
     def _is_gone(self) -> bool:
-        return self._stopped.is_set() or self._refuses_until > time.monotonic()
+        refuses = self._refusal is not None and self._refusal.goes_on(self.store.faults)
+        return refuses or self._stopped.is_set()
 
     def _stay_away(self) -> None:
         """Refuse connections until it is time to listen."""

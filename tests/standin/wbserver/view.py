@@ -13,7 +13,7 @@ def state(store: Store) -> dict[str, Any]:
     """Return what is saved, with rows by step, and with manifests and hashes of artifacts."""
     runs = {key: _run(store, run) for key, run in store.runs.items()}
     artifacts = {key: _artifact(store, a) for key, a in store.artifacts.items()}
-    return store.state() | {"runs": runs, "artifacts": artifacts}
+    return store.state() | {"runs": runs, "artifacts": artifacts, "faults": store.faults}
 
 
 def _run(store: Store, run: Run) -> dict[str, Any]:
