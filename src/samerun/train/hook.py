@@ -21,7 +21,7 @@ AFTER_IMPORT = {
     "fastai.callback.schedule": ("samerun.train.checkpoint.install",),
     "fastprogress.fastprogress": ("samerun.train.progress",),
     "fastai.distributed": ("samerun.train.ddp",),
-    "samerun.callback.handover": ("samerun.train.rows",),
+    "samerun.callback.stream.bulk": ("samerun.train.rows",),
 }
 ALIASES = {"fastai.callback.wandb": "samerun.callback.wandb"}
 

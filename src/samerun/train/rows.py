@@ -23,7 +23,7 @@ API_TIMEOUT_S = 20
 
 
 def install(handover: Any) -> None:
-    """Look at all rows that the module ``samerun.callback.handover`` sends."""
+    """Look at all rows that the module ``samerun.callback.stream.bulk`` sends."""
     if reporting.is_recorded():
         handover.filters.append(admit)
 

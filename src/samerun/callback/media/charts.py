@@ -11,7 +11,7 @@ import torch
 import wandb
 from fastai.torch_core import TensorCategory, TensorMultiCategory
 
-from samerun.callback.predictions import Evaluated
+from samerun.callback.media.predictions import Evaluated
 
 Chart = Callable[[], Any]
 

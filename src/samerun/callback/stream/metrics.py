@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from samerun.callback.rows import to_number
+from samerun.callback.stream.rows import to_number
 
 # A metric whose name holds one of these is better when smaller.
 _SMALLER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "hamming", "brier", "distance")

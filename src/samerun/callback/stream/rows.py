@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from samerun.callback.handover import Handover, Row
+from samerun.callback.stream.bulk import Handover, Row
 
 
 @dataclasses.dataclass(slots=True)

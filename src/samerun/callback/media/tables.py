@@ -24,7 +24,7 @@ from fastai.text.data import LMTensorText, TensorText
 from fastai.torch_core import TensorCategory, TensorImage, TensorMask, TensorMultiCategory
 from fastai.vision.core import LabeledBBox, TensorBBox, TensorPoint
 
-from samerun.callback import images
+from samerun.callback.media import images
 
 KEY = "Prediction_Samples"
 _IMAGE, _TRUTH, _PREDICTION = "Input image", "Ground_Truth", "Predictions"

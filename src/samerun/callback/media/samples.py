@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from fastai.text.data import LMDataLoader
 from fastai.torch_core import find_bs
 
-from samerun.callback.charts import TOP, Chart, charts
 from samerun.callback.distributed import unwrapped
-from samerun.callback.predictions import Predicted, evaluate, joined, predict, subset
-from samerun.callback.tables import KEY, wandb_process
+from samerun.callback.media.charts import TOP, Chart, charts
+from samerun.callback.media.predictions import Predicted, evaluate, joined, predict, subset
+from samerun.callback.media.tables import KEY, wandb_process
 
 if TYPE_CHECKING:
     import torch
