@@ -12,8 +12,8 @@ import pytest
 from resuming import EVERY_EPOCH, command, ours, part, settings
 from sample import sample
 
-from samerun import record
-from samerun.train.nodes import job
+from samerun.core import record
+from samerun.train.nodes import rounds
 
 EPOCHS = 400
 
@@ -40,7 +40,7 @@ class Node:
 
     def signal_all(self, number):
         """Send a signal to every process of the node at once, as a power cut would."""
-        for pid in [self.process.pid, *job._below(self.process.pid)]:
+        for pid in [self.process.pid, *rounds._below(self.process.pid)]:
             os.kill(pid, number)
 
     def wait(self, seconds=90):
@@ -87,7 +87,7 @@ def start(tmp_path):
         node.end()
 
 
-def rounds(node):
+def rounds_of(node):
     return [(tuple(one["nodes"]), one["why"]) for one in part(node.folder, "rounds")["rounds"]]
 
 
@@ -112,7 +112,7 @@ def test_job_shrinks_grows_and_ends_as_its_nodes_come_and_go(start):
     back.process.send_signal(signal.SIGTERM)
 
     assert (back.wait(), first.wait()) == (75, 0), first.said()[-3000:]
-    assert rounds(first) == [
+    assert rounds_of(first) == [
         ((0, 1), ""),
         ((0,), f"Node 1 ({host}) was lost"),
         ((0, 1), ""),

@@ -4,8 +4,8 @@ import os
 
 from resuming import EVERY_EPOCH, fork, log, part, train
 
-from samerun import record
-from samerun.train import failures
+from samerun.core import record
+from samerun.train.report import failures
 
 
 def test_kinds_of_failure_are_told_apart(tmp_path, monkeypatch):

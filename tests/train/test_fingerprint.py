@@ -2,7 +2,7 @@
 
 import torch
 
-from samerun.train.fingerprint import hash_history, hash_weights
+from samerun.train.hooks.tensor_hash import hash_history, hash_weights
 
 
 def state():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from samerun import record
+from samerun.core import record
 
 SIGNED = """
 import json, wandb

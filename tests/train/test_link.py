@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from samerun import contract, record
+from samerun.core import contract, record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))
 import wbserver

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from resuming import EVERY_EPOCH, EVERY_STEP, fork, log
 
-from samerun.train import wandblog
+from samerun.train.hooks import wandb_log
 
 NOT_REPEATABLE = {"_timestamp", "_runtime", "_step", "train_samples_per_sec"}
 
@@ -17,8 +17,8 @@ NOT_REPEATABLE = {"_timestamp", "_runtime", "_step", "train_samples_per_sec"}
 def rows(folder):
     """Return the rows of all segments in *folder*, in the order in which a sync delivers them."""
     found = []
-    for path in wandblog.find([str(folder / "wandb" / "x")]):
-        for entry in wandblog.records(path.read_bytes()):
+    for path in wandb_log.find([str(folder / "wandb" / "x")]):
+        for entry in wandb_log.records(path.read_bytes()):
             if entry.WhichOneof("record_type") == "history":
                 items = {".".join(i.nested_key) or i.key: i.value_json for i in entry.history.item}
                 row = {k: json.loads(v) for k, v in items.items() if k not in NOT_REPEATABLE}
@@ -28,7 +28,7 @@ def rows(folder):
 
 def ids(folder):
     """Return the W&B runs that the segments in *folder* belong to."""
-    return {path.stem for path in wandblog.find([str(folder / "wandb" / "x")])}
+    return {path.stem for path in wandb_log.find([str(folder / "wandb" / "x")])}
 
 
 def by_step(found):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from samerun import record
+from samerun.core import record
 
 DIGEST = "d" * 64
 # As the entry does where /output can be written; here the folder is the test's own.

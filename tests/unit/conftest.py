@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from samerun import record
-from samerun.host.project import Project
+from samerun.core import record
+from samerun.host.checkout.project import Project
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from samerun.errors import LicenceUnknown, NotAudited, UsageError, Vulnerable
-from samerun.host import audit
-from samerun.host.inspect import Package
-from samerun.host.project import Project
+from samerun.core.errors import LicenceUnknown, NotAudited, UsageError, Vulnerable
+from samerun.host.checkout.project import Project
+from samerun.host.develop import audit
+from samerun.host.image.inspect import Package
 
 ID = "GHSA-test-0001"
 KNOWN = {

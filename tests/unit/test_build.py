@@ -1,8 +1,8 @@
 import pytest
 
-from samerun.host import build, buildkit
-from samerun.host.buildkit import Build
-from samerun.record import Base
+from samerun.core.record import Base
+from samerun.host.image import build, buildkit
+from samerun.host.image.buildkit import Build
 
 BASE = Base(reference="base@sha256:1", origin="pulled")
 
@@ -43,7 +43,7 @@ def test_host_code_does_not_change_the_image(project, tmp_path):
     """A change of the kit's host side needs no other image."""
     names = {str(p.relative_to(project.root)) for p in project._input_files()}
 
-    assert "src/samerun/contract.py" in names
+    assert "src/samerun/core/contract.py" in names
     assert "uv.lock" in names
     assert not [name for name in names if name.startswith("src/samerun/host")]
 

@@ -10,8 +10,8 @@ from asking import IMAGE
 from invoke import Collection, Context, FilesystemLoader
 from invoke.parser import ParseError, Parser
 
+from samerun.cli import cloud
 from samerun.host.cloud import write
-from samerun.verbs import cloud
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "cloud.md").read_text()

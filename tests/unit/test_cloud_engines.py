@@ -12,9 +12,10 @@ import pytest
 import yaml
 from asking import asked, rendered
 
-from samerun.errors import OutputError, UsageError
-from samerun.host.cloud import k8s, labels, sky, workflow
+from samerun.core.errors import OutputError, UsageError
+from samerun.host.cloud import k8s, labels, sky
 from samerun.host.cloud.request import Gpus, Place
+from samerun.host.develop import workflow
 
 PLAN = Path(__file__).parent / "sky" / "plan.py"
 WRAP = Path(__file__).parent / "sky" / "wrap.py"

@@ -3,7 +3,7 @@
 import pytest
 from asking import DIGEST, IMAGE, asked
 
-from samerun.errors import (
+from samerun.core.errors import (
     CloudEngineMissing,
     DataError,
     KeyFileError,
@@ -13,9 +13,9 @@ from samerun.errors import (
     UnknownAccelerator,
     UsageError,
 )
-from samerun.host import registry
 from samerun.host.cloud import check, request, sky, write
 from samerun.host.cloud.request import Gpus, Place
+from samerun.host.image import registry
 
 
 @pytest.mark.parametrize(

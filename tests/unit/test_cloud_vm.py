@@ -5,10 +5,8 @@ import subprocess
 import pytest
 from asking import IMAGE, arguments_on_the_vm, asked, rendered
 
-from samerun.errors import (
-    UsageError,
-)
-from samerun.host import git
+from samerun.core.errors import UsageError
+from samerun.host.checkout import git
 from samerun.host.cloud import buckets, request, vm
 from samerun.host.cloud.request import Place
 

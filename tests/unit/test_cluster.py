@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
-from samerun.errors import UsageError, WrongImage
-from samerun.train import cluster, inside, machines
-from samerun.train.cluster import Answer
-from samerun.train.nodes.place import Nodes
+from samerun.core.errors import UsageError, WrongImage
+from samerun.train.nodes.card import Nodes
+from samerun.train.standalone import cluster_env, kubernetes, probe
+from samerun.train.standalone.kubernetes import Answer
 
 DIGEST = "a" * 64
 POD = {
@@ -75,7 +75,7 @@ def test_the_digest_is_that_of_our_container(account, api):
     answers, asked = api
     answers.append((200, POD))
 
-    assert cluster.running(account=account) == Answer(digest=DIGEST, node="gpu-a")
+    assert kubernetes.running(account=account) == Answer(digest=DIGEST, node="gpu-a")
     assert asked == [("/api/v1/namespaces/team/pods/digits-1", "Bearer secret-token")]
 
 
@@ -83,14 +83,14 @@ def test_a_status_that_comes_later_is_waited_for(account, api):
     """A container may be faster than the status of its pod."""
     api[0].extend([(200, {"status": {}}), (200, POD)])
 
-    assert cluster.running(account=account, pause_s=0).digest == DIGEST
+    assert kubernetes.running(account=account, pause_s=0).digest == DIGEST
 
 
 def test_a_refusal_is_told_and_no_error(account, api):
     """The role that lets a pod read itself may be missing."""
     api[0].append((403, {}))
 
-    assert cluster.running(account=account) == Answer(
+    assert kubernetes.running(account=account) == Answer(
         why_not="the cluster refused to show the pod digits-1 (403)"
     )
 
@@ -103,7 +103,7 @@ def test_an_authority_that_did_not_sign_is_not_believed(account, api):
     command += ["-keyout", "/dev/null", "-out", str(account / "ca.crt")]
     subprocess.run(command, check=True, capture_output=True)
 
-    told = cluster.running(account=account, pause_s=0)
+    told = kubernetes.running(account=account, pause_s=0)
 
     assert right != (account / "ca.crt").read_bytes()
     assert told.digest == ""
@@ -114,7 +114,7 @@ def test_without_a_pod_s_name_nobody_is_asked(monkeypatch):
     """Outside of Kubernetes."""
     monkeypatch.delenv("SAMERUN_POD", raising=False)
 
-    assert cluster.running() == Answer(why_not="no cluster was asked")
+    assert kubernetes.running() == Answer(why_not="no cluster was asked")
 
 
 def test_another_image_than_expected_is_refused():
@@ -122,7 +122,7 @@ def test_another_image_than_expected_is_refused():
     told = {"SAMERUN_IMAGE": f"host/x@sha256:{'b' * 64}"}
 
     with pytest.raises(WrongImage, match=f"{DIGEST}.*{'b' * 64}"):
-        inside.describe_image(told, {}, Answer(digest=DIGEST))
+        probe.describe_image(told, {}, Answer(digest=DIGEST))
 
 
 def test_a_confirmed_digest_leaves_nothing_unknown():
@@ -130,7 +130,7 @@ def test_a_confirmed_digest_leaves_nothing_unknown():
     told = {"SAMERUN_IMAGE": f"host/x@sha256:{DIGEST}"}
 
     facts = {"cuda": "13.0", "packages": {}, "base": "b@sha256:1", "lock": "2"}
-    image, unknown = inside.describe_image(told, facts, Answer(digest=DIGEST))
+    image, unknown = probe.describe_image(told, facts, Answer(digest=DIGEST))
 
     assert (image.digest, image.cuda, unknown) == (DIGEST, "13", ())
     assert (image.base.reference, image.lock) == ("b@sha256:1", "2")
@@ -141,12 +141,12 @@ def test_machines_are_told_by_our_variables_or_by_the_trainer_s():
     trainer = {"PET_NNODES": "4", "PET_NODE_RANK": "3", "PET_MASTER_ADDR": "job-node-0-0.job"}
     trainer |= {"PET_MASTER_PORT": "29500"}
 
-    assert machines.from_environment({}) == Nodes()
-    assert machines.from_environment(trainer) == Nodes(
+    assert cluster_env.from_environment({}) == Nodes()
+    assert cluster_env.from_environment(trainer) == Nodes(
         count=4, rank=3, endpoint="job-node-0-0.job:29500"
     )
-    assert machines.from_environment(trainer | {"SAMERUN_NODE_RANK": "1"}).rank == 1
-    assert machines.from_environment(trainer | {"PET_NNODES": "2:4"}).least == 2
+    assert cluster_env.from_environment(trainer | {"SAMERUN_NODE_RANK": "1"}).rank == 1
+    assert cluster_env.from_environment(trainer | {"PET_NNODES": "2:4"}).least == 2
 
 
 @pytest.mark.parametrize(
@@ -160,4 +160,4 @@ def test_machines_are_told_by_our_variables_or_by_the_trainer_s():
 def test_machines_that_do_not_add_up_are_refused(variables):
     """No number, a rank too high, nowhere to meet."""
     with pytest.raises(UsageError):
-        machines.from_environment(variables)
+        cluster_env.from_environment(variables)

@@ -5,8 +5,8 @@ import tarfile
 
 import pytest
 
-from samerun.errors import CodeError
-from samerun.host import code
+from samerun.core.errors import CodeError
+from samerun.host.image import script_layer
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 
 def names(folder):
-    return [str(path) for path in code.list_files(folder)]
+    return [str(path) for path in script_layer.list_files(folder)]
 
 
 def test_ignore_files_are_respected(folder):
@@ -45,15 +45,15 @@ def test_nested_gitignore_counts_in_a_git_tree(folder):
 
 def test_same_code_gives_the_same_bytes(folder):
     """File times and owners do not get into the context."""
-    first = code.pack(folder, "parent")
+    first = script_layer.pack(folder, "parent")
     os.utime(folder / "train.py", (1, 1))
 
-    assert first == code.pack(folder, "parent")
+    assert first == script_layer.pack(folder, "parent")
 
 
 def test_context_holds_the_code_and_its_parent(folder):
     """One FROM, one COPY."""
-    with tarfile.open(fileobj=io.BytesIO(code.pack(folder, "parent:tag"))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(script_layer.pack(folder, "parent:tag"))) as tar:
         dockerfile = tar.extractfile("Dockerfile").read().decode()
 
         assert dockerfile.startswith("FROM parent:tag\nCOPY ")
@@ -63,13 +63,13 @@ def test_context_holds_the_code_and_its_parent(folder):
 
 def test_too_large_a_folder_is_refused(folder, monkeypatch):
     """Data belongs behind --data; the error says so."""
-    monkeypatch.setattr(code, "LIMIT_BYTES", 10)
+    monkeypatch.setattr(script_layer, "LIMIT_BYTES", 10)
 
     with pytest.raises(CodeError, match="--data"):
-        code.pack(folder, "parent")
+        script_layer.pack(folder, "parent")
 
 
 def test_missing_script_is_named(tmp_path):
     """The path stands in the message."""
     with pytest.raises(CodeError, match=r"no\.py"):
-        code.find(tmp_path / "no.py")
+        script_layer.find(tmp_path / "no.py")

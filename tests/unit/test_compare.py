@@ -2,14 +2,15 @@ import dataclasses
 
 import pytest
 
-from samerun.errors import UsageError
-from samerun.host import compare, find_run, plot, steps
-from samerun.host.find_run import Found
+from samerun.cli.show import plot
+from samerun.core.errors import UsageError
+from samerun.host.reproduce import compare, find_run, traces
+from samerun.host.reproduce.find_run import Found
 
 
 def found(run, name, *, epochs=({"valid_loss": 0.5},), **changes):
     run = dataclasses.replace(run, name=name, result={"epochs": list(epochs)}, **changes)
-    return Found(trace=steps.trace_of(run, b""), link=name)
+    return Found(trace=traces.trace_of(run, b""), link=name)
 
 
 def test_only_what_differs_is_a_difference(run):

@@ -4,12 +4,14 @@ import dataclasses
 
 import pytest
 
-from samerun import contract, hardware, record
-from samerun.errors import DataError, Irreproducible
-from samerun.host import adopt, causes, compare, fetch_image, needs, resume, steps, sync, train
-from samerun.host import runs as shelf
-from samerun.host.find_run import Found
-from samerun.host.project import DEFAULT_CUDA, tag
+from samerun.core import contract, hardware, record
+from samerun.core.errors import DataError, Irreproducible
+from samerun.host.checkout.project import DEFAULT_CUDA, tag
+from samerun.host.image import resolve
+from samerun.host.launch import resume, train
+from samerun.host.reproduce import causes, compare, requirements, traces
+from samerun.host.reproduce.find_run import Found
+from samerun.host.run import listing, recover, sync
 
 
 @pytest.fixture
@@ -32,15 +34,15 @@ def own(run):
 
 def found(run, **changes):
     run = dataclasses.replace(run, **changes)
-    return Found(trace=steps.trace_of(run, b""), link=run.name)
+    return Found(trace=traces.trace_of(run, b""), link=run.name)
 
 
 def test_an_image_without_layers_is_known_by_its_digest(own, image):
     """The one that the record names, and no other."""
     other = dataclasses.replace(image, digest="f" * 64, manifest_digest=None)
 
-    assert fetch_image.mismatch(own.image, image) is None
-    assert "record says " + "a" * 64 in fetch_image.mismatch(own.image, other)
+    assert resolve.mismatch(own.image, image) is None
+    assert "record says " + "a" * 64 in resolve.mismatch(own.image, other)
     assert causes.same_image(own.image, image) is True
     assert causes.same_image(own.image, other) is None
 
@@ -50,14 +52,14 @@ def test_an_index_s_digest_is_one_of_the_image_s(own, image):
     told = dataclasses.replace(own.image, digest="9" * 64, manifest_digest="sha256:" + "9" * 64)
     pulled = dataclasses.replace(image, index_digest="sha256:" + "9" * 64)
 
-    assert fetch_image.mismatch(told, pulled) is None
+    assert resolve.mismatch(told, pulled) is None
 
 
 def test_an_image_that_the_record_does_not_name_is_missing(own):
     """It is said why, and what would have told it."""
     nameless = dataclasses.replace(own.image, reference="", digest="", manifest_digest=None)
 
-    need = needs.missing_image(nameless)
+    need = requirements.missing_image(nameless)
 
     assert (need.state, need.passable) == ("missing", False)
     assert "told no image" in need.detail
@@ -71,7 +73,7 @@ def test_a_place_that_only_a_container_saw_is_not_looked_for_here(own, tmp_path)
     (tmp_path / "a.csv").write_text("a")
 
     for entry in (own.data[0], here):
-        need, data = needs._data(found(own, data=(entry,)), None)
+        need, data = requirements._data(found(own, data=(entry,)), None)
         assert (need.state, data) == ("missing", None)
         assert entry.source in need.detail
         assert "--data" in need.remedy
@@ -85,8 +87,8 @@ def test_data_without_a_fingerprint_need_a_folder_and_a_word(own, tmp_path):
     blank = dataclasses.replace(own.data[0], fingerprint=None, files=None, size_bytes=None)
     run = found(own, data=(blank,))
 
-    unnamed, _ = needs._data(run, None)
-    named, data = needs._data(run, str(folder))
+    unnamed, _ = requirements._data(run, None)
+    named, data = requirements._data(run, str(folder))
 
     assert unnamed.blocks(anyway=True)
     assert (named.blocks(anyway=False), named.blocks(anyway=True)) == (True, False)
@@ -112,7 +114,7 @@ def test_gpus_without_names_do_not_become_the_cpu(own, monkeypatch):
     topology = dataclasses.replace(own.topology, gpus="2")
     monkeypatch.setattr(hardware, "probe", lambda: ())
 
-    _, need = needs._device(found(own, topology=topology), runtime=True)
+    _, need = requirements._device(found(own, topology=topology), runtime=True)
 
     assert need.state == "missing"
 
@@ -121,7 +123,7 @@ def test_code_that_was_mounted_elsewhere_is_no_folder_here(own):
     """The container's path may be one of this machine as well."""
     mounted = dataclasses.replace(own.code, target="/output/train.py", where="mounted")
 
-    need, source = needs._code(found(own, code=mounted))
+    need, source = requirements._code(found(own, code=mounted))
 
     assert (need.state, need.passable, source) == ("missing", False, None)
 
@@ -131,9 +133,9 @@ def test_a_run_of_another_engine_is_not_ended_from_here(own, tmp_path):
     running = own.with_outcome(state="running")
     record.write(tmp_path, running)
 
-    assert not adopt.is_open(running)
-    assert adopt.settle(None, tmp_path) == running
-    assert shelf.settled(None, tmp_path).outcome.state == "running"
+    assert not recover.is_open(running)
+    assert recover.settle(None, tmp_path) == running
+    assert listing.settled(None, tmp_path).outcome.state == "running"
 
 
 def test_the_line_to_run_it_again_leaves_the_folder_open(own):

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from samerun import content
-from samerun.host import data
-from samerun.train import inside
+from samerun.core import content
+from samerun.host.launch import data
+from samerun.train.standalone import probe
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 def test_host_and_container_take_the_same_fingerprint(folder, capsys):
     """Of the same files, with the same number and bytes; the container says what it took."""
-    here, there = data.describe(folder), inside.read_data(folder, "s3://photos")
+    here, there = data.describe(folder), probe.read_data(folder, "s3://photos")
 
     assert here.fingerprint == there.fingerprint
     assert (here.files, here.size_bytes) == (there.files, there.size_bytes) == (3, 9)

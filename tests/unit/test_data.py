@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from samerun.errors import DataError
-from samerun.host import data, datacache
+from samerun.core.errors import DataError
+from samerun.host.launch import data, data_cache
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_root_learns_what_the_run_can_not_read(tmp_path, monkeypatch, mode, owne
 def reads(folder, tmp_path_factory, monkeypatch):
     """The names of the files that are read; the cache is a new one, and no file is young."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr(datacache, "YOUNG_NS", -1)
+    monkeypatch.setattr(data_cache, "YOUNG_NS", -1)
     found, original = [], data._hash
 
     def read(path):
@@ -119,7 +119,7 @@ def test_changed_file_is_read_again_though_size_and_time_are_the_same(folder, re
 
 def test_young_file_is_not_kept(folder, reads, monkeypatch):
     """It could change again within the same tick of the file system's clock."""
-    monkeypatch.setattr(datacache, "YOUNG_NS", 60 * 10**9)
+    monkeypatch.setattr(data_cache, "YOUNG_NS", 60 * 10**9)
     data.describe(folder)
     data.describe(folder)
 
@@ -129,7 +129,7 @@ def test_young_file_is_not_kept(folder, reads, monkeypatch):
 def test_damaged_cache_costs_reading_only(folder, reads):
     """Another content than JSON in the cache is no error."""
     first = data.describe(folder)
-    datacache.load(folder).path.write_text("[1, {")
+    data_cache.load(folder).path.write_text("[1, {")
 
     assert data.describe(folder) == first
     assert len(reads) == 4

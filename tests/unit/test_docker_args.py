@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from samerun.errors import UsageError
-from samerun.host import docker_args
-from samerun.host.launch import Launch, Mount
+from samerun.core.errors import UsageError
+from samerun.host.container import docker_args
+from samerun.host.container.spec import Launch, Mount
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from samerun import record
-from samerun.errors import KeyFileError, OutputError, RecordError
-from samerun.host import find_run, keys, wandb_api
+from samerun.core import record
+from samerun.core.errors import KeyFileError, OutputError, RecordError
+from samerun.host.reproduce import find_run
+from samerun.host.tracking import keys, records
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))
 import wbserver
 
 KEY = keys.Key(value="k" * 40, source="a test")
-PATH = wandb_api.Path(entity="ent", project="proj", id="abc123")
+PATH = records.Path(entity="ent", project="proj", id="abc123")
 
 
 @pytest.mark.parametrize(
@@ -134,9 +135,9 @@ def test_without_or_with_another_key_it_says_so(server):
     other = dataclasses.replace(KEY, value="z" * 40)
 
     with pytest.raises(KeyFileError, match="no W&B key"):
-        wandb_api.fetch(PATH, None)
+        records.fetch(PATH, None)
     with pytest.raises(KeyFileError, match="refuses the key from a test") as caught:
-        wandb_api.fetch(PATH, other)
+        records.fetch(PATH, other)
     assert other.value not in str(caught.value)
 
 
@@ -144,7 +145,7 @@ def test_a_server_that_fails_or_is_absent_is_told(server, monkeypatch):
     """By its status, or by what the connection came to."""
     server.store.faults = [{"path": "graphql", "status": 500, "times": 1}]
     with pytest.raises(RecordError, match="answers 500"):
-        wandb_api.fetch(PATH, KEY)
+        records.fetch(PATH, KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
     with pytest.raises(RecordError, match="can't be reached"):
-        wandb_api.fetch(PATH, KEY)
+        records.fetch(PATH, KEY)

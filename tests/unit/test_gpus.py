@@ -1,10 +1,10 @@
 import pytest
 
-from samerun import hardware
-from samerun.errors import DriverTooOld, NoGpu, UsageError
-from samerun.hardware import Gpu
-from samerun.host import gpus
-from samerun.host.gpus import CPU
+from samerun.core import hardware
+from samerun.core.errors import DriverTooOld, NoGpu, UsageError
+from samerun.core.hardware import Gpu
+from samerun.host.machine import gpus
+from samerun.host.machine.gpus import CPU
 
 SMI = "0, NVIDIA A100-SXM4-40GB, 580.65.06, 8.0\n1, NVIDIA A100-SXM4-40GB, 580.65.06, 8.0\n"
 TWO = hardware.parse(SMI)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from samerun import contract, errors
-from samerun.host import lock
+from samerun.core import contract, errors
+from samerun.host.checkout import lock
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "samerun"

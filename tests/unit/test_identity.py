@@ -1,4 +1,4 @@
-from samerun.host import identity
+from samerun.host.image import identity
 
 DIGEST = "sha256:" + "1" * 64
 CONFIG = "sha256:" + "2" * 64

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from samerun import contract, hardware
-from samerun.train import inside, selfmade, supervise
-from samerun.train.cluster import Answer
-from samerun.train.nodes.place import Nodes
-from samerun.train.supervise import End
+from samerun.core import contract, hardware
+from samerun.train.nodes.card import Nodes
+from samerun.train.standalone import probe, record, supervise
+from samerun.train.standalone.kubernetes import Answer
+from samerun.train.standalone.supervise import End
 
 GPU = hardware.Gpu(index=0, name="NVIDIA L4", driver="580.65.06", capability="8.9")
 MODEL = "Model: \t\t NVIDIA L4\nIRQ:   \t\t 42\n"
@@ -23,8 +23,8 @@ def driver(tmp_path, monkeypatch):
     (tmp_path / "version").write_text(VERSION)
     devices = tmp_path / "dev"
     devices.mkdir()
-    monkeypatch.setattr(inside, "DRIVER", tmp_path)
-    monkeypatch.setattr(inside, "DEVICES", devices)
+    monkeypatch.setattr(probe, "DRIVER", tmp_path)
+    monkeypatch.setattr(probe, "DEVICES", devices)
     monkeypatch.setattr(hardware, "probe", lambda: ())
     return devices
 
@@ -34,7 +34,7 @@ def test_gpus_are_named_as_the_host_names_them(driver, monkeypatch):
     (driver / "nvidia0").touch()
     monkeypatch.setattr(hardware, "probe", lambda: (GPU,))
 
-    found, _ = inside.describe_hardware("", Answer())
+    found, _ = probe.describe_hardware("", Answer())
 
     assert found.gpus == hardware.describe([GPU], "").gpus == ("NVIDIA L4 (8.9)",)
     assert found.driver == "580.65.06"
@@ -44,14 +44,14 @@ def test_without_nvidia_smi_the_driver_s_files_name_them(driver):
     """All but the capability, which torch tells later."""
     (driver / "nvidia0").touch()
 
-    found, unknown = inside.describe_hardware("", Answer(node="gpu-a"))
+    found, unknown = probe.describe_hardware("", Answer(node="gpu-a"))
 
     assert (found.gpus, found.driver, unknown) == (("NVIDIA L4",), "580.65.06", ())
 
 
 def test_a_container_on_the_cpu_has_no_gpu_and_no_driver(driver):
     """The driver's files are seen in every container of the machine."""
-    found, _ = inside.describe_hardware("", Answer())
+    found, _ = probe.describe_hardware("", Answer())
 
     assert (found.gpus, found.driver) == ((), None)
 
@@ -61,11 +61,11 @@ def test_gpus_without_a_name_are_said_to_be_unknown(driver):
     (driver / "nvidia0").touch()
     (driver / "nvidia1").touch()
 
-    found, unknown = inside.describe_hardware("", Answer(node="a"))
+    found, unknown = probe.describe_hardware("", Answer(node="a"))
 
     assert found.gpus == ()
     assert "GPUs' names" in unknown[0]
-    assert inside.describe_topology(1, Nodes()).gpus == "2"
+    assert probe.describe_topology(1, Nodes()).gpus == "2"
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_gpus_without_a_name_are_said_to_be_unknown(driver):
 )
 def test_a_container_s_own_name_is_not_the_machine_s(driver, monkeypatch, own, engine, host):
     """Random, or the pod's; on the machine's own network it is the machine's."""
-    monkeypatch.setattr(inside.platform, "node", lambda: own)
+    monkeypatch.setattr(probe.platform, "node", lambda: own)
 
-    found, unknown = inside.describe_hardware(engine, Answer())
+    found, unknown = probe.describe_hardware(engine, Answer())
 
     assert found.host == host
     assert ("the name of the machine" in unknown) == (not host)
@@ -88,10 +88,10 @@ def test_a_container_s_own_name_is_not_the_machine_s(driver, monkeypatch, own, e
 
 def test_a_script_on_a_mount_is_in_no_image(monkeypatch):
     """Wherever it is mounted; what is under no mount is the image's."""
-    monkeypatch.setattr(inside.os.path, "ismount", lambda path: str(path) in {"/output", "/"})
+    monkeypatch.setattr(probe.os.path, "ismount", lambda path: str(path) in {"/output", "/"})
 
-    mounted, unknown = inside.describe_code("/output/train.py", "")
-    code, known = inside.describe_code("/code/train.py", "c" * 40)
+    mounted, unknown = probe.describe_code("/output/train.py", "")
+    code, known = probe.describe_code("/code/train.py", "c" * 40)
 
     assert (mounted.where, code.where) == ("mounted", "image")
     assert any("no image holds it" in sentence for sentence in unknown)
@@ -100,9 +100,9 @@ def test_a_script_on_a_mount_is_in_no_image(monkeypatch):
 
 def test_a_commit_says_whether_the_checkout_had_changes():
     """As `git describe --dirty` would."""
-    clean, _ = inside.describe_code("digits", "c" * 40)
-    dirty, _ = inside.describe_code("digits", "c" * 40 + "-dirty")
-    none, unknown = inside.describe_code("digits", "")
+    clean, _ = probe.describe_code("digits", "c" * 40)
+    dirty, _ = probe.describe_code("digits", "c" * 40 + "-dirty")
+    none, unknown = probe.describe_code("digits", "")
 
     assert (clean.git_commit, clean.git_dirty) == ("c" * 40, False)
     assert (dirty.git_commit, dirty.git_dirty) == ("c" * 40, True)
@@ -125,8 +125,8 @@ def data(tmp_path, monkeypatch):
 
 def test_data_are_read_unless_switched_off(data):
     """Then it is known that there were some, and said that nobody looked."""
-    ((told,), unknown) = inside.describe_data({"SAMERUN_DATA_SOURCE": "s3://photos"})
-    ((off,), sentences) = inside.describe_data({"SAMERUN_FINGERPRINT": "0"})
+    ((told,), unknown) = probe.describe_data({"SAMERUN_DATA_SOURCE": "s3://photos"})
+    ((off,), sentences) = probe.describe_data({"SAMERUN_FINGERPRINT": "0"})
 
     assert told.fingerprint.startswith("sha256:")
     assert (told.source, told.files, unknown) == ("s3://photos", 1, ())
@@ -140,8 +140,8 @@ def test_a_file_that_can_not_be_read_does_not_end_the_run(data, monkeypatch):
     def refused(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(inside.content, "hash_file", refused)
-    ((found,), unknown) = inside.describe_data({})
+    monkeypatch.setattr(probe.content, "hash_file", refused)
+    ((found,), unknown) = probe.describe_data({})
 
     assert found.fingerprint is None
     assert any("a.csv" in sentence for sentence in unknown)
@@ -153,9 +153,9 @@ def test_other_data_are_not_gone_on_with(run):
     entry = dataclasses.replace(run.data[0], fingerprint="sha256:2")
     unseen = dataclasses.replace(run.data[0], fingerprint=None)
 
-    with pytest.raises(selfmade.DataError, match=r"sha256:1.*sha256:2"):
-        selfmade._again(was, dataclasses.replace(run, data=(entry,)))
-    kept = selfmade._again(was, dataclasses.replace(run, data=(unseen,)))
+    with pytest.raises(record.DataError, match=r"sha256:1.*sha256:2"):
+        record._again(was, dataclasses.replace(run, data=(entry,)))
+    kept = record._again(was, dataclasses.replace(run, data=(unseen,)))
 
     assert kept.data == run.data
 
@@ -166,8 +166,8 @@ def test_durations_add_up_over_all_starts(run, tmp_path):
     before = started.with_outcome(duration_s=100.0)
     end = End(code=1, signal=None, out_of_memory=False)
 
-    once = selfmade.ended(started, end, tmp_path).outcome.duration_s
-    twice = selfmade.ended(before, end, tmp_path).outcome.duration_s
+    once = record.ended(started, end, tmp_path).outcome.duration_s
+    twice = record.ended(before, end, tmp_path).outcome.duration_s
 
     assert twice - once == pytest.approx(100, abs=1)
 
@@ -184,10 +184,10 @@ def test_durations_add_up_over_all_starts(run, tmp_path):
 )
 def test_how_it_ended_is_told_as_the_host_would(run, tmp_path, monkeypatch, end, state, reason):
     """A worker that the kernel stopped, a signal, data that are not there any more."""
-    monkeypatch.setattr(inside, "has_data", lambda: False)
+    monkeypatch.setattr(probe, "has_data", lambda: False)
     started = dataclasses.replace(run, starts=({"started": "2026-01-01T00:00:00+00:00"},))
 
-    outcome = selfmade.ended(started, end, tmp_path).outcome
+    outcome = record.ended(started, end, tmp_path).outcome
 
     assert (outcome.state, outcome.reason) == (state, reason)
 

@@ -3,8 +3,8 @@ import stat
 
 import pytest
 
-from samerun.errors import KeyFileError
-from samerun.host import keys
+from samerun.core.errors import KeyFileError
+from samerun.host.tracking import keys
 
 KEY = "0123456789" * 4
 

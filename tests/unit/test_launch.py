@@ -3,9 +3,9 @@ import dataclasses
 
 import pytest
 
-from samerun import contract
-from samerun.host import launch
-from samerun.host.launch import Launch, Mount
+from samerun.core import contract
+from samerun.host.container import spec
+from samerun.host.container.spec import Launch, Mount
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_comma_and_quote_in_a_path_survive():
 
 def make(forwarded, **given):
     defaults = {"has_key": True, "has_data": False, "has_terminal": False, "seed": 1}
-    return launch.environment(forwarded, "img@sha256:1", ("t", "d"), **defaults | given)
+    return spec.environment(forwarded, "img@sha256:1", ("t", "d"), **defaults | given)
 
 
 def test_every_run_carries_the_image_reference_and_the_tags():
@@ -115,9 +115,9 @@ def test_nothing_loosens_seccomp(two):
 @pytest.mark.parametrize("mode", ["offline", "dryrun", "disabled"])
 def test_wandb_is_online_with_a_key_only(mode):
     """And where its mode does not forbid it."""
-    assert launch.wandb_is_online(None, has_key=True)
-    assert not launch.wandb_is_online(None, has_key=False)
-    assert not launch.wandb_is_online(mode, has_key=True)
+    assert spec.wandb_is_online(None, has_key=True)
+    assert not spec.wandb_is_online(None, has_key=False)
+    assert not spec.wandb_is_online(mode, has_key=True)
 
 
 def test_end_of_an_online_run_does_not_wait_for_ever():

@@ -1,6 +1,6 @@
 """Comparing what two images hold."""
 
-from samerun.host import layers
+from samerun.host.image import layers
 
 STATUS = """Package: base-files
 Status: install ok installed

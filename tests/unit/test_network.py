@@ -1,6 +1,6 @@
 import pytest
 
-from samerun.host import network
+from samerun.host.machine import network
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from samerun.errors import UsageError
-from samerun.host import nodes, request
-from samerun.host.nodes import Place
+from samerun.core import placement
+from samerun.core.errors import UsageError
+from samerun.core.placement import Place
+from samerun.host.launch import request
 
 FIRST = Place(count=2, rank=0, rendezvous="10.0.0.4:29400")
 
@@ -25,14 +26,14 @@ def test_place_becomes_the_entrys_options():
 )
 def test_number_of_nodes_is_read_as_torchrun_has_it(text, numbers):
     """One number, or the least and all."""
-    assert nodes.parse(text) == numbers
+    assert placement.parse(text) == numbers
 
 
 @pytest.mark.parametrize("text", ["0", "two", "3:2", "0:2", ":2", "1:", "1:2:3", "-1"])
 def test_number_of_nodes_that_is_none_is_refused(text):
     """With both forms."""
     with pytest.raises(UsageError, match="1:2"):
-        nodes.parse(text)
+        placement.parse(text)
 
 
 def test_job_that_may_shrink_says_so_to_the_entry():
@@ -40,7 +41,8 @@ def test_job_that_may_shrink_says_so_to_the_entry():
     argv = dataclasses.replace(FIRST, least=1).argv()
 
     assert argv[argv.index("--least-nodes") + 1] == "1"
-    assert (nodes.shown(1, 2), nodes.shown(None, 2), nodes.shown(2, 2)) == ("1:2", "2", "2")
+    assert placement.shown(1, 2) == "1:2"
+    assert placement.shown(None, 2) == placement.shown(2, 2) == "2"
 
 
 def test_node_0_has_the_jobs_name():
@@ -65,7 +67,7 @@ def test_node_0_has_the_jobs_name():
 def test_impossible_places_are_refused(changes, told):
     """With the value and the rule, before anything is started."""
     with pytest.raises(UsageError, match="--") as error:
-        nodes.check(dataclasses.replace(FIRST, **changes))
+        placement.check(dataclasses.replace(FIRST, **changes))
     assert told in str(error.value)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from samerun.errors import UsageError
-from samerun.options import read_recipe
+from samerun.core.errors import UsageError
+from samerun.core.recipe_options import read_recipe
 
 SOURCE = '''"""Learn something.
 

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from samerun import contract, record
-from samerun.errors import RecordError
+from samerun.core import contract, record
+from samerun.core.errors import RecordError
 
 
 def test_record_survives_json(run):

@@ -1,8 +1,8 @@
 import pytest
 
-from samerun.errors import UsageError
-from samerun.host import provenance, push, registry
-from samerun.record import Base, Image
+from samerun.core.errors import UsageError
+from samerun.core.record import Base, Image
+from samerun.host.image import provenance, push, registry
 
 DIGEST = "sha256:" + "a" * 64
 IMAGE = Image(

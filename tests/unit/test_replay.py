@@ -5,17 +5,21 @@ import subprocess
 
 import pytest
 
-from samerun import contract, hardware
-from samerun.errors import Irreproducible, UsageError
-from samerun.host import fetch_image, gpus, needs, rebuild, replay, request, steps, wandb_api
-from samerun.host.find_run import Found
+from samerun.core import contract, hardware
+from samerun.core.errors import Irreproducible, UsageError
+from samerun.host.image import resolve
+from samerun.host.launch import request
+from samerun.host.machine import gpus
+from samerun.host.reproduce import rebuild, replay, requirements, traces
+from samerun.host.reproduce.find_run import Found
+from samerun.host.tracking import records
 
 ZEROS = "sha256:" + "0" * 64
 
 
 def found(run, folder=None, **changes):
     run = dataclasses.replace(run, **changes)
-    return Found(trace=steps.trace_of(run, b""), link=run.name, folder=folder)
+    return Found(trace=traces.trace_of(run, b""), link=run.name, folder=folder)
 
 
 def code(run, **changes):
@@ -43,7 +47,7 @@ def test_threads_and_mode_of_the_original_are_set_again(run):
 def test_a_run_of_this_machine_goes_to_no_project_of_its_record(run, monkeypatch):
     """Only a run that was found in W&B has a place there that is known to be right."""
     monkeypatch.delenv("WANDB_TAGS", raising=False)
-    place = wandb_api.Path(entity="ent", project="proj", id="x")
+    place = records.Path(entity="ent", project="proj", id="x")
     here = replay.asked(found(run), replay.Options())
     there = replay.asked(
         dataclasses.replace(found(run), link=str(place), wandb=place), replay.Options()
@@ -95,11 +99,11 @@ def test_an_image_is_looked_for_by_digests_alone(image):
         config_digest="sha256:" + "d" * 64,
     )
 
-    references = list(fetch_image.references(named))
+    references = list(resolve.references(named))
 
     assert references[0] == image.reference
     assert all(re.search(r"sha256:[0-9a-f]{64}$", reference) for reference in references)
-    assert fetch_image.sources(named) == (f"127.0.0.1:5000/team/x@{ZEROS}",)
+    assert resolve.sources(named) == (f"127.0.0.1:5000/team/x@{ZEROS}",)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +123,7 @@ def test_an_image_is_held_against_its_record(image, changes, told):
     wanted = dataclasses.replace(image, config_digest="sha256:" + "d" * 64)
     if "config_digest" not in changes:
         wanted = image
-    problem = fetch_image.mismatch(wanted, dataclasses.replace(image, **changes))
+    problem = resolve.mismatch(wanted, dataclasses.replace(image, **changes))
 
     assert problem is None if told is None else told in problem
 
@@ -205,7 +209,7 @@ def test_other_data_passes_for_whoever_chose_the_folder(run, tmp_path):
     there = found(run, data=(here,))
 
     def need(original, given):
-        return needs._data(original, given)[0]
+        return requirements._data(original, given)[0]
 
     assert need(there, None).blocks(anyway=True)
     assert not need(there, str(folder)).blocks(anyway=True)
@@ -217,7 +221,7 @@ def test_absent_data_passes_for_nobody(run, tmp_path):
     """There is nothing to train on."""
     gone = dataclasses.replace(run.data[0], source=str(tmp_path / "gone"))
 
-    need, data = needs._data(found(run, folder=tmp_path, data=(gone,)), None)
+    need, data = requirements._data(found(run, folder=tmp_path, data=(gone,)), None)
 
     assert (need.state, data) == ("missing", None)
     assert need.blocks(anyway=True)
@@ -229,9 +233,9 @@ def test_fewer_gpus_than_there_were_stand_in_the_way(run, monkeypatch):
     was = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
     two = found(run, hardware=was, topology=dataclasses.replace(run.topology, gpus="all"))
     monkeypatch.setattr(hardware, "probe", lambda: (card,))
-    _, one = needs._device(two, runtime=True)
+    _, one = requirements._device(two, runtime=True)
     monkeypatch.setattr(hardware, "probe", lambda: (card, dataclasses.replace(card, index=1)))
-    selection, both = needs._device(two, runtime=True)
+    selection, both = requirements._device(two, runtime=True)
 
     assert (one.state, both.state) == ("missing", "here")
     assert len(selection.gpus) == 2
@@ -244,14 +248,14 @@ def test_a_run_of_several_machines_is_made_again_by_as_many_processes_on_one(run
     was = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
     with_gpus = found(run, hardware=was, topology=dataclasses.replace(topology, procs=2, gpus="2"))
 
-    _, need = needs._device(found(run, topology=topology), runtime=True)
+    _, need = requirements._device(found(run, topology=topology), runtime=True)
     assert need.state == "here"
     assert "4 processes, which were on 2 machines" in need.detail
     assert replay.asked(found(run, topology=topology), replay.Options()).procs == 4
     monkeypatch.setattr(hardware, "probe", lambda: tuple(cards[:2]))
-    assert needs._device(with_gpus, runtime=True)[1].state == "missing"
+    assert requirements._device(with_gpus, runtime=True)[1].state == "missing"
     monkeypatch.setattr(hardware, "probe", lambda: tuple(cards))
-    assert len(needs._device(with_gpus, runtime=True)[0].gpus) == 4
+    assert len(requirements._device(with_gpus, runtime=True)[0].gpus) == 4
 
 
 @pytest.mark.parametrize(
@@ -264,7 +268,7 @@ def test_a_run_of_several_machines_is_made_again_by_as_many_processes_on_one(run
 def test_what_no_run_of_one_machine_gives_again_is_refused(run, changes, rounds, said):
     """A node without results, and a job whose nodes changed while it trained."""
     topology = dataclasses.replace(run.topology, **changes)
-    _, need = needs._device(found(run, topology=topology, rounds=rounds), runtime=True)
+    _, need = requirements._device(found(run, topology=topology, rounds=rounds), runtime=True)
 
     assert need.state == "missing"
     assert said in need.detail
@@ -276,7 +280,7 @@ def test_another_machine_is_warned_of(run):
         run.hardware, gpus=("H200 (9.0)",), driver="1.0", cpu="another", cores=10_000
     )
 
-    lines = "\n".join(needs.warnings(found(run, hardware=hardware), gpus.CPU))
+    lines = "\n".join(requirements.warnings(found(run, hardware=hardware), gpus.CPU))
 
     for text in ("H200", "1.0", "another", "10000"):
         assert text in lines
@@ -285,30 +289,30 @@ def test_another_machine_is_warned_of(run):
 def test_all_reasons_are_told_at_once(run):
     """Whoever fetches one thing should not learn of the next an hour later."""
     blocking = tuple(
-        needs.Need(subject=s, state="missing", detail=f"{s} is gone", remedy=f"get {s}")
+        requirements.Need(subject=s, state="missing", detail=f"{s} is gone", remedy=f"get {s}")
         for s in ("image", "data")
     )
 
     with pytest.raises(
         Irreproducible, match=r"(?s)image is gone.*data is gone.*get image.*get data"
     ):
-        needs.refuse(blocking, anyway=True)
+        requirements.refuse(blocking, anyway=True)
 
 
 def test_without_a_result_there_is_nothing_to_compare(run):
     """A run that was killed in its first epoch; --anyway trains all the same."""
-    (need,) = needs._result(found(run))
+    (need,) = requirements._result(found(run))
 
     assert need.blocks(anyway=False)
     assert not need.blocks(anyway=True)
-    assert list(needs._result(found(run, result={"weights_sha256": "w"}))) == []
+    assert list(requirements._result(found(run, result={"weights_sha256": "w"}))) == []
 
 
 def test_the_code_of_today_is_recorded_as_what_it_is(mounted):
     """With --anyway: commit and patch of the folder, never those of the original."""
     folder = rebuild.mounted_folder(mounted.run)
     (folder / "a.py").write_text("three\n")
-    nothing = needs.Surroundings(needs=(), data=None, selection=gpus.CPU, source=None)
+    nothing = requirements.Surroundings(needs=(), data=None, selection=gpus.CPU, source=None)
 
     ran, patch = replay._ran(mounted, nothing, folder)
     rebuilt = dataclasses.replace(nothing, source=rebuild.source(mounted))

@@ -1,10 +1,11 @@
 import pytest
 
-from samerun import hardware
-from samerun.errors import TagError, UsageError
-from samerun.host import machine, request
-from samerun.host.request import Request
-from samerun.host.train import again
+from samerun.core import hardware
+from samerun.core.errors import TagError, UsageError
+from samerun.host.launch import request
+from samerun.host.launch.request import Request
+from samerun.host.launch.train import again
+from samerun.host.machine import memory
 
 
 def test_arguments_after_the_dashes_stay_as_typed():
@@ -114,11 +115,11 @@ def test_no_network_means_offline(monkeypatch):
 
 def test_memory_is_limited_unless_said():
     """By default nine tenths of the machine; 0 is no limit."""
-    limit = machine.memory_limit(None)
+    limit = memory.memory_limit(None)
 
     assert limit.endswith("m")
     assert 0.85 < int(limit[:-1]) * 2**20 / hardware.memory_bytes() < 0.91
-    assert machine.memory_limit("8g") == "8g"
-    assert machine.memory_limit("10g") == "10g"
-    assert machine.memory_limit("0") is None
-    assert machine.memory_limit("0m") is None
+    assert memory.memory_limit("8g") == "8g"
+    assert memory.memory_limit("10g") == "10g"
+    assert memory.memory_limit("0") is None
+    assert memory.memory_limit("0m") is None

@@ -4,10 +4,11 @@ import datetime as dt
 
 import pytest
 
-from samerun import record
-from samerun.errors import UsageError
-from samerun.host import clean, delivery, runs, synced
-from samerun.host.delivery import Delivered, Logged
+from samerun.core import record
+from samerun.core.errors import UsageError
+from samerun.host.run import clean, listing
+from samerun.host.tracking import delivery, synced
+from samerun.host.tracking.delivery import Delivered, Logged
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_table_has_a_line_per_run(folder, monkeypatch):
     (folder.parent / "torn").mkdir()
     (folder.parent / "torn" / "run.json").write_text("{")
     now = dt.datetime(2026, 1, 1, 5, tzinfo=dt.UTC)
-    lines = runs.table(runs.list_runs(folder.parent), now).splitlines()
+    lines = listing.table(listing.list_runs(folder.parent), now).splitlines()
 
     words = next(line for line in lines if "digits-1" in line).split()
     assert words == [

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from samerun.errors import SetupFailed
-from samerun.host import setup
-from samerun.host.setup import Machine
+from samerun.core.errors import SetupFailed
+from samerun.host.setup import setup
+from samerun.host.setup.setup import Machine
 
 BARE = Machine(
     system="debian",

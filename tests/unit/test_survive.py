@@ -5,17 +5,18 @@ import os
 
 import pytest
 
-from samerun import contract, record
-from samerun.errors import OutputError, RecordError, RunBusy, UsageError
-from samerun.host import adopt, checkpoints, outcome, restart, resume, seal, train
-from samerun.host import folder as folders
-from samerun.host.request import Request
-from samerun.host.run import with_key
+from samerun.core import contract, lifecycle, record
+from samerun.core.errors import OutputError, RecordError, RunBusy, UsageError
+from samerun.host import checkpoints
+from samerun.host.launch import restart, resume, train
+from samerun.host.launch.execute import with_key
+from samerun.host.launch.request import Request
+from samerun.host.run import folders, integrity, recover
 
 
 def ended(run, code, *, stopped_by=None, lost=False, **state):
     state = {"ExitCode": code, **state}
-    run = outcome.close(run, state, stopped_by=stopped_by, duration_s=1, lost=lost)
+    run = lifecycle.close(run, state, stopped_by=stopped_by, duration_s=1, lost=lost)
     return run.outcome.state, run.outcome.reason
 
 
@@ -43,8 +44,8 @@ def test_ending_is_told_by_code_and_surroundings(running, code, more, expected):
 def test_duration_is_that_of_all_starts(running):
     """A run that was interrupted has spent the time of every start."""
     for _ in range(2):
-        running = outcome.close(running, {"ExitCode": 75}, stopped_by=None, duration_s=1.5)
-        running = outcome.restarted(running)
+        running = lifecycle.close(running, {"ExitCode": 75}, stopped_by=None, duration_s=1.5)
+        running = lifecycle.restarted(running)
 
     assert running.outcome.duration_s == 3
     assert (running.outcome.restarts, running.outcome.exit_code) == (2, None)
@@ -203,7 +204,7 @@ def test_log_is_not_written_through_a_link(tmp_path):
 )
 def test_rest_of_a_log_follows_what_was_saved(saved, whole, expected):
     """Only what is new is appended; in doubt all of it."""
-    assert adopt.rest(saved, whole) == expected
+    assert recover.rest(saved, whole) == expected
 
 
 def test_summary_tells_failure_and_how_to_go_on(run, tmp_path):
@@ -222,14 +223,14 @@ def test_summary_tells_failure_and_how_to_go_on(run, tmp_path):
 def test_record_that_was_changed_is_not_run_again(started, tmp_path, monkeypatch):
     """The seal is of what was started; how the run went does not break it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    seal.check(tmp_path, started)
-    seal.put(tmp_path, started)
-    seal.check(tmp_path, started.with_outcome(state="killed", restarts=3))
+    integrity.check(tmp_path, started)
+    integrity.put(tmp_path, started)
+    integrity.check(tmp_path, started.with_outcome(state="killed", restarts=3))
     read = record.from_json(record.to_json(started))
-    seal.check(tmp_path, read)
+    integrity.check(tmp_path, read)
 
     with pytest.raises(RecordError, match="changed"):
-        seal.check(tmp_path, dataclasses.replace(started, arguments=("docker", "run")))
+        integrity.check(tmp_path, dataclasses.replace(started, arguments=("docker", "run")))
 
 
 def test_resume_reads_the_target_behind_any_options_of_the_entry(started):

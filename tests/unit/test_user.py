@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from samerun.host import user
+from samerun.host.machine import user
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ import math
 
 import pytest
 
-from samerun import contract, record
-from samerun.errors import Different, WithinTolerance
-from samerun.host import causes, judging, reproduce, steps, verdict
-from samerun.host.find_run import Found
+from samerun.cli.show import verdicts
+from samerun.core import contract, record
+from samerun.core.errors import Different, WithinTolerance
+from samerun.host.reproduce import causes, reproduce, traces, verdict
+from samerun.host.reproduce.find_run import Found
 
 
 def line(epoch, *, fit=0, losses=(0.5, 0.25), metrics=None, tensors=None):
@@ -26,7 +27,7 @@ def line(epoch, *, fit=0, losses=(0.5, 0.25), metrics=None, tensors=None):
 def trace(run, *lines, weights="w", **changes):
     result = {"weights_sha256": weights, "metric_history_sha256": "h"}
     run = dataclasses.replace(run, result=result, **changes)
-    return steps.trace_of(run, "\n".join(lines).encode())
+    return traces.trace_of(run, "\n".join(lines).encode())
 
 
 def test_the_same_twice_is_identical(run):
@@ -109,7 +110,7 @@ def test_other_weights_alone_are_not_identical(run):
 def test_records_without_steps_are_compared_by_their_metrics(run):
     """Runs of older images: the note says how far the verdict reaches."""
     result = {"epochs": [{"valid_loss": 0.5}], "weights_sha256": "w"}
-    old = steps.trace_of(dataclasses.replace(run, result=result), b"")
+    old = traces.trace_of(dataclasses.replace(run, result=result), b"")
     new = trace(run, line(0, metrics={"valid_loss": 0.5}))
 
     came = verdict.judge(old, new, 0.0)
@@ -129,7 +130,7 @@ def test_a_torn_line_ends_the_trace_and_a_repeated_epoch_is_told_last(run):
 @pytest.mark.parametrize("text", ["[]", '{"fit": 0}', '{"fit":0,"epoch":0,"losses":["x"]}', "\xff"])
 def test_lines_of_another_shape_are_no_trace(run, text):
     """The container may have written anything there."""
-    assert steps.trace_of(run, text.encode("latin-1")).epochs == ()
+    assert traces.trace_of(run, text.encode("latin-1")).epochs == ()
 
 
 def test_links_are_not_followed(run, tmp_path):
@@ -138,7 +139,7 @@ def test_links_are_not_followed(run, tmp_path):
     (tmp_path / contract.PARTS).mkdir()
     (tmp_path / contract.STEPS).symlink_to(tmp_path / "secret")
 
-    assert not steps.trace(run, tmp_path).exact
+    assert not traces.trace(run, tmp_path).exact
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_the_verdict_is_shown_line_by_line(run, capsys):
     """Subjects, the first difference, causes and the verdict itself."""
     one, two = trace(run, line(0)), trace(run, line(0, losses=(0.5, 0.5)))
 
-    judging.verdict(verdict.judge(one, two, 0.0), "first", "again")
+    verdicts.verdict(verdict.judge(one, two, 0.0), "first", "again")
 
     shown = capsys.readouterr().out
     for text in ("image", "epoch 0", "loss of step 1: 0.25 and 0.5", "Verdict: different."):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from samerun.train.nodes.meeting import members, name_all, settle
-from samerun.train.nodes.place import Nodes, disagreement
-from samerun.train.nodes.verdict import Verdict, Word, decide
+from samerun.train.nodes.card import Nodes, disagreement
+from samerun.train.nodes.decision import Verdict, Word, decide
+from samerun.train.nodes.rendezvous import members, name_all, settle
 
 DONE, STOPPED, LEAVES = Word(code=0), Word(code=75), Word(code=143, leaves=True)
 CLOSED = {"what": "RuntimeError: Connection closed by peer [10.0.0.5]", "time": 1.0}

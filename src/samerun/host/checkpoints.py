@@ -2,7 +2,7 @@
 
 import re
 
-from samerun.errors import UsageError
+from samerun.core.errors import UsageError
 
 DEFAULT = "epochs=1,minutes=10,keep=2"
 OFF = "off"
