@@ -8,8 +8,8 @@ from driving import HERE, command, environment, invoke
 
 from samerun.core import record
 from samerun.core.errors import DataError
+from samerun.host.container import process
 from samerun.host.container.spec import Launch, Mount
-from samerun.host.launch import execute
 
 
 def test_disk_that_fills_up_during_training(image, tmp_path):
@@ -75,7 +75,7 @@ def test_data_that_vanishes_before_the_start(client, image, tmp_path):
     )
 
     with pytest.raises(DataError, match="nothing"):
-        execute.start(client, launch)
+        process.start(client, launch)
     assert client.containers.list(all=True, filters={"name": "samerun-vanished"}) == []
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
+from samerun.cli import common
 from samerun.cli.common import checkout, reports_errors, say
-from samerun.host.launch import request
+from samerun.host.tracking.tags import split_tags
 
 
 @task(
@@ -89,11 +90,11 @@ def cloud(
     """
     from samerun.host.cloud import write
 
-    request.check_choices(cuda=cuda)
+    common.check_choices(cuda=cuda)
     options = write.Options(
         engine=engine,
         recipe=recipe,
-        arguments=request.split_remainder(sys.argv),
+        arguments=common.split_remainder(sys.argv),
         image=image,
         cuda=cuda,
         gpus=gpus,
@@ -107,7 +108,7 @@ def cloud(
         name=name,
         project=project,
         entity=entity,
-        tags=request.split_tags(tags),
+        tags=split_tags(tags),
         seed=seed,
         shm_size=shm_size,
         offline=offline,

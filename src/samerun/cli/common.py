@@ -3,15 +3,15 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from invoke.exceptions import Exit
 
-from samerun.core.errors import SamerunError
-from samerun.host.checkout.project import Project
+from samerun.core.errors import SamerunError, UsageError
+from samerun.host.checkout.project import CUDA_VERSIONS, Project
 
 _checkouts: list[Project] = []
 
@@ -48,3 +48,25 @@ def reports_errors(verb: Callable[..., None]) -> Callable[..., None]:
             raise Exit("Interrupted.", 130) from error
 
     return inner
+
+
+CHOICES = {"cuda": CUDA_VERSIONS, "base": ("auto", "pulled", "bootstrapped")}
+
+
+def split_remainder(argv: Sequence[str]) -> tuple[str, ...]:
+    """
+    Return what stands after ``--`` on the command line, each argument as it was.
+
+    Invoke joins the remainder into one string and so loses the quoting.
+    """
+    arguments = list(argv)
+    return tuple(arguments[arguments.index("--") + 1 :]) if "--" in arguments else ()
+
+
+def check_choices(**given: str) -> None:
+    """Refuse a value that is none of the option's."""
+    for name, value in given.items():
+        if value not in CHOICES[name]:
+            raise UsageError(
+                f"--{name} {value!r} is not possible.", f"Use one of {', '.join(CHOICES[name])}."
+            )

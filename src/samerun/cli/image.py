@@ -3,9 +3,9 @@
 from invoke.context import Context
 from invoke.tasks import task
 
+from samerun.cli import common
 from samerun.cli.common import checkout, reports_errors, say
 from samerun.host.checkout.project import tag as project_tag
-from samerun.host.launch import request
 
 
 @task(
@@ -36,7 +36,7 @@ def build(
     from samerun.host.image import lockfile
 
     tell = images.to_stderr if json else say
-    request.check_choices(cuda=cuda, base=base)
+    common.check_choices(cuda=cuda, base=base)
     image = lockfile.build_and_lock(
         checkout(), cuda=cuda, base_choice=base, no_cache=no_cache, frozen=frozen, say=tell
     )
@@ -59,7 +59,7 @@ def verify(context: Context, cuda: str = "13", json: bool = False) -> None:
     from samerun.host.image import verify
     from samerun.host.machine import engine
 
-    request.check_choices(cuda=cuda)
+    common.check_choices(cuda=cuda)
     verdict = verify.verify(engine.connect(), checkout(), cuda, images.to_stderr if json else say)
     say(images.to_json(verdict) if json else images.verdict(verdict))
 

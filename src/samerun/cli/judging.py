@@ -92,6 +92,7 @@ def compare(
     api_key_file: str | None = None,
 ) -> None:
     """Show what differs between two runs: image, packages, code, config, data, machine, metrics."""
+    from samerun.cli.show import comparison
     from samerun.host.reproduce import compare
 
-    compare.show(compare.compare(one, two, output, api_key_file), metric)
+    comparison.show(compare.compare(one, two, output, api_key_file), metric)

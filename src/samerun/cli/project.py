@@ -6,8 +6,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from samerun.cli import common
 from samerun.cli.common import checkout, reports_errors, say
-from samerun.host.launch import request
 
 
 @task(
@@ -55,7 +55,7 @@ def audit(
     if not licences:
         audit.vulnerabilities(checkout(), say, service)
         return
-    request.check_choices(cuda=cuda)
+    common.check_choices(cuda=cuda)
     packages = inspect.inspect(engine.connect(), image or tag(cuda)).packages
     for name, version, licence in audit.licences(
         packages, audit.read(checkout().root / audit.FILE)

@@ -38,8 +38,9 @@ def show(context: Context, run: str, output: str = "runs", json: bool = False) -
     """Show the whole record of a run."""
     from samerun.cli.show import images
     from samerun.core import record
-    from samerun.host.launch.train import folder_of, summarise
     from samerun.host.run import listing
+    from samerun.host.run.folders import folder_of
+    from samerun.host.run.summary import summarise
 
     folder = folder_of(run, output)
     found = listing.settled(listing.engine_or_none(), folder)
@@ -60,8 +61,8 @@ def show(context: Context, run: str, output: str = "runs", json: bool = False) -
 @reports_errors
 def logs(context: Context, run: str, output: str = "runs", follow: bool = False) -> None:
     """Print what a run has printed; with --follow (-f) go on until it ends."""
-    from samerun.host.launch.train import folder_of
     from samerun.host.run import listing
+    from samerun.host.run.folders import folder_of
 
     for chunk in listing.log(folder_of(run, output), follow=follow):
         sys.stdout.buffer.write(chunk)
@@ -76,8 +77,9 @@ def logs(context: Context, run: str, output: str = "runs", follow: bool = False)
 @reports_errors
 def stop(context: Context, run: str, output: str = "runs", kill: bool = False) -> None:
     """Stop a run: it writes a checkpoint and ends; wait for that, and show its outcome."""
-    from samerun.host.launch.train import folder_of, summarise
     from samerun.host.run import listing
+    from samerun.host.run.folders import folder_of
+    from samerun.host.run.summary import summarise
 
     folder = folder_of(run, output)
     say(summarise(listing.stop(folder, kill=kill, say=say), folder))

@@ -6,10 +6,12 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
+from samerun.cli import common
 from samerun.cli.common import checkout, reports_errors, say
 from samerun.core import placement
 from samerun.host.checkpoints import DEFAULT
 from samerun.host.launch import request
+from samerun.host.tracking.tags import split_tags
 
 
 @task(
@@ -105,12 +107,13 @@ def train(
     training's own exit code; 75 says: checkpointed, start me again (docs/surviving.md).
     """
     from samerun.host.launch import train
+    from samerun.host.run import summary
 
-    request.check_choices(cuda=cuda)
+    common.check_choices(cuda=cuda)
     least, count = placement.parse(nodes)
     asked = request.Request(
         target=target or ("digits" if resume is None else ""),
-        arguments=request.split_remainder(sys.argv),
+        arguments=common.split_remainder(sys.argv),
         gpus=gpus,
         procs=procs or None,
         data=data,
@@ -118,7 +121,7 @@ def train(
         project=project,
         entity=entity,
         name=name,
-        tags=request.split_tags(tags),
+        tags=split_tags(tags),
         seed=seed,
         shm_size=shm_size,
         api_key_file=api_key_file,
@@ -144,7 +147,7 @@ def train(
         return
     run = train.train(asked, checkout(), say)
     say()
-    say(train.summarise(run, train.place(asked, run)))
+    say(summary.summarise(run, train.place(asked, run)))
     if run.outcome.exit_code:
         raise Exit(code=run.outcome.exit_code)
 

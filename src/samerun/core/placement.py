@@ -92,3 +92,37 @@ def check(place: Place) -> None:
         )
     if place.timeout_s < 1:
         raise UsageError(f"--rdzv-timeout {place.timeout_s} is no time.", "Use seconds.")
+
+
+DEFAULT_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nodes:
+    """
+    The place of this node among *count*; *endpoint* is node 0's ``HOST:PORT``.
+
+    With *least* the job goes on without nodes that are lost, as long as so many are left.
+    """
+
+    count: int = 1
+    least: int | None = None
+    rank: int = 0
+    endpoint: str = ""
+    timeout_s: int = DEFAULT_TIMEOUT_S
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the rendezvous."""
+        host, _, port = self.endpoint.rpartition(":")
+        return host, int(port)
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of nodes may change while the job goes on."""
+        return self.needed < self.count
+
+    @property
+    def needed(self) -> int:
+        """The nodes without which there is no training."""
+        return self.least or self.count

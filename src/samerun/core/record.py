@@ -8,11 +8,7 @@ artifact, on the host at the end, also when the container was killed.
 """
 
 import dataclasses
-import errno
 import json
-import os
-import secrets
-import stat
 import types
 import typing
 from dataclasses import dataclass, field
@@ -22,10 +18,9 @@ from typing import Any, Literal, Self
 
 from samerun.core import contract
 from samerun.core.errors import RecordError
+from samerun.core.files import write_atomically
 
 SCHEMA = 1
-LARGEST_PART = 64 * 2**20
-"""Bytes. The metrics of a million epochs are smaller; the host's memory is not."""
 
 State = Literal["prepared", "running", "finished", "failed", "stopped", "killed", "preempted"]
 
@@ -235,116 +230,9 @@ def write(folder: Path, run: Run) -> None:
     write_atomically(folder / contract.RECORD, to_json(run))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """
-    Write to a temporary name, then rename: a kill leaves the old file or the new one.
-
-    The name can't be guessed and must be new: a link that the container laid out in the
-    run's folder would else lead the host's pen to any file of the user's.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def read(folder: Path) -> Run:
     """Read the record in *folder*; RecordError if there is none."""
     path = folder / contract.RECORD
     if not path.is_file():
         raise RecordError(f"There is no record at {path}.", "Give the folder of a run.")
     return from_json(path.read_text(encoding="utf-8"))
-
-
-def report(folder: Path, part: str, value: Any) -> None:
-    """Write one part of the container's report; *part* is named by its one writer."""
-    parts = folder / contract.PARTS
-    parts.mkdir(exist_ok=True)
-    write_atomically(parts / f"{part}.json", json.dumps(value, indent=2) + "\n")
-
-
-def assemble(folder: Path, run: Run) -> Run:
-    """Return *run* with what the container has reported in *folder* so far."""
-    parts = folder / contract.PARTS
-    environment = _part(parts / "environment.json")
-    result = _part(parts / "result.json")
-    first_batch = _part(parts / "first_batch.json").get("seconds")
-    config = _part(parts / "config.json")
-    nodes = _part(parts / "nodes.json").get("nodes")
-    rounds = _part(parts / "rounds.json").get("rounds")
-    rounds = [one for one in rounds if _is_round(one)] if isinstance(rounds, list) else []
-    starts = _part(parts / "starts.json").get("starts")
-    runs = tuple(filter(_is_wandb, map(_part, sorted(parts.glob("wandb-*.json")))))
-    run = dataclasses.replace(
-        run,
-        environment=environment,
-        result=result,
-        wandb=runs,
-        nodes=tuple(nodes) if isinstance(nodes, list) else (),
-        rounds=tuple(rounds),
-        config=config or run.config,
-        starts=tuple(starts) if isinstance(starts, list) else (),
-        checkpoints=_part(parts / "checkpoints.json"),
-    )
-    return run.with_outcome(first_batch_s=first_batch, failure=first_failure(folder))
-
-
-def read_part(folder: Path, part: str) -> dict[str, Any]:
-    """Return what was reported as *part* in *folder*; empty if nothing readable was."""
-    return _part(folder / contract.PARTS / f"{part}.json")
-
-
-def first_failure(folder: Path) -> dict[str, Any] | None:
-    """Return the failure of the process that failed first: others follow from it."""
-    parts = folder / contract.PARTS
-    failures = [part for path in parts.glob("failure-*.json") if (part := _part(path))]
-    timed = [f for f in failures if isinstance(f.get("time"), float)]
-    return min(timed, key=lambda f: f["time"], default=None)
-
-
-def _is_round(part: Any) -> bool:
-    """Whether *part* has what the host's own lines about a round need."""
-    return (
-        isinstance(part, dict)
-        and isinstance(part.get("nodes"), list)
-        and isinstance(part.get("why"), str)
-    )
-
-
-def _is_wandb(part: dict[str, Any]) -> bool:
-    """Whether *part* has what the host's own lines about a W&B run need."""
-    named = all(isinstance(part.get(key), str) for key in ("id", "mode", "dir"))
-    return named and isinstance(part.get("url"), str | None)
-
-
-def _part(path: Path) -> dict[str, Any]:
-    """Read one part; one that is absent or torn, or no plain file, counts as empty."""
-    try:
-        value = json.loads(read_plain(path))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def read_plain(path: Path) -> bytes:
-    """
-    Read a file that a container may have laid out: no link, no pipe, not without end.
-
-    Raises:
-        OSError: It is something else than a file of at most `LARGEST_PART` bytes.
-    """
-    if path.parent.is_symlink():
-        raise OSError(errno.ELOOP, "a link instead of a folder", str(path.parent))
-    # A pipe would let its reader wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "no plain file", str(path))
-        content = file.read(LARGEST_PART + 1)
-    if len(content) > LARGEST_PART:
-        raise OSError(errno.EFBIG, "too large for a part of a record", str(path))
-    return content

@@ -15,10 +15,10 @@ from typing import NoReturn
 
 from samerun.core import contract
 from samerun.core.errors import SamerunError
+from samerun.core.placement import DEFAULT_TIMEOUT_S, Nodes
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.train import determinism, recipes
-from samerun.train.nodes import card
-from samerun.train.nodes.card import DEFAULT_TIMEOUT_S, Nodes
+from samerun.train.nodes import card, interface
 from samerun.train.report import reporting
 from samerun.train.standalone import cluster_env, record
 
@@ -84,7 +84,7 @@ def _with_others(
 
     command = [options.target, *options.arguments]
     mine = card.card(command, place=place, seed=options.seed, procs=options.procs, threads=threads)
-    card.set_interface(place)
+    interface.set_interface(place)
     return rounds.run(place, mine, options.procs, worker)
 
 

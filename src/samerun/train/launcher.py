@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from samerun.core import contract
-from samerun.train.nodes.card import Nodes
+from samerun.core.placement import Nodes
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 

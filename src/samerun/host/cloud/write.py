@@ -24,9 +24,8 @@ from samerun.host.cloud import check, k8s, sky, vm
 from samerun.host.cloud.request import ENGINES, Asked, Engine, Place, parse_gpus, parse_place
 from samerun.host.cloud.request import check as check_request
 from samerun.host.image import identity
-from samerun.host.launch import request
 from samerun.host.machine import engine
-from samerun.host.tracking import keys
+from samerun.host.tracking import keys, tags
 
 RENDER: Mapping[Engine, Callable[[Asked], str]] = {
     "sky": sky.render,
@@ -91,7 +90,7 @@ def read(options: Options, project: Project) -> Asked:
             f"Name it, as in --gpus L4:{gpus.number}.",
         )
     for one in options.tags:
-        request.check_tag(one)
+        tags.check_tag(one)
     _check_recipe(options, project)
     state = git.describe(project.root)
     asked = Asked(

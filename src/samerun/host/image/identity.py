@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from samerun.core import contract
 from samerun.core.errors import ImageNotFound
-from samerun.core.record import Base, Image, write_atomically
+from samerun.core.files import write_atomically
+from samerun.core.record import Base, Image
 from samerun.host.machine import engine
 
 if TYPE_CHECKING:
@@ -208,3 +209,20 @@ def read_file(client: "DockerClient", reference: str, path: str) -> bytes | None
         return None
     finally:
         client.api.remove_container(container["Id"])
+
+
+def same_image(one: Image, two: Image) -> bool | None:
+    """
+    Whether two images hold the same; None where that is not known.
+
+    The layers tell. A container does not see its own, but may know its digest.
+    """
+    if one.layers_digest and two.layers_digest:
+        return one.layers_digest == two.layers_digest
+    return True if digests(one) & digests(two) else None
+
+
+def digests(image: Image) -> set[str]:
+    """Return every digest that *image* is known by, without ``sha256:``."""
+    named = (image.digest, image.index_digest, image.manifest_digest, image.config_digest)
+    return {name.removeprefix("sha256:") for name in named if name}

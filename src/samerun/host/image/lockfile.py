@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from samerun.core import contract
 from samerun.core.errors import LockStale
-from samerun.core.record import Base, Image, write_atomically
+from samerun.core.files import write_atomically
+from samerun.core.record import Base, Image
 from samerun.host.checkout import git
 from samerun.host.checkout.lock import CPU_LOCK, EXPORTS
 from samerun.host.checkout.project import Project, variant

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from samerun.core.errors import ImageNotFound, TransferFailed
 from samerun.core.record import Image
 from samerun.host.image import identity, registry
-from samerun.host.reproduce import causes
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -58,7 +57,7 @@ def mismatch(wanted: Image, found: Image) -> str | None:
     both the same: the layers were compressed anew.
     """
     if not wanted.layers_digest:  # A container that wrote its own record can't see them.
-        same = causes.same_image(wanted, found)
+        same = identity.same_image(wanted, found)
         return None if same else f"its digest is {found.digest}, the record says {wanted.digest}"
     if wanted.layers_digest != found.layers_digest:
         return f"its layers are {found.layers_digest}, the record says {wanted.layers_digest}"

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from samerun.core.record import write_atomically
+from samerun.core.files import write_atomically
 
 # A file this young may still change without its times moving on: clocks of file systems tick.
 YOUNG_NS = 2 * 10**9

@@ -9,24 +9,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.core import contract, hardware, placement
-from samerun.core.errors import ImageNotFound, OutputError
+from samerun.core import contract, hardware, placement, variables
+from samerun.core.errors import ImageNotFound
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.core.record import Base, Code, Data, Image, Outcome, Run, Topology
 from samerun.host.checkout import git
 from samerun.host.checkout.project import Project, tag
-from samerun.host.container import docker_args, spec
+from samerun.host.container import docker_args
 from samerun.host.container.spec import Launch, Mount
 from samerun.host.image import build, identity, registry, script_layer
 from samerun.host.launch import data, request
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine, gpus, memory, network, user
+from samerun.host.run.folders import free_folder
 from samerun.host.tracking import keys
 
 if TYPE_CHECKING:
     from docker import DockerClient
-
-LEAST_FREE_BYTES = 100 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +151,7 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
         seed=asked.seed,
         shm_size=asked.shm_size,
         mounts=tuple(mounts),
-        environment=spec.environment(
+        environment=variables.environment(
             {"WANDB_NAME": found.name, **settings},
             image.reference,
             request.all_tags(asked, image.digest),
@@ -166,7 +165,7 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
         network=network.choose(
             asked.network or (placement.NETWORK if asked.place.count > 1 else None),
             none=asked.no_network,
-            online=spec.wandb_is_online(settings.get("WANDB_MODE"), has_key=has_key),
+            online=variables.wandb_is_online(settings.get("WANDB_MODE"), has_key=has_key),
             downloads=found.downloads,
         ),
         pids_limit=asked.pids_limit,
@@ -195,29 +194,6 @@ def _image(
         return image
     script = script_layer.find(request.script_path(asked))
     return script_layer.derive(client, project, script, image, say)
-
-
-def free_folder(output: Path, name: str) -> Path:
-    """
-    Return the run's folder, which must not exist yet; nothing is created.
-
-    Raises:
-        OutputError: It exists, its parent can't be written, or its disk is full.
-    """
-    folder = output.expanduser().resolve() / name
-    if folder.exists():
-        raise OutputError(f"The run's folder {folder} exists already.", "Choose another --name.")
-    existing = next(p for p in folder.parents if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"{existing} can't be written by you.", "Choose another --output.")
-    status = os.statvfs(existing)
-    free = status.f_bavail * status.f_frsize
-    if free < LEAST_FREE_BYTES:
-        raise OutputError(
-            f"Only {free / 2**20:.0f} MiB are free under {existing}.",
-            "Make room, or choose another --output.",
-        )
-    return folder
 
 
 def _code(asked: Request, state: git.GitState) -> Code:

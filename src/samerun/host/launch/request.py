@@ -2,19 +2,17 @@
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from samerun.core import contract, placement
-from samerun.core.errors import TagError, UsageError
+from samerun.core.errors import UsageError
 from samerun.core.placement import ALONE, Place
 from samerun.host import checkpoints
-from samerun.host.checkout.project import CUDA_VERSIONS
 from samerun.host.container import docker_args
 from samerun.host.container.spec import PIDS_LIMIT
+from samerun.host.tracking.tags import check_tag, split_tags
 
-CHOICES = {"cuda": CUDA_VERSIONS, "base": ("auto", "pulled", "bootstrapped")}
 # Measured on 2 cores: a recipe in two processes has 28 tasks, W&B's service among them.
 LEAST_PIDS = 64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -138,21 +136,6 @@ def _check_limits(request: Request) -> None:
         )
 
 
-def check_tag(tag: str) -> None:
-    """Refuse a tag that would make ``wandb.init`` raise: W&B takes 1 to 64 characters."""
-    if not tag.strip():
-        raise TagError("A tag is empty.", "Write --tags a,b without spaces or double commas.")
-    if len(tag) > contract.TAG_LIMIT:
-        raise TagError(
-            f"The tag {tag!r} has {len(tag)} characters.", f"W&B takes {contract.TAG_LIMIT}."
-        )
-
-
-def split_tags(text: str | None) -> tuple[str, ...]:
-    """Split ``a,b`` into tags; an empty one between commas is kept, for `check` to refuse."""
-    return tuple(tag.strip() for tag in text.split(",")) if text is not None else ()
-
-
 def all_tags(request: Request, digest: str) -> tuple[str, ...]:
     """Return the user's tags (options, else WANDB_TAGS), then the image's digest."""
     tags = request.tags or split_tags(os.environ.get("WANDB_TAGS") or None)
@@ -161,25 +144,6 @@ def all_tags(request: Request, digest: str) -> tuple[str, ...]:
     return (*(tag for tag in tags if tag != digest), digest)
 
 
-def split_remainder(argv: Sequence[str]) -> tuple[str, ...]:
-    """
-    Return what stands after ``--`` on the command line, each argument as it was.
-
-    Invoke joins the remainder into one string and so loses the quoting.
-    """
-    arguments = list(argv)
-    return tuple(arguments[arguments.index("--") + 1 :]) if "--" in arguments else ()
-
-
 def script_path(request: Request) -> Path:
     """Return the path of the user's script."""
     return Path(request.target).expanduser()
-
-
-def check_choices(**given: str) -> None:
-    """Refuse a value that is none of the option's."""
-    for name, value in given.items():
-        if value not in CHOICES[name]:
-            raise UsageError(
-                f"--{name} {value!r} is not possible.", f"Use one of {', '.join(CHOICES[name])}."
-            )

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samerun.core import contract, hardware, lifecycle
+from samerun.core import contract, hardware, lifecycle, variables
 from samerun.core.errors import DataError, Irreproducible, OutputError, UsageError
 from samerun.core.placement import Place
 from samerun.core.record import Data, Image, Run
-from samerun.host.container import docker_args, spec
+from samerun.host.container import docker_args
 from samerun.host.container.spec import Launch, Mount
 from samerun.host.image import registry, resolve
 from samerun.host.launch import data
@@ -110,7 +110,7 @@ def _variables(flags: Sequence[str]) -> dict[str, str]:
 
 def is_offline(run: Run) -> bool:
     """Whether the run is recorded offline: its next start is as well."""
-    return recorded(run).environment.get("WANDB_MODE") in spec.OFFLINE_MODES
+    return recorded(run).environment.get("WANDB_MODE") in variables.OFFLINE_MODES
 
 
 def settle(client: "DockerClient", folder: Path) -> Run:
@@ -284,7 +284,7 @@ def _environment(
 ) -> dict[str, str]:
     kept = {n: v for n, v in before.environment.items() if n in contract.FORWARDED}
     tags = kept.pop("WANDB_TAGS", image.digest)
-    values = spec.environment(
+    values = variables.environment(
         kept,
         image.reference,
         tuple(tags.split(",")),

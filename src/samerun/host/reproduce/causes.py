@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from samerun.core import content
-from samerun.core.record import Image, Run
+from samerun.core.record import Run
+from samerun.host.image.identity import same_image
 
 # Fields of the record's environment that name a version.
 VERSIONS = ("python", "torch", "cuda", "cudnn")
@@ -80,23 +81,6 @@ def data(run: Run) -> str | None:
     """Return the fingerprints of the data; None where one was not taken."""
     found = content.together(entry.fingerprint for entry in run.data)
     return "none mounted" if found == "" else found
-
-
-def same_image(one: Image, two: Image) -> bool | None:
-    """
-    Whether two images hold the same; None where that is not known.
-
-    The layers tell. A container does not see its own, but may know its digest.
-    """
-    if one.layers_digest and two.layers_digest:
-        return one.layers_digest == two.layers_digest
-    return True if digests(one) & digests(two) else None
-
-
-def digests(image: Image) -> set[str]:
-    """Return every digest that *image* is known by, without ``sha256:``."""
-    named = (image.digest, image.index_digest, image.manifest_digest, image.config_digest)
-    return {name.removeprefix("sha256:") for name in named if name}
 
 
 def topology(run: Run) -> str:

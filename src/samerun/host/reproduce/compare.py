@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
-from samerun.cli.show import plot, verdicts
-from samerun.core import contract, record
-from samerun.core.errors import SamerunError, UsageError
+from samerun.core import contract, files
+from samerun.core.errors import SamerunError
 from samerun.core.record import Code, Hardware, Image, Run, Topology
 from samerun.host.checkout import git
-from samerun.host.image import inspect, resolve
+from samerun.host.image import identity, inspect, resolve
 from samerun.host.machine import engine
-from samerun.host.reproduce import causes, find_run, traces, verdict
+from samerun.host.reproduce import causes, find_run, verdict
 from samerun.host.reproduce.find_run import Found
 from samerun.host.reproduce.verdict import Finding
 
@@ -122,7 +119,7 @@ def packages(
 
 def _inspect_both(one: Run, two: Run) -> tuple[tuple["Inspection | None", ...], list[str]]:
     """Look into both images; nothing is started, pulled or required."""
-    if causes.same_image(one.image, two.image):
+    if identity.same_image(one.image, two.image):
         return (None, None), []
     try:
         client = engine.connect()
@@ -191,45 +188,6 @@ def _patch_of(found: Found) -> str | None:
     if found.folder is None:
         return None
     try:
-        return record.read_plain(found.folder / contract.PATCH).decode(errors="replace")
+        return files.read_plain(found.folder / contract.PATCH).decode(errors="replace")
     except OSError:
         return None
-
-
-def show(found: Comparison, metric: str | None) -> None:
-    """Print the differences, the code's, and a plot of one metric."""
-    out = verdicts.console()
-    one, two = found.one.run, found.two.run
-    name = choose_metric(found.one, found.two, metric)
-    out.print(verdicts.findings(found.findings, f"A {found.one.link}", f"B {found.two.link}"))
-    if found.patch:
-        out.print(Text("\n".join(("", *found.patch))))
-    if name is not None:
-        out.print(Text(f"\n{name} per epoch: A {one.name}, B {two.name}, * both"))
-        out.print(Text("\n".join(plot.draw(*(curve(f, name) for f in (found.one, found.two))))))
-    for note in found.notes:
-        out.print(Text(f"note: {note}"))
-    out.print(Text(f"\nThe same: {', '.join(_grouped(found.same)) or 'nothing'}."))
-
-
-def _grouped(subjects: tuple[str, ...]) -> Iterator[str]:
-    """Yield the subjects, those of one kind as a number."""
-    groups: dict[str, list[str]] = {}
-    for subject in subjects:
-        groups.setdefault(subject.partition(".")[0], []).append(subject)
-    for name, members in groups.items():
-        yield f"{len(members)} of {name}" if len(members) > 1 else members[0]
-
-
-def choose_metric(one: Found, two: Found, wanted: str | None) -> str | None:
-    """Return the metric to plot: *wanted*, else valid_loss, else the first; None without any."""
-    rows = (*one.trace.epochs, *two.trace.epochs)
-    names = list(dict.fromkeys(name for epoch in rows for name in epoch.metrics))
-    if wanted is not None and wanted not in names:
-        raise UsageError(f"Neither run has a metric {wanted!r}.", f"They have {', '.join(names)}.")
-    return wanted or ("valid_loss" if "valid_loss" in names else next(iter(names), None))
-
-
-def curve(found: Found, name: str) -> list[float | None]:
-    """Return a metric over the epochs."""
-    return [traces.number(epoch.metrics.get(name)) for epoch in found.trace.epochs]

@@ -8,9 +8,9 @@ from typing import Literal
 from samerun.core import contract, record
 from samerun.core.errors import OutputError, RecordError, UsageError
 from samerun.core.record import Run
-from samerun.host.launch.train import folder_of
 from samerun.host.reproduce import traces
 from samerun.host.reproduce.traces import Trace
+from samerun.host.run.folders import folder_of
 from samerun.host.tracking import keys, records
 
 # Also the address of its page: https://wandb.ai/entity/project/runs/id

@@ -10,7 +10,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from samerun.core import contract, record
+from samerun.core import contract, files
 from samerun.core.errors import Irreproducible
 from samerun.core.record import Run
 from samerun.host.reproduce.find_run import Found
@@ -75,7 +75,7 @@ def _patch(found: Found) -> bytes:
     if found.folder is None:
         raise refusal("its patch is kept with the run's folder only, on the machine that ran it")
     try:
-        patch = record.read_plain(found.folder / contract.PATCH)
+        patch = files.read_plain(found.folder / contract.PATCH)
     except OSError:
         raise refusal(f"{found.folder / contract.PATCH} is gone") from None
     if hashlib.sha256(patch).hexdigest() != code.patch_sha256:

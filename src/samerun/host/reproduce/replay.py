@@ -13,13 +13,15 @@ from samerun.core.errors import UsageError
 from samerun.core.record import Code, Image, Outcome, Run
 from samerun.host.checkout import git
 from samerun.host.container.spec import Launch, Mount
-from samerun.host.launch import prepare, request
+from samerun.host.launch import prepare
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine
 from samerun.host.reproduce import causes, rebuild, requirements
 from samerun.host.reproduce.find_run import Found
 from samerun.host.reproduce.requirements import Surroundings
+from samerun.host.run import folders
+from samerun.host.tracking import tags
 
 LINK = "reproduces:"
 # What torch reads at its start and a record may set again; any other name stays out.
@@ -60,7 +62,7 @@ def asked(found: Found, options: Options) -> Request:
     """
     run, place = found.run, found.wandb
     name = options.name or f"{run.name[:70]}-again-{datetime.now(UTC):%m%d-%H%M%S}-{token_hex(2)}"
-    own = request.split_tags(os.environ.get("WANDB_TAGS") or None)
+    own = tags.split_tags(os.environ.get("WANDB_TAGS") or None)
     return Request(
         target=run.code.target.removesuffix(".py"),
         arguments=run.command[1:],
@@ -118,7 +120,7 @@ def prepared(
         name=str(wanted.name),
         downloads="--network=none" not in found.run.arguments,
     )
-    folder = prepare.free_folder(Path(wanted.output), here.name)
+    folder = folders.free_folder(Path(wanted.output), here.name)
     planned = prepare.plan(wanted, here, image, folder, has_key=has_key)
     original = found.run
     ran, patch = _ran(found, around, code)

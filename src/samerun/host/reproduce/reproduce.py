@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samerun.core.errors import Different, Irreproducible, UsageError, WithinTolerance
-from samerun.core.record import Image, Run, write_atomically
+from samerun.core.files import write_atomically
+from samerun.core.record import Image, Run
 from samerun.host.image import resolve
-from samerun.host.launch import execute, prepare, request, train
+from samerun.host.launch import execute, request, train
 from samerun.host.launch.prepare import Prepared
 from samerun.host.machine import engine, network, user
 from samerun.host.reproduce import find_run, rebuild, replay, requirements, traces, verdict
@@ -20,6 +21,7 @@ from samerun.host.reproduce.find_run import Found
 from samerun.host.reproduce.replay import Options
 from samerun.host.reproduce.requirements import Need, Surroundings
 from samerun.host.reproduce.verdict import Verdict
+from samerun.host.run import folders, summary
 from samerun.host.tracking import keys
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def reproduce(name: str, options: Options, say: Callable[[str], None]) -> Reprod
     """
     found = find(name, options)
     wanted = replay.asked(found, options)
-    prepare.free_folder(Path(wanted.output), str(wanted.name))
+    folders.free_folder(Path(wanted.output), str(wanted.name))
     client = engine.connect()
     around = requirements.examine(client, found, options.data)
     requirements.refuse(around.needs, anyway=options.anyway)
@@ -121,7 +123,7 @@ def _code(found: Found, around: Surroundings) -> Iterator[Path | None]:
 def _execute(
     client: "DockerClient", prepared: Prepared, key: keys.Key | None, say: Callable[[str], None]
 ) -> Run:
-    say(train.headline(prepared.run))
+    say(summary.headline(prepared.run))
     if prepared.launch.network == network.NAME:
         network.ensure(client)
         network.shield()
@@ -141,12 +143,12 @@ def _judge(found: Found, again: Run, prepared: Prepared, options: Options) -> Re
         raise Irreproducible(
             f"The replay ended with exit code {again.outcome.exit_code}{reason}, the original "
             f"with {expected}: there is no verdict.",
-            f"See {train.shown(prepared.folder)}/log.txt. {train.remedy(again)}".strip(),
+            f"See {folders.shown(prepared.folder)}/log.txt. {summary.remedy(again)}".strip(),
         )
     if not requirements.has_result(found):
         raise Irreproducible(
             f"{found.link} recorded no result, so there is no verdict.",
-            f"What came of it this time is in {train.shown(prepared.folder)}/run.json.",
+            f"What came of it this time is in {folders.shown(prepared.folder)}/run.json.",
         )
     came = verdict.judge(found.trace, trace, options.tolerance)
     _write(prepared, found, came)
@@ -162,7 +164,7 @@ def _write(prepared: Prepared, found: Found, came: Verdict) -> None:
 
 def places(made: Reproduced) -> str:
     """Return where the new run lies: its record, its verdict, its runs in W&B."""
-    place = train.shown(made.folder)
+    place = folders.shown(made.folder)
     urls = [entry["url"] or f"{place}/{entry['dir']}" for entry in made.again.wandb]
     rows = (
         ("record", f"{place}/run.json"),

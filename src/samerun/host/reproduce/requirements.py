@@ -62,14 +62,19 @@ def refuse(needs: tuple[Need, ...], *, anyway: bool) -> None:
     Raises:
         Irreproducible: With every reason and its remedy.
     """
-    blocking = [need for need in needs if need.blocks(anyway=anyway)]
+    blocking = tuple(need for need in needs if need.blocks(anyway=anyway))
     if blocking:
-        raise Irreproducible(
-            "It can't be made again: "
-            + "; ".join(f"{need.subject}: {need.detail}" for need in blocking)
-            + ".",
-            "\n".join(need.remedy for need in blocking if need.remedy),
-        )
+        raise refusal(blocking)
+
+
+def refusal(blocking: tuple[Need, ...]) -> Irreproducible:
+    """Return the error that names every reason and its remedy."""
+    return Irreproducible(
+        "This run can't be reproduced: "
+        + "; ".join(f"{need.subject}: {need.detail}" for need in blocking)
+        + ".",
+        "\n".join(need.remedy for need in blocking if need.remedy),
+    )
 
 
 def look_for_image(client: "DockerClient", wanted: Image) -> Need:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samerun.core import contract, record
+from samerun.core import contract, files
 from samerun.core.record import Run
 
 
@@ -40,7 +40,7 @@ def trace(run: Run, folder: Path | None) -> Trace:
     content = b""
     if folder is not None:
         try:
-            content = record.read_plain(folder / contract.STEPS)
+            content = files.read_plain(folder / contract.STEPS)
         except OSError:  # An older image, or nothing was trained.
             content = b""
     return trace_of(run, content)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from samerun.core.record import Image
+from samerun.host.image import identity
 from samerun.host.reproduce import causes, traces
 from samerun.host.reproduce.traces import Epoch, Trace
 
@@ -202,7 +203,7 @@ def image(one: Image, two: Image) -> Finding:
     named = [i.layers_digest if layers else i.digest or i.layers_digest for i in (one, two)]
     return Finding(
         subject="image",
-        same=causes.same_image(one, two),
+        same=identity.same_image(one, two),
         original=named[0] or "not recorded",
         again=named[1] or "not recorded",
     )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from samerun.core import record
 from samerun.core.errors import OutputError, RecordError, RunBusy, UsageError
 from samerun.core.record import Run
+from samerun.host.container import process
 from samerun.host.image import pins
-from samerun.host.launch import execute
-from samerun.host.launch.train import folder_of
 from samerun.host.run import folders, listing, recover
+from samerun.host.run.folders import folder_of
 from samerun.host.tracking import synced
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def carry_out(client: "DockerClient", planned: Plan) -> list[str]:
     failed = [text for text in map(_remove, planned.folders) if text]
     for container in orphans(client):
         if container.name in planned.containers:
-            execute.remove(container)
+            process.remove(container)
     for name in planned.names:
         pins.forget(client, name)
     return failed

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from samerun.core import contract, record
+from samerun.core import contract, parts, record
 from samerun.core.errors import OutputError, RunBusy
 from samerun.core.record import Run
 from samerun.host.machine import user
@@ -118,7 +118,7 @@ def open_log(folder: Path, owner: tuple[int, int]) -> BinaryIO:
 
 def finish(folder: Path, run: Run, owner: tuple[int, int]) -> Run:
     """Write the final record, with all that the container has reported."""
-    run = record.assemble(folder, run)
+    run = parts.assemble(folder, run)
     for name in (contract.RESERVE, contract.STOP):
         with contextlib.suppress(OSError):  # The run may have put anything there.
             (folder / name).unlink(missing_ok=True)
@@ -147,8 +147,50 @@ def is_asked_to_stop(folder: Path) -> bool:
 
 def forget_failure(folder: Path) -> None:
     """Remove what the last start told of its failure, before the next one."""
-    parts = folder / contract.PARTS
-    if not parts.is_symlink():
+    reports = folder / contract.PARTS
+    if not reports.is_symlink():
         with contextlib.suppress(OSError):
-            for path in parts.glob("failure-*.json"):
+            for path in reports.glob("failure-*.json"):
                 path.unlink(missing_ok=True)
+
+
+def shown(folder: Path) -> str:
+    """Return *folder* relative to here where that is shorter."""
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)
+
+
+def folder_of(name: str, output: str = "runs") -> Path:
+    """Return the folder of a run given by its path or its name; OutputError if none."""
+    for path in (Path(name), Path(output) / name):
+        if (path / "run.json").is_file():
+            return path.resolve()
+    raise OutputError(f"There is no run {name!r} here or in {output}/.", "Give its folder.")
+
+
+LEAST_FREE_BYTES = 100 * 2**20
+
+
+def free_folder(output: Path, name: str) -> Path:
+    """
+    Return the run's folder, which must not exist yet; nothing is created.
+
+    Raises:
+        OutputError: It exists, its parent can't be written, or its disk is full.
+    """
+    folder = output.expanduser().resolve() / name
+    if folder.exists():
+        raise OutputError(f"The run's folder {folder} exists already.", "Choose another --name.")
+    existing = next(p for p in folder.parents if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{existing} can't be written by you.", "Choose another --output.")
+    status = os.statvfs(existing)
+    free = status.f_bavail * status.f_frsize
+    if free < LEAST_FREE_BYTES:
+        raise OutputError(
+            f"Only {free / 2**20:.0f} MiB are free under {existing}.",
+            "Make room, or choose another --output.",
+        )
+    return folder

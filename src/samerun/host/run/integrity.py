@@ -13,7 +13,8 @@ import os
 from pathlib import Path
 
 from samerun.core.errors import RecordError
-from samerun.core.record import Run, write_atomically
+from samerun.core.files import write_atomically
+from samerun.core.record import Run
 
 FIELDS = ("name", "arguments", "command", "seed")
 PARTS = ("code", "topology", "data")

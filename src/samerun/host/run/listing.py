@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from samerun.core import contract, record
 from samerun.core.errors import EngineMissing, EnginePermission, OutputError, RecordError, RunBusy
 from samerun.core.record import Run
-from samerun.host.launch import execute
+from samerun.host.container import process
 from samerun.host.machine import engine
 from samerun.host.run import folders, recover
 from samerun.host.tracking import synced
@@ -190,7 +190,7 @@ def _end(container: "Container", *, kill: bool) -> None:
     from docker.errors import APIError
 
     if not kill:
-        execute.stop_container(container)
+        process.stop_container(container)
         return
     try:
         container.kill()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from samerun.core import contract, lifecycle, record
 from samerun.core.errors import RunBusy
 from samerun.core.record import Run
-from samerun.host.launch import execute
+from samerun.host.container import process
 from samerun.host.machine import user
 from samerun.host.run import folders
 from samerun.host.tracking import keys
@@ -95,7 +95,7 @@ def _complete(container: "Container | None", run: Run, folder: Path) -> Run:
         _save_log(container, folder, owner)
         netrc = _source(container, contract.NETRC)
         _redact(folder, netrc)
-        execute.remove(container)
+        process.remove(container)
         _forget_key(netrc)
     return folders.finish(folder, run, owner)
 

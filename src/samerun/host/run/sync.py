@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samerun.core import contract, record
+from samerun.core import contract, record, variables
 from samerun.core.errors import KeyFileError, RecordError, SyncIncomplete, UsageError
 from samerun.core.record import Run
 from samerun.host.checkout.project import DEFAULT_CUDA, tag
-from samerun.host.container import spec
+from samerun.host.container.process import with_key
 from samerun.host.container.spec import Launch, Mount
 from samerun.host.image import identity
-from samerun.host.launch.execute import with_key
-from samerun.host.launch.train import folder_of
 from samerun.host.machine import engine, network, user
 from samerun.host.run import folders, listing, recover
+from samerun.host.run.folders import folder_of
 from samerun.host.tracking import delivery, graphql, keys, synced
 from samerun.host.tracking.delivery import Difference, Logged
 from samerun.host.tracking.graphql import Api
@@ -202,7 +201,7 @@ def _launch(sender: Sender, program: str, arguments: tuple[str, ...], network: s
         seed=run.seed,
         shm_size=run.topology.shm_size,
         mounts=(Mount(source=str(folder), target=contract.OUTPUT, read_only=False),),
-        environment={**spec.present(settings), "NETRC": contract.NETRC},
+        environment={**variables.present(settings), "NETRC": contract.NETRC},
         network=network,
         detach=False,
     )

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from samerun.core import contract, record
+from samerun.core import contract, files
 from samerun.core.record import Run
 
 
@@ -44,4 +44,4 @@ def read(folder: Path) -> dict[str, Any]:
 def note(folder: Path, run: Run, runs: list[dict[str, Any]], *, complete: bool) -> None:
     """Keep what the server was found to have of *runs*."""
     value = {"complete": complete, "ended": run.outcome.ended, "runs": runs}
-    record.write_atomically(folder / contract.SYNC, json.dumps(value, indent=2) + "\n")
+    files.write_atomically(folder / contract.SYNC, json.dumps(value, indent=2) + "\n")

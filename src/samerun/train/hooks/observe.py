@@ -16,7 +16,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import get_model
 
-from samerun.core import contract, record
+from samerun.core import contract, files, record
 from samerun.train.hooks.tensor_hash import hash_history, hash_tensor, hash_weights
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
@@ -144,7 +144,7 @@ class _Steps:
         path.parent.mkdir(exist_ok=True)
         if not self.known:
             there = path.read_text(encoding="utf-8") if path.exists() else ""
-            record.write_atomically(path, "".join(there.splitlines(keepends=True)[:before]))
+            files.write_atomically(path, "".join(there.splitlines(keepends=True)[:before]))
             self.known = True
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from samerun.core import contract, record
+from samerun.core import contract, parts, record
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
@@ -74,7 +74,7 @@ def _earlier_run() -> str | None:
     if reporting.start_number() == 1:
         return None
     for path in (reporting.folder() / contract.PARTS).glob("wandb-*.json"):
-        part = record.read_part(reporting.folder(), path.stem)
+        part = parts.read_part(reporting.folder(), path.stem)
         if (part.get("rank"), part.get("order")) == (reporting.rank(), _inits):
             return str(part["id"])
     return None
@@ -118,7 +118,7 @@ def log_record(run: Any) -> None:
     _logged.add(run.id)
     import wandb
 
-    text = record.to_json(record.assemble(reporting.folder(), _record()))
+    text = record.to_json(parts.assemble(reporting.folder(), _record()))
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / contract.RECORD
         path.write_text(text, encoding="utf-8")

@@ -7,54 +7,18 @@ compares.
 """
 
 import dataclasses
-import fcntl
 import os
 import shlex
 import socket
-import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from samerun.core import content, contract, record
 from samerun.core.errors import RecordError
+from samerun.core.placement import Nodes
 from samerun.train.report import reporting
 
-DEFAULT_TIMEOUT_S = 300
-SIOCGIFADDR = 0x8915
-
 Card = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Nodes:
-    """
-    The place of this node among *count*; *endpoint* is node 0's ``HOST:PORT``.
-
-    With *least* the job goes on without nodes that are lost, as long as so many are left.
-    """
-
-    count: int = 1
-    least: int | None = None
-    rank: int = 0
-    endpoint: str = ""
-    timeout_s: int = DEFAULT_TIMEOUT_S
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port of the rendezvous."""
-        host, _, port = self.endpoint.rpartition(":")
-        return host, int(port)
-
-    @property
-    def is_elastic(self) -> bool:
-        """Whether the number of nodes may change while the job goes on."""
-        return self.needed < self.count
-
-    @property
-    def needed(self) -> int:
-        """The nodes without which there is no training."""
-        return self.least or self.count
 
 
 def card(command: Sequence[str], *, place: Nodes, seed: int, procs: int, threads: int) -> Card:
@@ -109,38 +73,3 @@ def disagreement(cards: Mapping[int, Mapping[str, Any]]) -> str:
 def named(rank: int, cards: Mapping[int, Mapping[str, Any]]) -> str:
     """Return what messages call the node *rank*."""
     return f"Node {rank} ({cards[rank]['host']})" if rank in cards else f"Node {rank}"
-
-
-def interface_towards(host: str) -> str | None:
-    """
-    Return the name of the network interface that leads to *host*; None if none is found.
-
-    gloo and NCCL choose by the machine's own name, which Debian and Ubuntu resolve to
-    127.0.1.1: no other node reaches that.
-    """
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, 9))  # Sends nothing; the kernel chooses the way.
-            address = probe.getsockname()[0]
-    except OSError:
-        return None
-    return next((name for _, name in socket.if_nameindex() if _ipv4(name) == address), None)
-
-
-def _ipv4(interface: str) -> str | None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        request = struct.pack("256s", interface.encode()[:15])
-        try:
-            answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, request)
-        except OSError:
-            return None
-    return socket.inet_ntoa(answer[20:24])
-
-
-def set_interface(nodes: Nodes) -> None:
-    """Let gloo and NCCL talk over the interface that leads to node 0, unless told otherwise."""
-    name = interface_towards(nodes.address[0])
-    if name:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-        if name != "lo":
-            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)

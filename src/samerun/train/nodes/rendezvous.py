@@ -15,7 +15,8 @@ from typing import Any
 
 from samerun.core import contract
 from samerun.core.errors import NodeLost, NodesDisagree, RendezvousFailed
-from samerun.train.nodes.card import Card, Nodes, disagreement, named
+from samerun.core.placement import Nodes
+from samerun.train.nodes.card import Card, disagreement, named
 from samerun.train.nodes.decision import Verdict, Word
 from samerun.train.nodes.store import BEAT_S, SILENCE_S, Lost, Pulse, Store
 

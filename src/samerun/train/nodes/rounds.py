@@ -15,10 +15,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from samerun.core import contract, record
+from samerun.core import contract, parts, record
 from samerun.core.errors import NodeLost
+from samerun.core.placement import Nodes
 from samerun.train import launcher
-from samerun.train.nodes.card import Card, Nodes
+from samerun.train.nodes.card import Card
 from samerun.train.nodes.decision import Verdict, Word, decide
 from samerun.train.nodes.rendezvous import REMEDY_LOST, Chair, Guest, Members, name_all
 from samerun.train.report import reporting
@@ -63,7 +64,7 @@ def _report(nodes: Nodes, members: Members, cards: Mapping[int, Card], why: str)
     reporting.report("nodes", {"nodes": [cards[rank] for rank in sorted(cards)]})
     if nodes.rank or not reporting.is_recorded():
         return
-    before = record.read_part(reporting.folder(), "rounds").get("rounds") or []
+    before = parts.read_part(reporting.folder(), "rounds").get("rounds") or []
     entry = {"began": record.now(), "nodes": list(members.ranks), "why": why}
     reporting.report("rounds", {"rounds": [*before, entry]})
 
@@ -148,7 +149,7 @@ class Lead:
 
 def _word(process: "subprocess.Popen[bytes]", asked: "Asked", *, ordered: bool) -> Word:
     code = launcher.exit_code(process.returncode)
-    failure = record.first_failure(reporting.folder()) if reporting.is_recorded() else None
+    failure = parts.first_failure(reporting.folder()) if reporting.is_recorded() else None
     return Word(
         code=code, leaves=bool(asked.numbers), ordered=ordered, failure=failure if code else None
     )

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from samerun.core.errors import RendezvousFailed
-from samerun.train.nodes.card import Nodes
+from samerun.core.placement import Nodes
 
 BEAT_S = 0.25
 # As torch's own rendezvous: three beats of five seconds each.

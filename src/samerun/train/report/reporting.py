@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from samerun.core import contract, record
+from samerun.core import contract, parts, record
 
 # Left by the node that leads a job, for rank 0 beside it.
 PAUSE = "pause"
@@ -42,7 +42,7 @@ def resumed(where: Mapping[str, Any]) -> None:
 
 def preempted() -> bool:
     """Whether a training of this start wrote its checkpoint after a signal."""
-    return is_recorded() and bool(record.read_part(folder(), "preempted"))
+    return is_recorded() and bool(parts.read_part(folder(), "preempted"))
 
 
 def forget_end() -> None:
@@ -77,11 +77,11 @@ def _starts(starts: Sequence[Mapping[str, Any]]) -> None:
 def _read_starts() -> list[dict[str, Any]]:
     if not is_recorded():
         return []
-    starts = record.read_part(folder(), "starts").get("starts")
+    starts = parts.read_part(folder(), "starts").get("starts")
     return starts if isinstance(starts, list) else []
 
 
 def report(part: str, value: Any) -> None:
     """Report one part of the record; does nothing without a record."""
     if is_recorded():
-        record.report(folder(), part, value)
+        parts.report(folder(), part, value)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from samerun.core import contract
 from samerun.core.errors import UsageError
-from samerun.train.nodes.card import Nodes
+from samerun.core.placement import Nodes
 
 DEFAULT_PORT = 29400
 # What Kubeflow's trainer sets for torchrun, whose own options these are.

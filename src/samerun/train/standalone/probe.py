@@ -18,8 +18,8 @@ from typing import Any
 
 from samerun.core import content, contract, hardware
 from samerun.core.errors import WrongImage
+from samerun.core.placement import Nodes
 from samerun.core.record import Base, Code, Data, Hardware, Image, Topology
-from samerun.train.nodes.card import Nodes
 from samerun.train.standalone.kubernetes import Answer
 
 BY_DIGEST = re.compile(r"[^@]+@sha256:([0-9a-f]{64})")

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samerun.core import content, contract, record
+from samerun.core import content, contract, parts, record
 from samerun.core.errors import DataError, NodeLost, OutputError, WrongImage
+from samerun.core.placement import Nodes
 from samerun.core.record import Outcome, Run
-from samerun.train.nodes.card import Nodes
 from samerun.train.report.environment import VARIABLES
 from samerun.train.standalone import kubernetes, probe
 from samerun.train.standalone.probe import tell
@@ -79,7 +79,7 @@ def run(start: Start, folder: Path = Path(contract.OUTPUT)) -> int:
     command = [sys.executable, "-m", "samerun.train", *start.argv]
     end = supervise(command, variables(made, place))
     try:
-        record.write(place, record.assemble(place, ended(made, end, place)))
+        record.write(place, parts.assemble(place, ended(made, end, place)))
     except OSError as error:
         tell(f"the record can't be completed: {error}")
     return end.code

@@ -4,7 +4,7 @@ import os
 
 from resuming import EVERY_EPOCH, fork, log, part, train
 
-from samerun.core import record
+from samerun.core import parts, record
 from samerun.train.report import failures
 
 
@@ -38,7 +38,7 @@ def test_one_dead_rank_ends_the_job_and_is_named(folder):
     whole = folder.parent / "whole"
     whole.mkdir()
     done = train(folder, "distributed", "--kill", 5, "--rank", 1, procs=2)
-    failure = record.assemble(folder, record.read(folder)).outcome.failure
+    failure = parts.assemble(folder, record.read(folder)).outcome.failure
     again = train(folder, "distributed", procs=2)
     alone = train(whole, "distributed", procs=2)
 

@@ -13,7 +13,7 @@ from invoke.parser import ParseError, Parser
 from samerun.cli import cloud
 from samerun.host.cloud import write
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "cloud.md").read_text()
 
 

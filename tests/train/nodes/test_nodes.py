@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from samerun.train.nodes import card
+from samerun.train.nodes import interface
 
 MEET = """
 import json, sys
@@ -113,7 +113,7 @@ def test_two_nodes_of_one_rank_are_told_apart():
 
 def test_interface_towards_this_machine_is_loopback():
     """Where node 0 is 127.0.0.1, all nodes are on this machine."""
-    assert card.interface_towards("127.0.0.1") == "lo"
+    assert interface.interface_towards("127.0.0.1") == "lo"
 
 
 def test_nodes_that_count_differently_are_refused():

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from samerun.core import record
+from samerun.core import parts, record
 from samerun.core.errors import UsageError
 from samerun.host.run import clean, listing
 from samerun.host.tracking import delivery, synced
@@ -17,9 +17,9 @@ def folder(run, tmp_path):
     folder = tmp_path / "runs" / "digits-1"
     folder.mkdir(parents=True)
     run = run.with_outcome(state="finished", exit_code=0, ended="2026-01-01T00:00:01.000+00:00")
-    record.report(folder, "wandb-1", {"id": "1", "mode": "offline", "dir": "d", "url": None})
-    record.report(folder, "result", {"metrics": {"train_loss": 1.0, "accuracy": 0.5}})
-    record.write(folder, record.assemble(folder, run))
+    parts.report(folder, "wandb-1", {"id": "1", "mode": "offline", "dir": "d", "url": None})
+    parts.report(folder, "result", {"metrics": {"train_loss": 1.0, "accuracy": 0.5}})
+    record.write(folder, parts.assemble(folder, run))
     return folder
 
 

@@ -3,8 +3,7 @@ import dataclasses
 
 import pytest
 
-from samerun.core import contract
-from samerun.host.container import spec
+from samerun.core import contract, variables
 from samerun.host.container.spec import Launch, Mount
 
 
@@ -67,7 +66,7 @@ def test_comma_and_quote_in_a_path_survive():
 
 def make(forwarded, **given):
     defaults = {"has_key": True, "has_data": False, "has_terminal": False, "seed": 1}
-    return spec.environment(forwarded, "img@sha256:1", ("t", "d"), **defaults | given)
+    return variables.environment(forwarded, "img@sha256:1", ("t", "d"), **defaults | given)
 
 
 def test_every_run_carries_the_image_reference_and_the_tags():
@@ -115,9 +114,9 @@ def test_nothing_loosens_seccomp(two):
 @pytest.mark.parametrize("mode", ["offline", "dryrun", "disabled"])
 def test_wandb_is_online_with_a_key_only(mode):
     """And where its mode does not forbid it."""
-    assert spec.wandb_is_online(None, has_key=True)
-    assert not spec.wandb_is_online(None, has_key=False)
-    assert not spec.wandb_is_online(mode, has_key=True)
+    assert variables.wandb_is_online(None, has_key=True)
+    assert not variables.wandb_is_online(None, has_key=False)
+    assert not variables.wandb_is_online(mode, has_key=True)
 
 
 def test_end_of_an_online_run_does_not_wait_for_ever():

@@ -11,7 +11,7 @@ import pytest
 
 from samerun.core import contract, record
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "standin"))
 import wbserver
 
 SCRIPT = """

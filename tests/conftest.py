@@ -10,7 +10,7 @@ from samerun.host.checkout.project import Project
 @pytest.fixture
 def project():
     """This checkout."""
-    return Project(root=Path(__file__).resolve().parents[2])
+    return Project(root=Path(__file__).resolve().parents[1])
 
 
 @pytest.fixture

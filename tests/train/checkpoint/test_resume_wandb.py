@@ -69,7 +69,7 @@ def test_stopped_training_goes_on_in_its_run(tmp_path):
 @pytest.fixture
 def server(tmp_path):
     """The stand-in for W&B's service, on loopback."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "standin"))
     import wbserver
 
     running = wbserver.make_server(0, str(tmp_path / "server"), "ent", ["0" * 40])

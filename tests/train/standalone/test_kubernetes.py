@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from samerun.core.errors import UsageError, WrongImage
-from samerun.train.nodes.card import Nodes
+from samerun.core.placement import Nodes
 from samerun.train.standalone import cluster_env, kubernetes, probe
 from samerun.train.standalone.kubernetes import Answer
 

@@ -11,7 +11,7 @@ from samerun.core.errors import KeyFileError, OutputError, RecordError
 from samerun.host.reproduce import find_run
 from samerun.host.tracking import keys, records
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "standin"))
 import wbserver
 
 KEY = keys.Key(value="k" * 40, source="a test")

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from samerun.core import contract, record
+from samerun.core import contract, parts, record
 from samerun.core.errors import RecordError
 
 
@@ -37,14 +37,14 @@ def test_damaged_record_is_one_clear_error(text):
 
 def test_parts_are_assembled_into_the_record(tmp_path, running):
     """What the container reported stands in its place in the record."""
-    record.report(tmp_path, "environment", {"torch": "2"})
-    record.report(tmp_path, "result", {"metrics": {"accuracy": 1.0}})
-    record.report(tmp_path, "first_batch", {"seconds": 2.5})
+    parts.report(tmp_path, "environment", {"torch": "2"})
+    parts.report(tmp_path, "result", {"metrics": {"accuracy": 1.0}})
+    parts.report(tmp_path, "first_batch", {"seconds": 2.5})
     for name in ("b", "a"):
         entry = {"id": name, "mode": "offline", "dir": "wandb/x", "url": None}
-        record.report(tmp_path, f"wandb-{name}", entry)
+        parts.report(tmp_path, f"wandb-{name}", entry)
 
-    whole = record.assemble(tmp_path, running)
+    whole = parts.assemble(tmp_path, running)
 
     assert whole.environment == {"torch": "2"}
     assert whole.result == {"metrics": {"accuracy": 1.0}}
@@ -54,10 +54,10 @@ def test_parts_are_assembled_into_the_record(tmp_path, running):
 
 def test_torn_part_counts_as_absent(tmp_path, running):
     """A container killed while it reported does not cost the rest of the record."""
-    record.report(tmp_path, "environment", {"torch": "2"})
+    parts.report(tmp_path, "environment", {"torch": "2"})
     (tmp_path / contract.PARTS / "result.json").write_text('{"metrics": ')
 
-    whole = record.assemble(tmp_path, running)
+    whole = parts.assemble(tmp_path, running)
 
     assert whole.result == {}
     assert whole.environment == {"torch": "2"}
@@ -92,7 +92,7 @@ def test_links_in_the_parts_are_not_followed(tmp_path, running):
     lay(tmp_path, "config.json").unlink()
     (tmp_path / contract.PARTS / "config.json").symlink_to(secret)
 
-    assert record.assemble(tmp_path, running).config == {}
+    assert parts.assemble(tmp_path, running).config == {}
 
 
 def test_link_in_place_of_the_folder_of_parts_is_not_followed(tmp_path, running):
@@ -100,7 +100,7 @@ def test_link_in_place_of_the_folder_of_parts_is_not_followed(tmp_path, running)
     lay(tmp_path / "..", "config.json", '{"secret": 1}')
     (tmp_path / contract.PARTS).symlink_to(tmp_path.parent / contract.PARTS)
 
-    assert record.assemble(tmp_path, running).config == {}
+    assert parts.assemble(tmp_path, running).config == {}
 
 
 def test_pipe_among_the_parts_does_not_hang_the_host(tmp_path, running):
@@ -108,7 +108,7 @@ def test_pipe_among_the_parts_does_not_hang_the_host(tmp_path, running):
     lay(tmp_path, "result.json").unlink()
     os.mkfifo(tmp_path / contract.PARTS / "result.json")
 
-    assert record.assemble(tmp_path, running).result == {}
+    assert parts.assemble(tmp_path, running).result == {}
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000])
@@ -116,7 +116,7 @@ def test_bottomless_json_counts_as_absent(tmp_path, running, text):
     """Python gives up on it; the record does not."""
     lay(tmp_path, "environment.json", text)
 
-    assert record.assemble(tmp_path, running).environment == {}
+    assert parts.assemble(tmp_path, running).environment == {}
 
 
 def test_part_without_end_counts_as_absent(tmp_path, running, monkeypatch):
@@ -124,14 +124,14 @@ def test_part_without_end_counts_as_absent(tmp_path, running, monkeypatch):
     monkeypatch.setattr(record, "LARGEST_PART", 10)
     lay(tmp_path, "environment.json", json.dumps({"torch": "2" * 10}))
 
-    assert record.assemble(tmp_path, running).environment == {}
+    assert parts.assemble(tmp_path, running).environment == {}
 
 
 def test_garbage_about_a_wandb_run_is_left_out(tmp_path, running):
     """The host's own lines need its ID, mode and folder."""
     lay(tmp_path, "wandb-a.json", '{"id": 1}')
 
-    assert record.assemble(tmp_path, running).wandb == ()
+    assert parts.assemble(tmp_path, running).wandb == ()
 
 
 def test_record_is_not_written_through_a_link(tmp_path, run):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from samerun.core import contract, hardware
-from samerun.train.nodes.card import Nodes
+from samerun.core.placement import Nodes
 from samerun.train.standalone import probe, record, supervise
 from samerun.train.standalone.kubernetes import Answer
 from samerun.train.standalone.supervise import End

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from samerun.cli.show import plot
+from samerun.cli.show import comparison, plot
 from samerun.core.errors import UsageError
 from samerun.host.reproduce import compare, find_run, traces
 from samerun.host.reproduce.find_run import Found
@@ -65,9 +65,9 @@ def test_a_metric_that_neither_has_is_refused(run):
     """With those that there are."""
     one = found(run, "one")
 
-    assert compare.choose_metric(one, one, None) == "valid_loss"
+    assert comparison.choose_metric(one, one, None) == "valid_loss"
     with pytest.raises(UsageError, match="valid_loss"):
-        compare.choose_metric(one, one, "accuracy")
+        comparison.choose_metric(one, one, "accuracy")
 
 
 def test_a_run_is_not_compared_with_itself(run):

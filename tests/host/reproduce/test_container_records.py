@@ -7,11 +7,11 @@ import pytest
 from samerun.core import contract, hardware, record
 from samerun.core.errors import DataError, Irreproducible
 from samerun.host.checkout.project import DEFAULT_CUDA, tag
-from samerun.host.image import resolve
-from samerun.host.launch import resume, train
+from samerun.host.image import identity, resolve
+from samerun.host.launch import resume
 from samerun.host.reproduce import causes, compare, requirements, traces
 from samerun.host.reproduce.find_run import Found
-from samerun.host.run import listing, recover, sync
+from samerun.host.run import listing, recover, summary, sync
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def test_an_image_without_layers_is_known_by_its_digest(own, image):
 
     assert resolve.mismatch(own.image, image) is None
     assert "record says " + "a" * 64 in resolve.mismatch(own.image, other)
-    assert causes.same_image(own.image, image) is True
-    assert causes.same_image(own.image, other) is None
+    assert identity.same_image(own.image, image) is True
+    assert identity.same_image(own.image, other) is None
 
 
 def test_an_index_s_digest_is_one_of_the_image_s(own, image):
@@ -64,7 +64,7 @@ def test_an_image_that_the_record_does_not_name_is_missing(own):
     assert (need.state, need.passable) == ("missing", False)
     assert "told no image" in need.detail
     assert contract.ENV_IMAGE in need.remedy
-    assert causes.same_image(nameless, nameless) is None
+    assert identity.same_image(nameless, nameless) is None
 
 
 def test_a_place_that_only_a_container_saw_is_not_looked_for_here(own, tmp_path):
@@ -142,7 +142,7 @@ def test_the_line_to_run_it_again_leaves_the_folder_open(own):
     """The place of the data is the container's, so the user fills it in."""
     nowhere = dataclasses.replace(own.data[0], source="")
 
-    words = train.again(dataclasses.replace(own, data=(nowhere,)))
+    words = summary.again(dataclasses.replace(own, data=(nowhere,)))
 
     assert "--data FOLDER" in words
 
@@ -151,7 +151,7 @@ def test_all_that_is_unknown_is_shown(own, tmp_path):
     """A sentence a line; and no line to run it again in an image that nobody knows."""
     nameless = dataclasses.replace(own.image, reference="", digest="")
 
-    shown = train.summarise(dataclasses.replace(own, image=nameless), tmp_path)
+    shown = summary.summarise(dataclasses.replace(own, image=nameless), tmp_path)
 
     assert "unknown this\n" in shown
     assert "unknown that" in shown

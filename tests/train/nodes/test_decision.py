@@ -2,7 +2,8 @@
 
 import pytest
 
-from samerun.train.nodes.card import Nodes, disagreement
+from samerun.core.placement import Nodes
+from samerun.train.nodes.card import disagreement
 from samerun.train.nodes.decision import Verdict, Word, decide
 from samerun.train.nodes.rendezvous import members, name_all, settle
 

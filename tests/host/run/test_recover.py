@@ -8,10 +8,10 @@ import pytest
 from samerun.core import contract, lifecycle, record
 from samerun.core.errors import OutputError, RecordError, RunBusy, UsageError
 from samerun.host import checkpoints
-from samerun.host.launch import restart, resume, train
-from samerun.host.launch.execute import with_key
+from samerun.host.container.process import with_key
+from samerun.host.launch import restart, resume
 from samerun.host.launch.request import Request
-from samerun.host.run import folders, integrity, recover
+from samerun.host.run import folders, integrity, recover, summary
 
 
 def ended(run, code, *, stopped_by=None, lost=False, **state):
@@ -213,9 +213,9 @@ def test_summary_tells_failure_and_how_to_go_on(run, tmp_path):
     failed = run.with_outcome(state="failed", exit_code=1, failure=told)
     preempted = run.with_outcome(state="preempted", exit_code=75, reason="SIGTERM", restarts=1)
 
-    assert "rank 1: exception, ValueError: 2, train.py:9" in train.summarise(failed, tmp_path)
-    assert "--resume" not in train.summarise(failed, tmp_path)
-    text = train.summarise(preempted, tmp_path)
+    assert "rank 1: exception, ValueError: 2, train.py:9" in summary.summarise(failed, tmp_path)
+    assert "--resume" not in summary.summarise(failed, tmp_path)
+    text = summary.summarise(preempted, tmp_path)
     assert f"invoke train --resume {tmp_path}" in text
     assert "2 starts" in text
 

@@ -1,34 +1,36 @@
 import pytest
 
+from samerun.cli import common
 from samerun.core import hardware
 from samerun.core.errors import TagError, UsageError
 from samerun.host.launch import request
 from samerun.host.launch.request import Request
-from samerun.host.launch.train import again
 from samerun.host.machine import memory
+from samerun.host.run.summary import again
+from samerun.host.tracking import tags
 
 
 def test_arguments_after_the_dashes_stay_as_typed():
     """Invoke would join them into one string and lose the quoting."""
     argv = ["invoke", "train", "x.py", "--seed", "1", "--", "--a", "x y", "it's", "--", "-v"]
 
-    assert request.split_remainder(argv) == ("--a", "x y", "it's", "--", "-v")
-    assert request.split_remainder(["invoke", "train"]) == ()
+    assert common.split_remainder(argv) == ("--a", "x y", "it's", "--", "-v")
+    assert common.split_remainder(["invoke", "train"]) == ()
 
 
 def test_tag_of_64_characters_is_taken_and_65_refused():
     """W&B's limit, checked before anything starts."""
-    request.check_tag("x" * 64)
+    tags.check_tag("x" * 64)
 
     with pytest.raises(TagError, match="65 characters"):
-        request.check_tag("x" * 65)
+        tags.check_tag("x" * 65)
 
 
 @pytest.mark.parametrize("text", ["", "a,,b", "a, ,b", "a,"])
 def test_empty_tag_is_refused(text):
     """W&B refuses it too, but only in the container."""
     with pytest.raises(TagError, match="empty"):
-        request.check(Request(tags=request.split_tags(text)))
+        request.check(Request(tags=tags.split_tags(text)))
 
 
 def test_digest_follows_the_users_tags(monkeypatch):
