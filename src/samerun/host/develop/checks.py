@@ -12,6 +12,13 @@ from samerun.host.image import base, build, buildkit
 from samerun.host.image.buildkit import Build
 from samerun.host.machine import engine
 
+# Of the training's side, what needs no framework.
+_TRAIN_ON_HOST = (
+    "tests/train/standalone/test_kubernetes.py",
+    "tests/train/standalone/test_probe.py",
+    "tests/train/nodes/test_decision.py",
+)
+HOST_TESTS = ("tests/core", "tests/cli", "tests/host", "tests/house", *_TRAIN_ON_HOST)
 TEST_TAG = "samerun:test"
 LINTED = ("src", "tests", "benchmarks", "docker", "docs", "examples", "tasks.py")
 # The tests run examples and what the documents say, so both are there beside them.
@@ -25,7 +32,7 @@ def run(project: Project, say: Callable[[str], None], *, fast: bool, select: Seq
         [*python, "ruff", "check", *LINTED],
         [*python, "ruff", "format", "--check", *LINTED],
         [*python, "mypy"],
-        [*python, "pytest", "tests/unit", *select],
+        [*python, "pytest", *HOST_TESTS, *select],
     ]
     code = _first_failure(project, say, commands)
     if code or fast:
