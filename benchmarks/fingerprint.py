@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from samerun.host import data
+from samerun.host.launch import data
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def measure(folder: Path, mib: int, file_kib: int) -> dict[str, float]:
 def timed(folder: Path) -> float:
     """Return the seconds of one fingerprint."""
     began = time.perf_counter()
-    data.describe(folder)
+    data.fingerprint_folder(folder)
     return time.perf_counter() - began
 
 

@@ -5,7 +5,7 @@
 set -eu
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:?}"
 # No manuals and no translations: nobody reads them in a container. Copyright files
-# stay, the licences ask for it. mmdebstrap copies this machine's name and name servers;
+# stay, the licenses ask for it. mmdebstrap copies this machine's name and name servers;
 # the engine gives each container its own. Bytecode that Debian's own compiler left of
 # itself depends on the environment that it ran in; only package installations read it.
 exec mmdebstrap --quiet --variant=essential --mode=root \

@@ -17,8 +17,8 @@ import torch
 NAMED = ("fastai", "torch", "torchvision", "wandb", "accelerate", "numpy")
 DPKG = Path("/var/lib/dpkg/status")
 DOCS = Path("/usr/share/doc")
-LICENCE_SHOWN = 60
-LICENCE_CLASSIFIER = "License :: OSI Approved :: "
+LICENSE_SHOWN = 60
+LICENSE_CLASSIFIER = "License :: OSI Approved :: "
 
 
 def main(variant: str, sbom: Path, folder: Path) -> None:
@@ -45,13 +45,13 @@ def write(path: Path, value: object) -> None:
 
 
 def python_packages() -> list[dict[str, object]]:
-    """Return name, version, licence and bytes on disk of every Python package, by name."""
+    """Return name, version, license and bytes on disk of every Python package, by name."""
     found = [
         {
             "kind": "python",
             "name": re.sub(r"[-_.]+", "-", d.metadata["Name"]).lower(),
             "version": d.version,
-            "licence": licence(d.metadata),
+            "license": license_of(d.metadata),
             "bytes": sum(size(Path(str(file.locate()))) for file in d.files or ()),
         }
         for d in importlib.metadata.distributions()
@@ -64,17 +64,17 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def licence(metadata: importlib.metadata.PackageMetadata) -> str:
-    """Return the licence: the SPDX expression, else the short field, else the classifiers."""
+def license_of(metadata: importlib.metadata.PackageMetadata) -> str:
+    """Return the license: the SPDX expression, else the short field, else the classifiers."""
     expression = metadata.get("License-Expression")
     if expression:
         return str(expression)
     field = str(metadata.get("License") or "").strip()
-    if field and "\n" not in field and len(field) <= LICENCE_SHOWN:
+    if field and "\n" not in field and len(field) <= LICENSE_SHOWN:
         return field
     classifiers = metadata.get_all("Classifier") or []
-    names = [c.removeprefix(LICENCE_CLASSIFIER) for c in classifiers if "License ::" in c]
-    return "; ".join(names) or (field.splitlines()[0][:LICENCE_SHOWN] if field else "unknown")
+    names = [c.removeprefix(LICENSE_CLASSIFIER) for c in classifiers if "License ::" in c]
+    return "; ".join(names) or (field.splitlines()[0][:LICENSE_SHOWN] if field else "unknown")
 
 
 def debian_packages() -> list[dict[str, object]]:
@@ -87,15 +87,15 @@ def debian_packages() -> list[dict[str, object]]:
                 "kind": "debian",
                 "name": fields["Package"],
                 "version": fields["Version"],
-                "licence": debian_licence(fields["Package"]),
+                "license": debian_license(fields["Package"]),
                 "bytes": int(fields.get("Installed-Size", 0)) * 1024,
             }
             found.append(package)
     return sorted(found, key=lambda package: str(package["name"]))
 
 
-def debian_licence(name: str) -> str:
-    """Return the licences that a package's copyright file names, in order."""
+def debian_license(name: str) -> str:
+    """Return the licenses that a package's copyright file names, in order."""
     path = DOCS / name / "copyright"
     if not path.is_file():
         return "unknown"
