@@ -106,15 +106,15 @@ def images():
     """How long machines wait, the median and the last, by what changed and who serves it."""
     servers = {
         "one registry, 10 Gbit/s": (10 * GBIT, False),
-        "the same, machines share pieces": (10 * GBIT, True),
-        "a cloud's registry, 1 Tbit/s": (1000 * GBIT, False),
+        "the same, peer-to-peer sharing": (10 * GBIT, True),
+        "a cloud registry, 1 Tbit/s": (1000 * GBIT, False),
     }
     rows = [
         [server, changed, *(spread(pull(n, size, rate, peers=peers)) for n in FLEETS)]
         for server, (rate, peers) in servers.items()
         for changed, size in CHANGED.items()
     ]
-    return table(["served by", "changed", *(f"{n:,} machines" for n in FLEETS)], rows)
+    return table(["registry", "changed", *(f"{n:,} machines" for n in FLEETS)], rows)
 
 
 def checkpoints():
@@ -128,7 +128,7 @@ def checkpoints():
         lost = {n: cost / best[n] + best[n] / 2 / (SPOT_LIFE_S / n) for n in best}
         columns = [f"{duration(best[n])} ({lost[n]:.1%} lost)" for n in best]
         rows.append([name, f"{size / 1e9:.2f} GB", duration(cost), *columns])
-    return table(["model", "size", "to write", "every, 1 machine", "every, 32 machines"], rows)
+    return table(["model", "size", "write time", "interval, 1 machine", "interval, 32 machines"], rows)
 
 
 def data():
@@ -143,7 +143,7 @@ def data():
         ]
         for n in (1, 2, 8, 32)
     ]
-    return table(["machines", "GPUs", "read", "on the wire"], rows)
+    return table(["machines", "GPUs", "read rate", "network rate"], rows)
 
 
 def logging():
@@ -154,7 +154,7 @@ def logging():
             rate = runs / SENDS_EVERY_S
             share = f"{rate / REQUESTS_PER_PROJECT_S:.1%}"
             rows.append([ranks, who, runs, f"{rate:.2f}", share, duration(runs / RUNS_CREATED_S)])
-    head = ["ranks", "who logs", "runs", "requests/s", "of a project's limit", "to create the runs"]
+    head = ["ranks", "logging ranks", "runs", "requests/s", "share of limit", "time to create runs"]
     return table(head, rows)
 
 
