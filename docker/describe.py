@@ -1,8 +1,8 @@
 """
-Write what the image holds to files that the host reads without starting it.
+Write the image's contents to files, which the host reads without starting a container.
 
 Usage: describe.py VARIANT SBOM FOLDER. VARIANT is cuda12, cuda13 or cpu. SBOM is
-CycloneDX JSON of the Python packages; Debian's packages are added to it.
+CycloneDX JSON of the Python packages; the Debian packages are added to it.
 """
 
 import importlib.metadata
@@ -22,7 +22,7 @@ LICENSE_CLASSIFIER = "License :: OSI Approved :: "
 
 
 def main(variant: str, sbom: Path, folder: Path) -> None:
-    """Refuse a torch that is not the variant's: a pip configuration may let one slip in."""
+    """Write both files. Refuse a torch of another variant, which a pip configuration can cause."""
     if (torch.version.cuda is None) != (variant == "cpu"):
         sys.exit(f"torch {torch.__version__} (CUDA {torch.version.cuda}) is not for {variant}.")
     python, debian = python_packages(), debian_packages()
@@ -60,7 +60,7 @@ def python_packages() -> list[dict[str, object]]:
 
 
 def size(path: Path) -> int:
-    """Return a file's bytes, 0 if it was left out of the image."""
+    """Return a file's size in bytes; 0 if the image does not have the file."""
     return path.stat().st_size if path.is_file() else 0
 
 
@@ -78,7 +78,7 @@ def license_of(metadata: importlib.metadata.PackageMetadata) -> str:
 
 
 def debian_packages() -> list[dict[str, object]]:
-    """Return the same of every Debian package, from dpkg's own status."""
+    """Return the same for every Debian package, from dpkg's status file."""
     found = []
     for block in DPKG.read_text().split("\n\n") if DPKG.is_file() else ():
         fields = dict(re.findall(r"^([A-Z][\w-]*): (.*)$", block, re.MULTILINE))
@@ -95,7 +95,7 @@ def debian_packages() -> list[dict[str, object]]:
 
 
 def debian_license(name: str) -> str:
-    """Return the licenses that a package's copyright file names, in order."""
+    """Return the licenses named in a package's copyright file, in order."""
     path = DOCS / name / "copyright"
     if not path.is_file():
         return "unknown"
@@ -105,7 +105,7 @@ def debian_license(name: str) -> str:
 
 
 def with_debian(sbom: dict[str, list[object]], debian: list[dict[str, object]]) -> object:
-    """Return *sbom* with Debian's packages as components of type library."""
+    """Return *sbom* with the Debian packages as components of type library."""
     added = [
         {
             "type": "library",

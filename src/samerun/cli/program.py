@@ -59,8 +59,9 @@ def _see_positional_arg(original: Callable[..., None]) -> Callable[..., None]:
     """Let no flag be taken for a recipe: `train --help`, `train --epochs 3`."""
 
     def see_positional_arg(self: ParseMachine, value: str) -> None:
-        known = self.initial.flags  # Its `get` does not find aliases, as -h.
-        flag = known[value] if value in known else None
+        known = self.initial.flags if self.initial else {}
+        # Invoke's `get` does not find aliases, as -h.
+        flag = known[value] if value in known else None  # noqa: SIM401
         if flag is not None and flag.name == "help":
             flag.value = self.context.name
         elif _is_ours(self) and value.startswith("-"):
