@@ -65,20 +65,22 @@ def audit(
 @task(
     auto_shortflags=False,
     help={
-        "fast": "only what needs no engine: style, types, unit tests",
+        "fast": "only what needs no engine: style, spelling, prose, types, unit tests",
+        "coverage": "measure how much of the host side the unit tests reach",
         "k": "pytest's -k, for the tests on the host",
     },
 )
 @reports_errors
-def test(context: Context, fast: bool = False, k: str = "") -> None:
+def test(context: Context, fast: bool = False, coverage: bool = False, k: str = "") -> None:
     """
-    Run all checks: style, types, host tests, then those inside the image.
+    Run all checks: style, prose, types, host tests, then those inside the image.
 
     Fast ones first; the tests of the callback and of training run in the image
     itself with pytest on top, the others drive a real engine.
     """
     from samerun.host import checks
 
-    code = checks.run(checkout(), say, fast=fast, select=shlex.split(f"-k {k!r}") if k else [])
+    select = shlex.split(f"-k {k!r}") if k else []
+    code = checks.run(checkout(), say, fast=fast, coverage=coverage, select=select)
     if code:
         raise Exit(code=code)
