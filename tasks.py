@@ -4,16 +4,27 @@ from pathlib import Path
 
 from invoke.collection import Collection
 
-from samerun.host import numbers, positional
-from samerun.verbs import cloud, common, image, judging, machine, project, runs, training, transfer
+from samerun.cli import (
+    cloud,
+    common,
+    image,
+    judging,
+    machine,
+    program,
+    project,
+    runs,
+    training,
+    transfer,
+)
+from samerun.host import numbers
 
 common.work_in(Path(__file__).resolve().parent)
-positional.install()
+program.install()
 numbers.install()
-positional.optional("train", "target", "")
-positional.optional("sync", "run", "")
+program.optional("train", "target", "")
+program.optional("sync", "run", "")
 for _verb in ("inspect", "push", "save"):
-    positional.optional(_verb, "image", "")
+    program.optional(_verb, "image", "")
 
 namespace = Collection(
     *(machine.setup, image.build, image.verify, image.inspect, project.audit, image.digest),

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from samerun.host import data
+from samerun.host.launch import data
 
 
 def main() -> None:

@@ -125,11 +125,11 @@ def bits(folder):
 
 def steps_logged(folder):
     """Return the step of every row in the W&B run, over all its segments."""
-    from samerun.train import wandblog
+    from samerun.train.hooks import wandb_log
 
     steps = []
-    for path in wandblog.find([str(folder / "wandb" / "x")]):
-        for entry in wandblog.records(path.read_bytes()):
+    for path in wandb_log.find([str(folder / "wandb" / "x")]):
+        for entry in wandb_log.records(path.read_bytes()):
             if entry.WhichOneof("record_type") == "history":
                 items = {i.key or ".".join(i.nested_key): i.value_json for i in entry.history.item}
                 steps += [int(items["train_step"])] if "train_loss" in items else []
@@ -138,7 +138,7 @@ def steps_logged(folder):
 
 def record_of_a_run():
     """Return the record that the host would have written."""
-    from samerun import record
+    from samerun.core import record
 
     image = record.Image(
         reference="soak@sha256:" + "0" * 64,

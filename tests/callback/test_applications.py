@@ -194,7 +194,7 @@ def test_own_type_by_dispatch(run, finished, tmp_path):
     from fastai.imports import dispatch
     from fastai.torch_core import TensorCategory
 
-    from samerun.callback import tables
+    from samerun.callback.media import tables
 
     class Mine(TensorCategory):
         pass

@@ -10,7 +10,7 @@ import torch
 import wandb
 from fastai.basics import Callback, CancelFitException
 
-from samerun.callback.handover import Handover
+from samerun.callback.stream.bulk import Handover
 from samerun.callback.wandb import WandbCallback
 
 

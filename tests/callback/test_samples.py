@@ -28,9 +28,9 @@ from fastai.vision.all import (
 )
 from PIL import Image
 
-from samerun.callback.charts import charts
-from samerun.callback.images import to_mask_image
-from samerun.callback.predictions import Evaluated, evaluate
+from samerun.callback.media.charts import charts
+from samerun.callback.media.images import to_mask_image
+from samerun.callback.media.predictions import Evaluated, evaluate
 from samerun.callback.wandb import WandbCallback
 from samerun.callback.warn import LoggingWarning
 

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from driving import invoke
 
-from samerun import record
-from samerun.host import data, user
+from samerun.core import record
+from samerun.host.launch import data
+from samerun.host.machine import user
 
 HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--shm-size=512m")
 USER = user.of_container()

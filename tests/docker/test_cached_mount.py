@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from samerun import record
+from samerun.core import record
 from samerun.host.cloud import sky
 from samerun.host.cloud.request import Asked, Place
 

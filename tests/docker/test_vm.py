@@ -17,11 +17,11 @@ import pytest
 import registry as registries
 from driving import ROOT, invoke
 
-from samerun import record
-from samerun.host import data
+from samerun.core import record
 from samerun.host.cloud import buckets as cloud_buckets
 from samerun.host.cloud import vm
 from samerun.host.cloud.request import Asked, Gpus, Place
+from samerun.host.launch import data
 
 EPOCHS = 8
 PATIENCE_S = 600

@@ -7,8 +7,8 @@ from typing import Any
 from fastai.callback.tracker import SaveModelCallback
 
 from samerun.callback.artifacts import model_artifact
-from samerun.callback.metrics import best_is_min
 from samerun.callback.session import Session, saved_file
+from samerun.callback.stream.metrics import best_is_min
 from samerun.callback.warn import Warner
 
 

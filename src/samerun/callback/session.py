@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from samerun.callback.courier import Courier
 from samerun.callback.distributed import bare, key_prefix, rank
-from samerun.callback.handover import Handover, Row
 from samerun.callback.histograms import What, histograms
-from samerun.callback.metrics import best_is_min, epoch_metrics
-from samerun.callback.progress import progress_of
-from samerun.callback.rows import RowBuffer, Step
+from samerun.callback.stream.background import Courier
+from samerun.callback.stream.bulk import Handover, Row
+from samerun.callback.stream.metrics import best_is_min, epoch_metrics
+from samerun.callback.stream.progress import progress_of
+from samerun.callback.stream.rows import RowBuffer, Step
 from samerun.callback.warn import Warner
 
 # A gradient histogram of a ResNet takes seconds: 20 per fit, and one in 1000 steps at least.

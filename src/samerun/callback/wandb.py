@@ -15,12 +15,12 @@ from samerun.callback.checkpoint import BestModelCallback, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
 from samerun.callback.distributed import NoRun, bare, current_run
 from samerun.callback.guard import EpochGuard
-from samerun.callback.progress import progress_of
+from samerun.callback.media.samples import Samples
+from samerun.callback.media.tables import wandb_process
 from samerun.callback.rng import untouched_random_state
-from samerun.callback.samples import Samples
 from samerun.callback.session import Session
-from samerun.callback.steps_given import keep_late_rows
-from samerun.callback.tables import wandb_process
+from samerun.callback.stream.late_rows import keep_late_rows
+from samerun.callback.stream.progress import progress_of
 from samerun.callback.warn import Warner
 
 __all__ = ["WandbCallback", "log_dataset", "log_model", "wandb_process"]

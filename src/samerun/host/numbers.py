@@ -5,7 +5,7 @@ from typing import Any
 from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 
-from samerun.errors import UsageError
+from samerun.core.errors import UsageError
 
 
 def install() -> None:

@@ -14,10 +14,10 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from samerun import contract
-from samerun.train import reporting
-from samerun.train.nodes.place import Nodes
-from samerun.train.quiet import quietly
+from samerun.core import contract
+from samerun.core.placement import Nodes
+from samerun.train.report import reporting
+from samerun.train.report.quiet import quietly
 
 
 def command(procs: int, place: Nodes, worker: Sequence[str]) -> list[str]:

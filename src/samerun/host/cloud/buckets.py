@@ -8,9 +8,9 @@ the name would win, and a machine could not say that its S3 is another than Amaz
 import shlex
 from collections.abc import Mapping
 
-from samerun import contract
-from samerun.host import user
+from samerun.core import contract
 from samerun.host.cloud.request import Asked, Place
+from samerun.host.machine import user
 
 REMOTES: Mapping[str, str] = {"s3": ":s3:", "gs": ":gcs:"}
 # The login is the machine's identity, or stands in ACCESS. Without asking for the bucket

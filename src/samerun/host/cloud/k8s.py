@@ -8,7 +8,7 @@ and may read their own pod, from which the record takes the digest that really r
 from collections.abc import Sequence
 from typing import Any
 
-from samerun import contract
+from samerun.core import contract
 from samerun.host.cloud import labels, pod, text
 from samerun.host.cloud.request import Asked
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from samerun import contract
+from samerun.core import contract
 from samerun.host.cloud.request import Asked, Place
 
 USER = 1000

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from samerun import contract
-from samerun.errors import NodeLost, UsageError
+from samerun.core import contract
+from samerun.core.errors import NodeLost, UsageError
 
 Engine = Literal["sky", "k8s", "vm"]
 ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")

@@ -9,12 +9,12 @@ services inside, as root, with SYS_ADMIN and a writable root. So the task runs
 import shlex
 from typing import Any
 
-from samerun import contract
-from samerun.host import registry
+from samerun.core import contract
 from samerun.host.cloud import text
 from samerun.host.cloud.request import RENDEZVOUS_PORT, Asked, Place
-from samerun.host.keys import DEFAULT_URL
-from samerun.host.launch import Launch, Mount
+from samerun.host.container.spec import Launch, Mount
+from samerun.host.image import registry
+from samerun.host.tracking.keys import DEFAULT_URL
 
 DATA = "/samerun/data"
 OUTPUT = "/samerun/output"

@@ -8,7 +8,7 @@ run, or goes on with it where its folder is there already.
 import shlex
 from typing import Any
 
-from samerun import contract
+from samerun.core import contract
 from samerun.host.cloud import buckets, text
 from samerun.host.cloud.request import Asked
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samerun import contract
-from samerun.errors import (
+from samerun.core import contract
+from samerun.core.errors import (
     DataError,
     KeyFileError,
     NotPullable,
@@ -17,12 +17,15 @@ from samerun.errors import (
     TransferFailed,
     UsageError,
 )
-from samerun.host import engine, git, identity, keys, request
+from samerun.core.recipe_options import find_recipe, read_recipe
+from samerun.host.checkout import git
+from samerun.host.checkout.project import Project, tag
 from samerun.host.cloud import check, k8s, sky, vm
 from samerun.host.cloud.request import ENGINES, Asked, Engine, Place, parse_gpus, parse_place
 from samerun.host.cloud.request import check as check_request
-from samerun.host.project import Project, tag
-from samerun.options import find_recipe, read_recipe
+from samerun.host.image import identity
+from samerun.host.machine import engine
+from samerun.host.tracking import keys, tags
 
 RENDER: Mapping[Engine, Callable[[Asked], str]] = {
     "sky": sky.render,
@@ -87,7 +90,7 @@ def read(options: Options, project: Project) -> Asked:
             f"Name it, as in --gpus L4:{gpus.number}.",
         )
     for one in options.tags:
-        request.check_tag(one)
+        tags.check_tag(one)
     _check_recipe(options, project)
     state = git.describe(project.root)
     asked = Asked(

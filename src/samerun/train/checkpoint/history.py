@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samerun import contract
-from samerun.errors import ResumeError
-from samerun.train import reporting
+from samerun.core import contract
+from samerun.core.checkpoint_policy import Policy
+from samerun.core.errors import ResumeError
 from samerun.train.checkpoint import snapshot
-from samerun.train.checkpoint.agree import Alone
-from samerun.train.checkpoint.policy import Policy
+from samerun.train.checkpoint.ranks import Alone
 from samerun.train.checkpoint.store import FORMAT, Place, Store
+from samerun.train.report import reporting
 
 
 @dataclass(frozen=True, kw_only=True)

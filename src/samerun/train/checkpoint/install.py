@@ -11,16 +11,18 @@ from typing import Any
 from fastai.callback.core import CancelEpochException
 from fastai.callback.schedule import LRFinder
 
-from samerun.train import reporting, witness
-from samerun.train.checkpoint import generators, history, policy, snapshot, stopping
-from samerun.train.checkpoint.agree import Alone, ranks
+from samerun.core import checkpoint_policy
+from samerun.train.checkpoint import generators, history, snapshot, stopping
+from samerun.train.checkpoint.callback import Keeper, report_resumed
 from samerun.train.checkpoint.history import History, Kept
-from samerun.train.checkpoint.keeper import Keeper, report_resumed
+from samerun.train.checkpoint.ranks import Alone, ranks
+from samerun.train.hooks import observe
+from samerun.train.report import reporting
 
 
 def install(schedule: Any) -> None:
     """Extend the ``Learner`` that the module ``fastai.callback.schedule`` uses."""
-    wanted = policy.from_environment()
+    wanted = checkpoint_policy.from_environment()
     if wanted is None or not reporting.is_recorded():
         return
     cls, past = schedule.Learner, History(wanted)
@@ -65,7 +67,7 @@ def _bring_to_its_end(learn: Any, kept: Kept, n_epoch: int, together: Alone) -> 
     snapshot.restore_own(learn, dict(kept.state), own["callbacks"])
     generators.restore(own["generators"], learn.dls)
     if together.rank == 0:
-        witness.load_state(own["witness"])
+        observe.load_state(own["witness"])
     report_resumed(kept.place)
 
 

@@ -11,8 +11,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from samerun.errors import RendezvousFailed
-from samerun.train.nodes.place import Nodes
+from samerun.core.errors import RendezvousFailed
+from samerun.core.placement import Nodes
 
 BEAT_S = 0.25
 # As torch's own rendezvous: three beats of five seconds each.

@@ -1,0 +1,1 @@
+"""What the callback counts and sends: rows, metrics, progress; it never waits for the device."""
