@@ -15,7 +15,7 @@ SECTIONS = PAGE.split("\n## ")[1:]
 def terms(text):
     return [
         term
-        for line in re.findall(r"^(?:- )?\*\*(.+?)\*\*", text, re.M)
+        for line in re.findall(r"^(?:- )?\*\*(.+?)\*\*", text, re.MULTILINE)
         for term in line.split(", ")
     ]
 
