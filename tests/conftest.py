@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 from samerun.core import record
-from samerun.host.checkout.project import Project
 
 
 @pytest.fixture
 def project():
     """This checkout."""
+    from samerun.host.checkout.project import Project  # The image has no host side.
+
     return Project(root=Path(__file__).resolve().parents[1])
 
 

@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 def test_host_and_container_take_the_same_fingerprint(folder, capsys):
     """Of the same files, with the same number and bytes; the container says what it took."""
-    here, there = data.describe(folder), probe.read_data(folder, "s3://photos")
+    here, there = data.fingerprint_folder(folder), probe.read_data(folder, "s3://photos")
 
     assert here.fingerprint == there.fingerprint
     assert (here.files, here.size_bytes) == (there.files, there.size_bytes) == (3, 9)
@@ -38,13 +38,13 @@ def test_the_fingerprint_is_what_it_was_in_earlier_records(folder):
 
 def test_a_name_need_not_be_utf_8(folder):
     """Old archives hold such names; one more byte in it is another fingerprint."""
-    before = data.describe(folder).fingerprint
+    before = data.fingerprint_folder(folder).fingerprint
     odd = os.fsencode(folder) + b"/caf\xe9.txt"
     os.close(os.open(odd, os.O_CREAT))
-    first = data.describe(folder).fingerprint
+    first = data.fingerprint_folder(folder).fingerprint
     os.rename(odd, os.fsencode(folder) + b"/caf\xe8.txt")
 
-    assert len({before, first, data.describe(folder).fingerprint}) == 3
+    assert len({before, first, data.fingerprint_folder(folder).fingerprint}) == 3
 
 
 def test_many_files_are_read_in_batches(tmp_path, monkeypatch):

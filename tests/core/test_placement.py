@@ -6,15 +6,15 @@ import pytest
 
 from samerun.core import placement
 from samerun.core.errors import UsageError
-from samerun.core.placement import Place
+from samerun.core.placement import NodePlacement
 from samerun.host.launch import request
 
-FIRST = Place(count=2, rank=0, rendezvous="10.0.0.4:29400")
+FIRST = NodePlacement(count=2, rank=0, endpoint="10.0.0.4:29400")
 
 
 def test_place_becomes_the_entrys_options():
     """A run on one machine has none of them."""
-    assert Place().argv() == []
+    assert NodePlacement().argv() == []
     assert FIRST.argv() == [
         *("--nodes", "2", "--node-rank", "0"),
         *("--rdzv", "10.0.0.4:29400", "--rdzv-timeout", "300"),
@@ -56,10 +56,10 @@ def test_node_0_has_the_jobs_name():
     [
         ({"rank": 2}, "--node-rank 2 is not one of 2"),
         ({"rank": -1}, "--node-rank -1"),
-        ({"rendezvous": None}, "--nodes 2 want to know where to meet"),
-        ({"rendezvous": "10.0.0.4"}, "--rdzv '10.0.0.4'"),
-        ({"rendezvous": "10.0.0.4:99999"}, "--rdzv '10.0.0.4:99999'"),
-        ({"rendezvous": "-x:1"}, "--rdzv '-x:1'"),
+        ({"endpoint": ""}, "--nodes 2 requires --rdzv HOST:PORT"),
+        ({"endpoint": "10.0.0.4"}, "--rdzv '10.0.0.4'"),
+        ({"endpoint": "10.0.0.4:99999"}, "--rdzv '10.0.0.4:99999'"),
+        ({"endpoint": "-x:1"}, "--rdzv '-x:1'"),
         ({"timeout_s": 0}, "--rdzv-timeout 0"),
         ({"count": 1}, "--rdzv is for several nodes"),
     ],
@@ -67,11 +67,11 @@ def test_node_0_has_the_jobs_name():
 def test_impossible_places_are_refused(changes, told):
     """With the value and the rule, before anything is started."""
     with pytest.raises(UsageError, match="--") as error:
-        placement.check(dataclasses.replace(FIRST, **changes))
+        placement.check_placement(dataclasses.replace(FIRST, **changes))
     assert told in str(error.value)
 
 
 def test_nodes_need_a_network():
     """`--no-network` and several nodes exclude each other."""
     with pytest.raises(UsageError, match="Nodes have to talk"):
-        request.check(request.Request(place=FIRST, no_network=True))
+        request.check_request(request.Request(nodes="2", rdzv="10.0.0.4:29400", no_network=True))

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from samerun.core import contract, parts, record
+from samerun.core import contract, files, parts, record
 from samerun.core.errors import RecordError
 
 
@@ -121,7 +121,7 @@ def test_bottomless_json_counts_as_absent(tmp_path, running, text):
 
 def test_part_without_end_counts_as_absent(tmp_path, running, monkeypatch):
     """It would fill the host's memory."""
-    monkeypatch.setattr(record, "LARGEST_PART", 10)
+    monkeypatch.setattr(files, "LARGEST_PART", 10)
     lay(tmp_path, "environment.json", json.dumps({"torch": "2" * 10}))
 
     assert parts.assemble(tmp_path, running).environment == {}

@@ -13,16 +13,6 @@ from samerun.host.checkout import lock
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "samerun"
-SHARED = {
-    f"samerun.{name}" for name in ("contract", "record", "errors", "options", "content", "hardware")
-}
-ALLOWED = {
-    "": SHARED,
-    "host": SHARED | {"samerun.host"},
-    "verbs": SHARED | {"samerun.host", "samerun.verbs"},
-    "callback": {"samerun.callback"},
-    "train": SHARED | {"samerun.train", "samerun.callback"},
-}
 HEAVY = ("torch", "fastai", "wandb", "numpy", "pandas", "sklearn")
 
 
@@ -35,51 +25,34 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def is_within(name, allowed):
-    return any(name == entry or name.startswith(f"{entry}.") for entry in allowed)
-
-
 def modules(part):
-    folder = PACKAGE / part
-    return sorted(folder.glob("*.py") if part == "" else folder.rglob("*.py"))
+    return sorted((PACKAGE / part).rglob("*.py"))
 
 
-@pytest.mark.parametrize("part", ALLOWED)
-def test_import_law(part):
-    """Each part uses of the package only what the law allows it."""
-    broken = [
-        (path.name, name)
-        for path in modules(part)
-        for name in imports(path)
-        if name.startswith("samerun") and not is_within(name, ALLOWED[part])
-    ]
+def test_import_law():
+    """The arrows between packages go down; pyproject.toml has the contracts."""
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True, check=False)
 
-    assert broken == []
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=str)
+def test_every_package_says_its_law(path):
+    """One sentence or two, the first thing that a newcomer reads."""
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_no_module_lies_directly_in_the_host_side():
+    """Each has its package by subject."""
+    assert [path.name for path in (PACKAGE / "host").glob("*.py")] == ["__init__.py"]
 
 
 def test_shared_modules_use_the_standard_library_only():
     """They run on a host without frameworks and in a container without the kit's tools."""
-    names = {
-        name.split(".")[0]
-        for module in SHARED
-        for name in imports(PACKAGE / f"{module.split('.')[1]}.py")
-    }
+    names = {name.split(".")[0] for path in modules("core") for name in imports(path)}
 
     assert names - {"samerun"} <= sys.stdlib_module_names
-
-
-def test_host_side_names_no_framework():
-    """Not even late."""
-    roots = {name.split(".")[0] for path in modules("host") for name in imports(path)}
-
-    assert not roots & set(HEAVY)
-
-
-def test_callback_needs_nothing_of_the_host_side():
-    """`pip install samerun[fastai]` is of use where no engine is, and no kit."""
-    roots = {name.split(".")[0] for path in modules("callback") for name in imports(path)}
-
-    assert not roots & {"invoke", "docker", "rich", "pathspec"}
 
 
 def test_listing_the_tasks_loads_nothing_heavy():
@@ -139,7 +112,7 @@ def test_exported_locks_are_those_of_uv_lock(project, group, path):
 
 
 def test_modules_are_small():
-    """A module has one subject: about 300 lines, 350 at most."""
+    """A module has one subject: 400 lines at most."""
     sizes = {p.name: len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
 
-    assert {name: size for name, size in sizes.items() if size > 350} == {}
+    assert {name: size for name, size in sizes.items() if size > 400} == {}

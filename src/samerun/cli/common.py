@@ -1,17 +1,17 @@
-"""What every verb uses: the checkout, how to print, and how errors become exit codes."""
+"""What every verb uses: the checkout, how to print, and the help of options that many have."""
 
-import os
-import signal
-import sys
-from collections.abc import Callable, Sequence
-from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from invoke.exceptions import Exit
+from samerun.host.checkout.project import DEFAULT_CUDA, Cuda, Project
+from samerun.host.checkout.project import tag as tag_of
 
-from samerun.core.errors import SamerunError, UsageError
-from samerun.host.checkout.project import CUDA_VERSIONS, Project
+# Options that several verbs have.
+CudaOption = Annotated[Cuda, "CUDA release of this checkout's image: 13, 12 or none"]
+Output = Annotated[str, "folder of the runs"]
+KeyFile = Annotated[str | None, "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc"]
+RunName = Annotated[str, "the run's folder, or its name under runs/"]
+Json = Annotated[bool, "print JSON, for machines"]
 
 _checkouts: list[Project] = []
 
@@ -26,47 +26,11 @@ def checkout() -> Project:
     return _checkouts[0]
 
 
+def reference(image: str | None, cuda: Cuda = DEFAULT_CUDA) -> str:
+    """Return *image*, or the tag of this checkout's image where none is given."""
+    return image or tag_of(cuda)
+
+
 def say(text: str = "") -> None:
     """Print at once, in order with what containers print."""
     print(text, flush=True)  # noqa: T201 - the one place where the host side prints
-
-
-def reports_errors(verb: Callable[..., None]) -> Callable[..., None]:
-    """Show our errors as text, and exit with their code."""
-
-    @wraps(verb)
-    def inner(*args: Any, **kwargs: Any) -> None:
-        try:
-            verb(*args, **kwargs)
-        except SamerunError as error:
-            raise Exit(f"{type(error).__name__}: {error}", error.exit_code) from error
-        except BrokenPipeError as error:
-            # `invoke … | head`: the reader has gone, and the rest has nowhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise Exit(code=128 + signal.SIGPIPE) from error
-        except KeyboardInterrupt as error:
-            raise Exit("Interrupted.", 130) from error
-
-    return inner
-
-
-CHOICES = {"cuda": CUDA_VERSIONS, "base": ("auto", "pulled", "bootstrapped")}
-
-
-def split_remainder(argv: Sequence[str]) -> tuple[str, ...]:
-    """
-    Return what stands after ``--`` on the command line, each argument as it was.
-
-    Invoke joins the remainder into one string and so loses the quoting.
-    """
-    arguments = list(argv)
-    return tuple(arguments[arguments.index("--") + 1 :]) if "--" in arguments else ()
-
-
-def check_choices(**given: str) -> None:
-    """Refuse a value that is none of the option's."""
-    for name, value in given.items():
-        if value not in CHOICES[name]:
-            raise UsageError(
-                f"--{name} {value!r} is not possible.", f"Use one of {', '.join(CHOICES[name])}."
-            )

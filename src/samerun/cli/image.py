@@ -1,54 +1,46 @@
 """The image: build, check and look at it."""
 
+from typing import Annotated, Literal
+
 from invoke.context import Context
-from invoke.tasks import task
 
-from samerun.cli import common
-from samerun.cli.common import checkout, reports_errors, say
-from samerun.host.checkout.project import tag as project_tag
+from samerun.cli.common import CudaOption, Json, checkout, reference, say
+from samerun.cli.verb import verb
+from samerun.host.checkout.project import Cuda
+
+Named = Annotated[str | None, "a tag, a digest or an ID; default: the image of this checkout"]
 
 
-@task(
-    auto_shortflags=False,
-    help={
-        "cuda": "CUDA release: 13, 12 (for drivers older than 580) or none (CPU only)",
-        "base": "auto, pulled or bootstrapped",
-        "no-cache": "build every layer again",
-        "frozen": "fail unless the image is the one of image.lock.json",
-        "json": "print the identity as JSON",
-    },
-)
-@reports_errors
+@verb()
 def build(
     context: Context,
-    cuda: str = "13",
-    base: str = "auto",
-    no_cache: bool = False,
-    frozen: bool = False,
-    json: bool = False,
+    cuda: Annotated[
+        Cuda, "CUDA release: 13, 12 (for drivers older than 580) or none (CPU only)"
+    ] = "13",
+    base: Annotated[
+        Literal["auto", "pulled", "bootstrapped"], "where the base comes from"
+    ] = "auto",
+    no_cache: Annotated[bool, "build every layer again"] = False,
+    frozen: Annotated[bool, "fail unless the image is the one of image.lock.json"] = False,
+    json: Json = False,
 ) -> None:
     """
     Build the image, print its identity, and write it to image.lock.json.
 
-    Does nothing if the image of these very sources, locks and base is here.
+    Does nothing if the image of these very sources, locks and base is present.
     """
     from samerun.cli.show import images
     from samerun.host.image import lockfile
 
     tell = images.to_stderr if json else say
-    common.check_choices(cuda=cuda, base=base)
     image = lockfile.build_and_lock(
         checkout(), cuda=cuda, base_choice=base, no_cache=no_cache, frozen=frozen, say=tell
     )
     say(images.to_json(image) if json else images.identity(image))
 
 
-@task(
-    auto_shortflags=False,
-    help={"cuda": "CUDA release of this checkout's image", "json": "print both identities"},
-)
-@reports_errors
-def verify(context: Context, cuda: str = "13", json: bool = False) -> None:
+@verb()
+def verify(context: Context, cuda: CudaOption = "13", json: Json = False) -> None:
     """
     Build base and image again from nothing, and compare.
 
@@ -59,62 +51,47 @@ def verify(context: Context, cuda: str = "13", json: bool = False) -> None:
     from samerun.host.image import verify
     from samerun.host.machine import engine
 
-    common.check_choices(cuda=cuda)
-    verdict = verify.verify(engine.connect(), checkout(), cuda, images.to_stderr if json else say)
-    say(images.to_json(verdict) if json else images.verdict(verdict))
+    tell = images.to_stderr if json else say
+    found = verify.verify(engine.connect(), checkout(), cuda, tell)
+    say(images.to_json(found) if json else images.verification(found))
 
 
-@task(
-    auto_shortflags=False,
-    positional=["image"],
-    help={
-        "image": "a tag, a digest or an ID; default: the image of this checkout",
-        "cuda": "CUDA release of this checkout's image",
-        "packages": "list every package, not only the largest",
-        "sbom": "print the software bill of materials, CycloneDX JSON",
-        "json": "print everything as JSON",
-    },
-)
-@reports_errors
+@verb(positional=["image"])
 def inspect(
     context: Context,
-    image: str | None = None,
-    cuda: str = "13",
-    packages: bool = False,
-    sbom: bool = False,
-    json: bool = False,
+    image: Named = None,
+    cuda: CudaOption = "13",
+    packages: Annotated[bool, "list every package, not only the largest"] = False,
+    sbom: Annotated[bool, "print the software bill of materials, CycloneDX JSON"] = False,
+    json: Json = False,
 ) -> None:
-    """Show what an image is and holds: digests, labels, layers, packages with licences."""
+    """Show what an image is and holds: digests, labels, layers, packages with licenses."""
+    from samerun.cli.show import inspection
     from samerun.host.image import inspect
     from samerun.host.machine import engine
 
-    reference, client = image or project_tag(cuda), engine.connect()
+    named, client = reference(image, cuda), engine.connect()
     if sbom:
-        say(inspect.sbom(client, reference).rstrip())
+        say(inspect.sbom(client, named).rstrip())
         return
-    found = inspect.inspect(client, reference)
+    found = inspect.inspect(client, named)
     if json:
-        say(inspect.to_json(found))
+        say(inspection.to_json(found))
     else:
-        inspect.show(found, everything=packages)
+        inspection.show(found, everything=packages)
 
 
-@task(
-    auto_shortflags=False,
-    help={
-        "image": "a tag, a digest or an ID; default: the image of this checkout",
-        "cuda": "CUDA release of this checkout's image",
-        "json": "print every digest, by name",
-    },
-)
-@reports_errors
+@verb()
 def digest(
-    context: Context, image: str | None = None, cuda: str = "13", json: bool = False
+    context: Context,
+    image: Named = None,
+    cuda: CudaOption = "13",
+    json: Annotated[bool, "print every digest, by name"] = False,
 ) -> None:
     """Print the image's digest alone: 64 hexadecimal digits, the tag of its W&B runs."""
     from samerun.cli.show import images
     from samerun.host.image import identity
     from samerun.host.machine import engine
 
-    found = identity.identify(engine.connect(), image or project_tag(cuda))
+    found = identity.identify(engine.connect(), reference(image, cuda))
     say(images.to_json(found) if json else found.digest)

@@ -1,78 +1,64 @@
 """The checkout: its locks, their audit, its tests."""
 
 import shlex
+from typing import Annotated
 
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.tasks import task
 
-from samerun.cli import common
-from samerun.cli.common import checkout, reports_errors, say
+from samerun.cli.common import CudaOption, checkout, reference, say
+from samerun.cli.verb import verb
 
 
-@task(
-    auto_shortflags=False,
-    help={
-        "upgrade": "take the newest versions that fit together",
-        "cpu-index": "package index with torch's CPU builds: lock the CPU-only image from it",
-    },
-)
-@reports_errors
-def lock(context: Context, upgrade: bool = False, cpu_index: str | None = None) -> None:
+@verb()
+def lock(
+    context: Context,
+    upgrade: Annotated[bool, "take the newest versions that fit together"] = False,
+    cpu_index: Annotated[
+        str | None, "package index with torch's CPU builds: lock the CPU-only image from it"
+    ] = None,
+) -> None:
     """Refresh uv.lock and the locks read off it, and pin the base's tag to its digest of today."""
     from samerun.host.checkout import lock
 
     lock.lock(checkout(), say, upgrade=upgrade, cpu_index=cpu_index)
 
 
-@task(
-    auto_shortflags=False,
-    help={
-        "licences": "list the licence of every package in the image instead",
-        "image": "the image whose licences to list; default: this checkout's",
-        "cuda": "CUDA release of this checkout's image",
-        "service": "address of a mirror of api.osv.dev",
-    },
-)
-@reports_errors
+@verb()
 def audit(
     context: Context,
-    licences: bool = False,
-    image: str | None = None,
-    cuda: str = "13",
-    service: str | None = None,
+    licenses: Annotated[bool, "list the license of every package in the image instead"] = False,
+    image: Annotated[
+        str | None, "the image whose licenses to list; default: this checkout's"
+    ] = None,
+    cuda: CudaOption = "13",
+    service: Annotated[str | None, "address of a mirror of api.osv.dev"] = None,
 ) -> None:
     """
-    Ask whether a locked package has a known vulnerability, or list licences.
+    Ask whether a locked package has a known vulnerability, or list licenses.
 
-    What is let pass stands in audit.toml, with the reason and a last day.
+    Exceptions stand in audit.toml, each with the reason and a last day.
     """
-    from samerun.host.checkout.project import tag
     from samerun.host.develop import audit
     from samerun.host.image import inspect
     from samerun.host.machine import engine
 
-    if not licences:
+    if not licenses:
         audit.vulnerabilities(checkout(), say, service)
         return
-    common.check_choices(cuda=cuda)
-    packages = inspect.inspect(engine.connect(), image or tag(cuda)).packages
-    for name, version, licence in audit.licences(
-        packages, audit.read(checkout().root / audit.FILE)
-    ):
-        say(f"{name} {version}: {licence}")
+    packages = inspect.inspect(engine.connect(), reference(image, cuda)).packages
+    allowed = audit.read(checkout().root / audit.FILE)
+    for name, version, license_name in audit.licenses(packages, allowed):
+        say(f"{name} {version}: {license_name}")
 
 
-@task(
-    auto_shortflags=False,
-    help={
-        "fast": "only what needs no engine: style, spelling, prose, types, unit tests",
-        "coverage": "measure how much of the host side the unit tests reach",
-        "k": "pytest's -k, for the tests on the host",
-    },
-)
-@reports_errors
-def test(context: Context, fast: bool = False, coverage: bool = False, k: str = "") -> None:
+@verb()
+def test(
+    context: Context,
+    fast: Annotated[bool, "only what needs no engine: style, prose, types, unit tests"] = False,
+    coverage: Annotated[bool, "measure what the unit tests reach of the host side"] = False,
+    k: Annotated[str | None, "pytest's -k, for the tests on the host"] = None,
+) -> None:
     """
     Run all checks: style, prose, types, host tests, then those inside the image.
 

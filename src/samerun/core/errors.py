@@ -149,8 +149,8 @@ class NotAudited(SamerunError):
     exit_code = 89
 
 
-class LicenceUnknown(SamerunError):
-    """A package of the image names no licence."""
+class LicenseUnknown(SamerunError):
+    """A package of the image names no license."""
 
     exit_code = 90
 

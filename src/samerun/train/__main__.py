@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from samerun.core import contract
 from samerun.core.errors import SamerunError
-from samerun.core.placement import DEFAULT_TIMEOUT_S, Nodes
+from samerun.core.placement import DEFAULT_TIMEOUT_S, NodePlacement
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.train import determinism, recipes
 from samerun.train.nodes import card, interface
@@ -63,11 +63,11 @@ def main(argv: Sequence[str]) -> int:
     return launch(options.procs, worker)
 
 
-def _place(options: argparse.Namespace) -> Nodes:
+def _place(options: argparse.Namespace) -> NodePlacement:
     """Return this node's place: the options say it, else a cluster's environment."""
     if options.nodes == 1:
         return cluster_env.from_environment()
-    return Nodes(
+    return NodePlacement(
         count=options.nodes,
         least=options.least_nodes or None,
         rank=options.node_rank,
@@ -77,7 +77,7 @@ def _place(options: argparse.Namespace) -> Nodes:
 
 
 def _with_others(
-    place: Nodes, options: argparse.Namespace, threads: int, worker: Sequence[str]
+    place: NodePlacement, options: argparse.Namespace, threads: int, worker: Sequence[str]
 ) -> int:
     """Meet the other nodes, and train with them."""
     from samerun.train.nodes import rounds

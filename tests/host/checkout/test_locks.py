@@ -7,7 +7,7 @@ from samerun.core.record import Base
 from samerun.host.checkout import lock, lock_check
 from samerun.host.checkout.project import Project
 from samerun.host.image import lockfile
-from samerun.host.image.lockfile import Entry
+from samerun.host.image.lockfile import LockEntry
 
 COPIED = ("pyproject.toml", "uv.lock", "docker", "Dockerfile")
 
@@ -31,7 +31,7 @@ def edit(path, old, new):
 @pytest.mark.parametrize("cuda", ["12", "13"])
 def test_sources_and_locks_agree(project, cuda):
     """This very checkout is one that can be built."""
-    lock_check.check(project, cuda)
+    lock_check.check_lock(project, cuda)
 
 
 def test_a_requirement_that_is_not_locked_is_named(copy):
@@ -39,7 +39,7 @@ def test_a_requirement_that_is_not_locked_is_named(copy):
     edit(copy.root / "pyproject.toml", '"scikit-learn>=1.7"', '"scikit-learn>=1.8"')
 
     with pytest.raises(LockStale) as found:
-        lock_check.check(copy, "13")
+        lock_check.check_lock(copy, "13")
 
     assert "pyproject.toml asks scikit-learn>=1.8, uv.lock was made for scikit-learn>=1.7" in str(
         found.value
@@ -52,7 +52,7 @@ def test_a_new_and_a_dropped_requirement_are_named(copy):
     edit(copy.root / "pyproject.toml", '"accelerate>=1.15"', '"attrs>=20"')
 
     with pytest.raises(LockStale) as found:
-        lock_check.check(copy, "13")
+        lock_check.check_lock(copy, "13")
 
     assert "asks attrs>=20, uv.lock was made for attrs (not at all)" in str(found.value)
     assert "asks accelerate (not at all)" in str(found.value)
@@ -64,7 +64,7 @@ def test_a_torch_lock_of_another_resolution_is_named(copy):
     edit(path, "torch==2.15.0", "torch==2.14.9")
 
     with pytest.raises(LockStale, match=r"cuda13.txt pins torch 2.14.9"):
-        lock_check.check(copy, "13")
+        lock_check.check_lock(copy, "13")
 
 
 def test_a_changed_hash_is_named(copy):
@@ -73,13 +73,13 @@ def test_a_changed_hash_is_named(copy):
     edit(path, "sha256:", "sha256:0000")
 
     with pytest.raises(LockStale, match=r"tools.txt has a hash of"):
-        lock_check.check(copy, "13")
+        lock_check.check_lock(copy, "13")
 
 
 def test_without_an_index_the_cpu_image_says_so(project):
     """PyPI has no CPU builds: the error names the index that has, and the other way out."""
     with pytest.raises(LockStale) as found:
-        lock_check.check(project, "none")
+        lock_check.check_lock(project, "none")
 
     assert "PyPI is not" in str(found.value)
     assert "--cpu-index" in found.value.remedy
@@ -107,14 +107,14 @@ def entry(**changes):
         "buildkit": "v0.13",
         "commit": "7",
     }
-    return Entry(**values | changes)
+    return LockEntry(**values | changes)
 
 
 def test_a_frozen_build_holds_to_the_file(copy):
     """The same digests pass, also from another commit or a newer engine."""
     lockfile.write(copy, "13", entry())
 
-    lockfile.check(copy, "13", entry(commit="8", engine="29.0.0"))
+    lockfile.check_frozen(copy, "13", entry(commit="8", engine="29.0.0"))
 
 
 def test_a_frozen_build_names_what_differs(copy):
@@ -123,7 +123,7 @@ def test_a_frozen_build_names_what_differs(copy):
     base = Base(reference="base@sha256:9", origin="pulled")
 
     with pytest.raises(LockStale) as found:
-        lockfile.check(copy, "13", entry(layers_digest="sha256:0", base=base, files={}))
+        lockfile.check_frozen(copy, "13", entry(layers_digest="sha256:0", base=base, files={}))
 
     assert "layers_digest: sha256:1 -> sha256:0" in str(found.value)
     assert "base.reference: base@sha256:4 -> base@sha256:9" in str(found.value)
@@ -134,7 +134,7 @@ def test_stores_of_two_kinds_are_compared_by_their_layers(copy):
     """The classic store has no manifest of its own; what a registry gives depends on gzip."""
     lockfile.write(copy, "13", entry())
 
-    lockfile.check(copy, "13", entry(store="classic", manifest_digest="sha256:0"))
+    lockfile.check_frozen(copy, "13", entry(store="classic", manifest_digest="sha256:0"))
 
 
 def test_variants_have_entries_of_their_own(copy):
@@ -144,4 +144,4 @@ def test_variants_have_entries_of_their_own(copy):
 
     assert set(lockfile.read(copy)) == {"cuda12", "cuda13"}
     with pytest.raises(LockStale, match="no image cpu"):
-        lockfile.check(copy, "none", entry())
+        lockfile.check_frozen(copy, "none", entry())

@@ -3,7 +3,7 @@
 import subprocess
 
 from samerun.host.cloud import vm, write
-from samerun.host.cloud.request import Asked, Place
+from samerun.host.cloud.request import CloudRequest, Location
 
 DIGEST = "a" * 64
 IMAGE = f"ghcr.io/you/samerun@sha256:{DIGEST}"
@@ -12,9 +12,9 @@ RENDER = write.RENDER
 
 def asked(engine, **changes):
     given = {"image": IMAGE, "target": "digits", "name": "demo", "commit": "c" * 40}
-    given |= {"output": Place(kind="s3", name="runs")} if engine == "sky" else {}
+    given |= {"output": Location(kind="s3", name="runs")} if engine == "sky" else {}
     given |= {"source": "https://host/kit.git"} if engine == "vm" else {}
-    return Asked(engine=engine, **{**given, **changes})
+    return CloudRequest(engine=engine, **{**given, **changes})
 
 
 def rendered(engine, **changes):

@@ -10,7 +10,7 @@ import yaml
 from asking import DIGEST, IMAGE, arguments_on_the_vm, asked, rendered
 
 from samerun.host.cloud import k8s, request, sky, vm
-from samerun.host.cloud.request import Gpus, Place
+from samerun.host.cloud.request import Gpus, Location
 
 
 def pod_of(text):
@@ -43,7 +43,7 @@ def test_what_the_record_needs_is_carried_along(engine):
 @pytest.mark.parametrize("engine", ["sky", "k8s"])
 def test_what_the_data_are_is_left_to_the_container(engine):
     """It is told where they are from, and not to read them only where that was asked for."""
-    data = Place(kind="s3", name="photos", path="small")
+    data = Location(kind="s3", name="photos", path="small")
     text, off = (rendered(engine, data=data, fingerprint=f, dirty=True) for f in (True, False))
 
     assert "s3://photos/small" in text.partition("SAMERUN_DATA_SOURCE")[2]
@@ -93,7 +93,7 @@ def test_75_starts_again_and_a_failure_does_not():
 
 def test_a_pod_is_as_hardened_as_a_container_on_a_laptop():
     """No root, no capabilities, nothing writable but outputs and memory; shm is sized."""
-    pod = pod_of(rendered("k8s", data=Place(kind="pvc", name="photos")))
+    pod = pod_of(rendered("k8s", data=Location(kind="pvc", name="photos")))
     container = pod["containers"][0]
     mounts = {m["mountPath"]: m.get("readOnly", False) for m in container["volumeMounts"]}
 

@@ -14,15 +14,15 @@ from asking import asked, rendered
 
 from samerun.core.errors import OutputError, UsageError
 from samerun.host.cloud import k8s, labels, sky
-from samerun.host.cloud.request import Gpus, Place
+from samerun.host.cloud.request import Gpus, Location
 from samerun.host.develop import workflow
 
 PLAN = Path(__file__).parent / "sky" / "plan.py"
 WRAP = Path(__file__).parent / "sky" / "wrap.py"
 NAMES = Path(__file__).parent / "sky" / "names.py"
 A100 = Gpus(name="A100", number=8)
-S3, GS = Place(kind="s3", name="photos", path="train"), Place(kind="gs", name="photos")
-PVC, PATH = Place(kind="pvc", name="photos"), Place(kind="path", name="/srv/photos")
+S3, GS = Location(kind="s3", name="photos", path="train"), Location(kind="gs", name="photos")
+PVC, PATH = Location(kind="pvc", name="photos"), Location(kind="path", name="/srv/photos")
 VARIANTS = [
     {},
     {"gpus": A100, "procs": 8, "spot": True, "data": S3},

@@ -14,7 +14,7 @@ from samerun.core.errors import (
     UsageError,
 )
 from samerun.host.cloud import check, request, sky, write
-from samerun.host.cloud.request import Gpus, Place
+from samerun.host.cloud.request import Gpus, Location
 from samerun.host.image import registry
 
 
@@ -49,11 +49,15 @@ def test_gpus_that_are_none_are_refused(text):
     ("engine", "changes", "said"),
     [
         ("sky", {"output": None}, "disk"),
-        ("sky", {"data": Place(kind="pvc", name="x")}, "only Kubernetes"),
-        ("k8s", {"output": Place(kind="s3", name="runs")}, "pvc://"),
-        ("k8s", {"data": Place(kind="path", name="./photos")}, "begins with /"),
-        ("sky", {"output": Place(kind="path", name="./runs")}, r"--output \./runs: .*disk"),
-        ("sky", {"output": Place(kind="s3", name="My_Runs")}, "no bucket can be called 'My_Runs'"),
+        ("sky", {"data": Location(kind="pvc", name="x")}, "only Kubernetes"),
+        ("k8s", {"output": Location(kind="s3", name="runs")}, "pvc://"),
+        ("k8s", {"data": Location(kind="path", name="./photos")}, "begins with /"),
+        ("sky", {"output": Location(kind="path", name="./runs")}, r"--output \./runs: .*disk"),
+        (
+            "sky",
+            {"output": Location(kind="s3", name="My_Runs")},
+            "no bucket can be called 'My_Runs'",
+        ),
         ("vm", {"nodes": 2}, "one machine"),
         ("vm", {"source": None}, "--source"),
         ("k8s", {"target": "train.py"}, "/code/train.py"),
@@ -71,7 +75,7 @@ def test_gpus_that_are_none_are_refused(text):
 def test_what_an_engine_cannot_do_is_refused(engine, changes, said):
     """With what to do instead."""
     with pytest.raises(UsageError, match=said):
-        request.check(asked(engine, **changes))
+        request.check_cloud_request(asked(engine, **changes))
 
 
 @pytest.mark.parametrize("text", ["https://host/x.zip", "s3:/bucket/x", "S3://bucket"])

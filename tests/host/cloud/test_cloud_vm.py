@@ -8,12 +8,12 @@ from asking import IMAGE, arguments_on_the_vm, asked, rendered
 from samerun.core.errors import UsageError
 from samerun.host.checkout import git
 from samerun.host.cloud import buckets, request, vm
-from samerun.host.cloud.request import Place
+from samerun.host.cloud.request import Location
 
 
 def test_a_vm_goes_on_where_its_run_is_there_already(tmp_path):
     """First `--name`, and once the record is there `--resume`: a power cut is a start."""
-    place = Place(kind="path", name=str(tmp_path))
+    place = Location(kind="path", name=str(tmp_path))
     script = vm.train(asked("vm", output=place))
 
     first = arguments_on_the_vm(script)
@@ -53,7 +53,7 @@ def test_docker_is_logged_in_before_the_image_is_pulled():
 
 def test_a_machine_may_say_which_s3_it_is():
     """Its own file comes after ours, and no option in a remote's name wins over both."""
-    place = Place(kind="s3", name="runs", path="my runs")
+    place = Location(kind="s3", name="runs", path="my runs")
     unit = vm.unit(asked("vm", output=place)).splitlines()
     text = rendered("vm", data=place, output=place)
 
@@ -75,7 +75,7 @@ def test_checkpoints_are_noted_first_and_sent_last(tmp_path):
     folder = tmp_path / "demo"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "old.pt").touch()
-    script = buckets.upload(asked("vm", output=Place(kind="s3", name="runs")), str(folder), "u")
+    script = buckets.upload(asked("vm", output=Location(kind="s3", name="runs")), str(folder), "u")
     # Training goes on meanwhile: a checkpoint comes after the first rclone has begun.
     stub = f"""
     flock() {{ :; }}
@@ -106,7 +106,7 @@ def test_checkpoints_are_noted_first_and_sent_last(tmp_path):
 def test_a_run_is_fetched_whole_or_not_at_all(tmp_path, rclone, code, fetched):
     """Half a folder would be taken for the run; where there is none yet, the run begins."""
     folder = tmp_path / "demo"
-    lines = buckets.fetch_run(asked("vm", output=Place(kind="s3", name="runs")), str(folder))
+    lines = buckets.fetch_run(asked("vm", output=Location(kind="s3", name="runs")), str(folder))
     script = "\n".join(["set -eu", "chown() { :; }", f"rclone() {{ {rclone}; }}", *lines])
 
     done = subprocess.run(["sh", "-c", script], check=False)
@@ -132,4 +132,4 @@ def test_a_checkout_s_origin_is_told_without_a_password(tmp_path, url, found):
 def test_a_vm_always_takes_the_fingerprint():
     """It runs `invoke train`; a switch without effect would be a lie."""
     with pytest.raises(UsageError, match="no-fingerprint"):
-        request.check(asked("vm", fingerprint=False))
+        request.check_cloud_request(asked("vm", fingerprint=False))

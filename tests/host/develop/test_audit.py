@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from samerun.core.errors import LicenceUnknown, NotAudited, UsageError, Vulnerable
+from samerun.core.errors import LicenseUnknown, NotAudited, UsageError, Vulnerable
 from samerun.host.checkout.project import Project
 from samerun.host.develop import audit
 from samerun.host.image.inspect import Package
@@ -115,8 +115,8 @@ def test_silence_is_not_taken_for_health(checkout):
         f'[[vulnerability]]\nid = "{ID}"\nwhy = " "\nuntil = 2030-01-01',
         f'[[vulnerability]]\nid = "{ID}"\nwhy = "x"',
         f'[[vulnerability]]\nid = "{ID}"\nwhy = "x"\nuntil = "for ever"',
-        '[[licence]]\npackage = "x"\nlicence = "MIT"',
-        "[[licence",
+        '[[license]]\npackage = "x"\nlicense = "MIT"',
+        "[[license",
     ],
 )
 def test_nothing_is_let_pass_without_reason_and_day(tmp_path, entry):
@@ -127,15 +127,15 @@ def test_nothing_is_let_pass_without_reason_and_day(tmp_path, entry):
         audit.read(tmp_path / audit.FILE)
 
 
-def test_unknown_licence_is_an_error_until_it_is_named():
+def test_unknown_license_is_an_error_until_it_is_named():
     """The packages are listed; audit.toml may name what their metadata does not."""
-    known = Package(kind="python", name="a", version="1", licence="MIT", bytes=1)
-    unknown = dataclasses.replace(known, name="b", licence="unknown")
-    allowed = audit.Allowed(exemptions=(), licences={"b": "BSD-3-Clause"})
+    known = Package(kind="python", name="a", version="1", license="MIT", bytes=1)
+    unknown = dataclasses.replace(known, name="b", license="unknown")
+    allowed = audit.Allowed(exemptions=(), licenses={"b": "BSD-3-Clause"})
 
-    with pytest.raises(LicenceUnknown, match="b 1"):
-        audit.licences([known, unknown], dataclasses.replace(allowed, licences={}))
-    assert audit.licences([known, unknown], allowed) == [
+    with pytest.raises(LicenseUnknown, match="b 1"):
+        audit.licenses([known, unknown], dataclasses.replace(allowed, licenses={}))
+    assert audit.licenses([known, unknown], allowed) == [
         ("a", "1", "MIT"),
         ("b", "1", "BSD-3-Clause"),
     ]
@@ -143,4 +143,4 @@ def test_unknown_licence_is_an_error_until_it_is_named():
 
 def test_audit_file_of_this_checkout_can_be_read(project):
     """Every entry has its fields."""
-    assert audit.read(project.root / audit.FILE).licences
+    assert audit.read(project.root / audit.FILE).licenses

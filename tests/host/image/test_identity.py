@@ -17,7 +17,7 @@ def test_containerd_store_names_the_manifest():
     """There the ID is the manifest's digest, pushed or not."""
     raw = RAW | {"Id": DIGEST, "RepoDigests": [f"samerun@{DIGEST}"]}
 
-    image = identity.describe(raw, "samerun:cuda13", "containerd", {"config_digest": CONFIG})
+    image = identity.from_metadata(raw, "samerun:cuda13", "containerd", {"config_digest": CONFIG})
 
     assert (image.digest_kind, image.digest) == ("manifest", "1" * 64)
     assert f"samerun@{DIGEST}" == image.reference
@@ -30,7 +30,7 @@ def test_containerd_store_tells_an_index():
     descriptor = {"mediaType": "application/vnd.oci.image.index.v1+json"}
     raw = RAW | {"Id": DIGEST, "Descriptor": descriptor}
 
-    image = identity.describe(raw, "samerun:cuda13", "containerd", {})
+    image = identity.from_metadata(raw, "samerun:cuda13", "containerd", {})
 
     assert (image.digest_kind, image.index_digest) == ("index", DIGEST)
     assert image.manifest_digest is None
@@ -38,7 +38,7 @@ def test_containerd_store_tells_an_index():
 
 def test_classic_store_without_a_push_has_the_config_only():
     """The reference is then the ID, which runs here but can't be pulled."""
-    image = identity.describe(RAW, "samerun:cuda13", "classic", {})
+    image = identity.from_metadata(RAW, "samerun:cuda13", "classic", {})
 
     assert (image.digest_kind, image.digest, image.reference) == ("config", "2" * 64, CONFIG)
 
@@ -48,7 +48,7 @@ def test_classic_store_matches_the_repository():
     other = "sha256:" + "9" * 64
     raw = RAW | {"RepoDigests": [f"other@{other}", f"host:5000/samerun@{DIGEST}"]}
 
-    image = identity.describe(raw, "host:5000/samerun:cuda13", "classic", {})
+    image = identity.from_metadata(raw, "host:5000/samerun:cuda13", "classic", {})
 
     assert f"host:5000/samerun@{DIGEST}" == image.reference
     assert image.config_digest == CONFIG
@@ -62,6 +62,6 @@ def test_layers_digest_depends_on_layers_and_order():
 
 def test_image_that_is_not_ours_is_described_too():
     """Without labels the base is unknown."""
-    image = identity.describe(RAW | {"Config": {}}, "other:1", "classic", {})
+    image = identity.from_metadata(RAW | {"Config": {}}, "other:1", "classic", {})
 
     assert image.base.origin == "unknown"

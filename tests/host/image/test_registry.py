@@ -44,7 +44,7 @@ def test_only_a_name_with_a_host_is_looked_for(reference, has):
 
 def test_provenance_names_image_base_lock_and_commit():
     """SLSA v1: the subject is the manifest, the materials have their digests."""
-    statement = provenance.describe(IMAGE, {"commit": "f" * 40}, "26.1.5")
+    statement = provenance.statement(IMAGE, {"commit": "f" * 40}, "26.1.5")
     materials = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
 
     assert statement["subject"] == [{"name": "host:5000/x", "digest": {"sha256": "a" * 64}}]

@@ -17,22 +17,25 @@ def folder(tmp_path):
 
 def test_fingerprint_follows_content_and_names(folder):
     """The same content gives the same fingerprint; another content or name another one."""
-    first = data.describe(folder)
+    first = data.fingerprint_folder(folder)
     assert (first.files, first.size_bytes) == (2, 6)
-    assert first == data.describe(folder)
+    assert first == data.fingerprint_folder(folder)
 
     (folder / "2.txt").write_text("owt")
-    changed = data.describe(folder)
+    changed = data.fingerprint_folder(folder)
     (folder / "2.txt").rename(folder / "3.txt")
 
-    assert len({first.fingerprint, changed.fingerprint, data.describe(folder).fingerprint}) == 3
+    assert (
+        len({first.fingerprint, changed.fingerprint, data.fingerprint_folder(folder).fingerprint})
+        == 3
+    )
 
 
 @pytest.mark.parametrize(("name", "words"), [("no", "does not exist"), ("2.txt", "not a folder")])
 def test_missing_data_is_named(folder, name, words):
     """A path that is no folder is refused before anything starts."""
     with pytest.raises(DataError, match=words):
-        data.describe(folder / name)
+        data.fingerprint_folder(folder / name)
 
 
 def test_empty_data_is_refused(tmp_path):
@@ -40,7 +43,7 @@ def test_empty_data_is_refused(tmp_path):
     (tmp_path / "sub").mkdir()
 
     with pytest.raises(DataError, match="no file"):
-        data.describe(tmp_path)
+        data.fingerprint_folder(tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["/", "/etc", "/proc", "/proc/self", "/dev", "/sys", "/run"])
@@ -100,36 +103,36 @@ def reads(folder, tmp_path_factory, monkeypatch):
 
 def test_file_is_read_once(folder, reads):
     """The second look reads nothing, and comes to the same fingerprint."""
-    first = data.describe(folder)
+    first = data.fingerprint_folder(folder)
     assert sorted(reads) == ["1.txt", "2.txt"]
-    assert data.describe(folder) == first
+    assert data.fingerprint_folder(folder) == first
     assert len(reads) == 2
 
 
 def test_changed_file_is_read_again_though_size_and_time_are_the_same(folder, reads):
     """Whoever turns the time of modification back does not deceive the fingerprint."""
-    first = data.describe(folder)
+    first = data.fingerprint_folder(folder)
     times = (folder / "2.txt").stat()
     (folder / "2.txt").write_text("owt")
     os.utime(folder / "2.txt", ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    assert data.describe(folder).fingerprint != first.fingerprint
+    assert data.fingerprint_folder(folder).fingerprint != first.fingerprint
     assert reads[2:] == ["2.txt"]
 
 
 def test_young_file_is_not_kept(folder, reads, monkeypatch):
     """It could change again within the same tick of the file system's clock."""
     monkeypatch.setattr(data_cache, "YOUNG_NS", 60 * 10**9)
-    data.describe(folder)
-    data.describe(folder)
+    data.fingerprint_folder(folder)
+    data.fingerprint_folder(folder)
 
     assert len(reads) == 4
 
 
 def test_damaged_cache_costs_reading_only(folder, reads):
     """Another content than JSON in the cache is no error."""
-    first = data.describe(folder)
+    first = data.fingerprint_folder(folder)
     data_cache.load(folder).path.write_text("[1, {")
 
-    assert data.describe(folder) == first
+    assert data.fingerprint_folder(folder) == first
     assert len(reads) == 4

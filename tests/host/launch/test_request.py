@@ -1,6 +1,6 @@
 import pytest
 
-from samerun.cli import common
+from samerun.cli import verb
 from samerun.core import hardware
 from samerun.core.errors import TagError, UsageError
 from samerun.host.launch import request
@@ -14,8 +14,8 @@ def test_arguments_after_the_dashes_stay_as_typed():
     """Invoke would join them into one string and lose the quoting."""
     argv = ["invoke", "train", "x.py", "--seed", "1", "--", "--a", "x y", "it's", "--", "-v"]
 
-    assert common.split_remainder(argv) == ("--a", "x y", "it's", "--", "-v")
-    assert common.split_remainder(["invoke", "train"]) == ()
+    assert verb.after_dashes(argv) == ("--a", "x y", "it's", "--", "-v")
+    assert verb.after_dashes(["invoke", "train"]) == ()
 
 
 def test_tag_of_64_characters_is_taken_and_65_refused():
@@ -30,15 +30,15 @@ def test_tag_of_64_characters_is_taken_and_65_refused():
 def test_empty_tag_is_refused(text):
     """W&B refuses it too, but only in the container."""
     with pytest.raises(TagError, match="empty"):
-        request.check(Request(tags=tags.split_tags(text)))
+        request.check_request(Request(tags=text))
 
 
 def test_digest_follows_the_users_tags(monkeypatch):
     """The digest is added once, whatever else is there."""
     monkeypatch.delenv("WANDB_TAGS", raising=False)
 
-    assert request.all_tags(Request(tags=("a", "b")), "d") == ("a", "b", "d")
-    assert request.all_tags(Request(tags=("d", "a")), "d") == ("a", "d")
+    assert request.all_tags(Request(tags="a,b"), "d") == ("a", "b", "d")
+    assert request.all_tags(Request(tags="d,a"), "d") == ("a", "d")
 
 
 def test_tags_of_the_environment_count_without_the_option(monkeypatch):
@@ -46,7 +46,7 @@ def test_tags_of_the_environment_count_without_the_option(monkeypatch):
     monkeypatch.setenv("WANDB_TAGS", "x, y")
 
     assert request.all_tags(Request(), "d") == ("x", "y", "d")
-    assert request.all_tags(Request(tags=("a",)), "d") == ("a", "d")
+    assert request.all_tags(Request(tags="a"), "d") == ("a", "d")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_tags_of_the_environment_count_without_the_option(monkeypatch):
     [
         Request(procs=0),
         Request(seed=-1),
+        Request(seed=2**32),
         Request(shm_size="lots"),
         Request(name="../up"),
         Request(name="a/b"),
@@ -62,7 +63,7 @@ def test_tags_of_the_environment_count_without_the_option(monkeypatch):
 def test_impossible_options_are_refused(asked):
     """Each is a usage error, found without an engine."""
     with pytest.raises(UsageError):
-        request.check(asked)
+        request.check_request(asked)
 
 
 def test_options_win_over_the_environment(monkeypatch):
@@ -96,13 +97,13 @@ def test_line_to_run_again_names_the_image(run):
         Request(pids_limit=-1),
         Request(network="container:other"),
         Request(network="none", no_network=True),
-        Request(docker_args=("--privileged",)),
+        Request(docker_arg=("--privileged",)),
     ],
 )
 def test_limits_can_be_set_but_not_taken_off_by_a_slip(asked):
     """Each is a usage error, found without an engine."""
     with pytest.raises(UsageError):
-        request.check(asked)
+        request.check_request(asked)
 
 
 def test_no_network_means_offline(monkeypatch):

@@ -63,21 +63,21 @@ def test_other_words_are_refused():
 def test_old_driver_is_found_before_the_start():
     """CUDA 13 needs 580; an older driver is sent to CUDA 12."""
     with pytest.raises(DriverTooOld, match=r"(?s)535\.104.*--cuda 12"):
-        gpus.check([gpu(driver="535.104.05")], "13", ())
-    gpus.check([gpu(driver="535.104.05")], "12", ())
+        gpus.check_support([gpu(driver="535.104.05")], "13", ())
+    gpus.check_support([gpu(driver="535.104.05")], "12", ())
 
 
 def test_driver_too_old_for_both_needs_a_new_one():
     """CUDA 12 is no way out for a driver older than 525.60."""
     with pytest.raises(DriverTooOld) as caught:
-        gpus.check([gpu(driver="470.1")], "13", ())
+        gpus.check_support([gpu(driver="470.1")], "13", ())
     assert "--cuda 12" not in str(caught.value)
 
 
 def test_gpu_that_this_cuda_no_longer_serves_is_refused():
     """CUDA 13 dropped Volta."""
     with pytest.raises(DriverTooOld, match=r"7\.0"):
-        gpus.check([gpu(capability="7.0")], "13", ("sm_75", "sm_80", "sm_90"))
+        gpus.check_support([gpu(capability="7.0")], "13", ("sm_75", "sm_80", "sm_90"))
 
 
 @pytest.mark.parametrize(

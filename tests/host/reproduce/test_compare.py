@@ -5,12 +5,12 @@ import pytest
 from samerun.cli.show import comparison, plot
 from samerun.core.errors import UsageError
 from samerun.host.reproduce import compare, find_run, traces
-from samerun.host.reproduce.find_run import Found
+from samerun.host.reproduce.find_run import FoundRun
 
 
 def found(run, name, *, epochs=({"valid_loss": 0.5},), **changes):
     run = dataclasses.replace(run, name=name, result={"epochs": list(epochs)}, **changes)
-    return Found(trace=traces.trace_of(run, b""), link=name)
+    return FoundRun(trace=traces.trace_of(run, b""), link=name)
 
 
 def test_only_what_differs_is_a_difference(run):

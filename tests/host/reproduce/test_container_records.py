@@ -10,7 +10,7 @@ from samerun.host.checkout.project import DEFAULT_CUDA, tag
 from samerun.host.image import identity, resolve
 from samerun.host.launch import resume
 from samerun.host.reproduce import causes, compare, requirements, traces
-from samerun.host.reproduce.find_run import Found
+from samerun.host.reproduce.find_run import FoundRun
 from samerun.host.run import listing, recover, summary, sync
 
 
@@ -34,7 +34,7 @@ def own(run):
 
 def found(run, **changes):
     run = dataclasses.replace(run, **changes)
-    return Found(trace=traces.trace_of(run, b""), link=run.name)
+    return FoundRun(trace=traces.trace_of(run, b""), link=run.name)
 
 
 def test_an_image_without_layers_is_known_by_its_digest(own, image):
@@ -151,7 +151,7 @@ def test_all_that_is_unknown_is_shown(own, tmp_path):
     """A sentence a line; and no line to run it again in an image that nobody knows."""
     nameless = dataclasses.replace(own.image, reference="", digest="")
 
-    shown = summary.summarise(dataclasses.replace(own, image=nameless), tmp_path)
+    shown = summary.summarize(dataclasses.replace(own, image=nameless), tmp_path)
 
     assert "unknown this\n" in shown
     assert "unknown that" in shown

@@ -11,7 +11,8 @@ from samerun.host.image import resolve
 from samerun.host.launch import request
 from samerun.host.machine import gpus
 from samerun.host.reproduce import rebuild, replay, requirements, traces
-from samerun.host.reproduce.find_run import Found
+from samerun.host.reproduce.find_run import FoundRun
+from samerun.host.reproduce.options import ReproduceOptions
 from samerun.host.tracking import records
 
 ZEROS = "sha256:" + "0" * 64
@@ -19,7 +20,7 @@ ZEROS = "sha256:" + "0" * 64
 
 def found(run, folder=None, **changes):
     run = dataclasses.replace(run, **changes)
-    return Found(trace=traces.trace_of(run, b""), link=run.name, folder=folder)
+    return FoundRun(trace=traces.trace_of(run, b""), link=run.name, folder=folder)
 
 
 def code(run, **changes):
@@ -48,19 +49,19 @@ def test_a_run_of_this_machine_goes_to_no_project_of_its_record(run, monkeypatch
     """Only a run that was found in W&B has a place there that is known to be right."""
     monkeypatch.delenv("WANDB_TAGS", raising=False)
     place = records.Path(entity="ent", project="proj", id="x")
-    here = replay.asked(found(run), replay.Options())
+    here = replay.asked(found(run), ReproduceOptions())
     there = replay.asked(
-        dataclasses.replace(found(run), link=str(place), wandb=place), replay.Options()
+        dataclasses.replace(found(run), link=str(place), wandb=place), ReproduceOptions()
     )
 
-    assert (here.entity, here.project, here.tags) == (None, None, ("reproduces:digits-1",))
+    assert (here.entity, here.project, here.tags) == (None, None, "reproduces:digits-1")
     assert (there.entity, there.project) == ("ent", "proj")
-    assert there.tags == ("reproduces:ent/proj/x",)
+    assert there.tags == "reproduces:ent/proj/x"
 
 
 def test_seed_processes_command_and_memory_are_those_of_the_record(run):
     """What `invoke train` would have been asked for."""
-    asked = replay.asked(found(run), replay.Options())
+    asked = replay.asked(found(run), ReproduceOptions())
 
     assert (asked.seed, asked.procs, asked.shm_size) == (1, 2, "1g")
     assert (asked.target, asked.arguments) == ("digits", ("--epochs", "1"))
@@ -70,25 +71,25 @@ def test_names_and_tags_fit_whatever_the_original_is_called(run):
     """A name fits a folder, a tag fits W&B's 64 characters."""
     long = dataclasses.replace(found(run, name="n" * 100), link="e/" + "p" * 100 + "/i")
 
-    asked = replay.asked(long, replay.Options())
+    asked = replay.asked(long, ReproduceOptions())
 
-    request.check(asked)
-    assert len(asked.tags[-1]) == contract.TAG_LIMIT
+    request.check_request(asked)
+    assert len(asked.tags) == contract.TAG_LIMIT
 
 
 def test_a_record_can_lead_to_no_other_folder(run):
     """Its name may come from W&B: what is no name is refused."""
-    asked = replay.asked(found(run, name="../../etc"), replay.Options())
+    asked = replay.asked(found(run, name="../../etc"), ReproduceOptions())
 
     with pytest.raises(UsageError, match="can't name a folder"):
-        request.check(asked)
+        request.check_request(asked)
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "nan", ""])
 def test_what_is_no_tolerance_is_refused(text):
     """It would end every run as different, or none."""
     with pytest.raises(UsageError, match="tolerance"):
-        replay.tolerance(text)
+        ReproduceOptions(tolerance=text).largest_difference()
 
 
 def test_an_image_is_looked_for_by_digests_alone(image):
@@ -251,7 +252,7 @@ def test_a_run_of_several_machines_is_made_again_by_as_many_processes_on_one(run
     _, need = requirements._device(found(run, topology=topology), runtime=True)
     assert need.state == "here"
     assert "4 processes, which were on 2 machines" in need.detail
-    assert replay.asked(found(run, topology=topology), replay.Options()).procs == 4
+    assert replay.asked(found(run, topology=topology), ReproduceOptions()).procs == 4
     monkeypatch.setattr(hardware, "probe", lambda: tuple(cards[:2]))
     assert requirements._device(with_gpus, runtime=True)[1].state == "missing"
     monkeypatch.setattr(hardware, "probe", lambda: tuple(cards))
@@ -289,7 +290,9 @@ def test_another_machine_is_warned_of(run):
 def test_all_reasons_are_told_at_once(run):
     """Whoever fetches one thing should not learn of the next an hour later."""
     blocking = tuple(
-        requirements.Need(subject=s, state="missing", detail=f"{s} is gone", remedy=f"get {s}")
+        requirements.Requirement(
+            subject=s, state="missing", detail=f"{s} is gone", remedy=f"get {s}"
+        )
         for s in ("image", "data")
     )
 
@@ -312,7 +315,7 @@ def test_the_code_of_today_is_recorded_as_what_it_is(mounted):
     """With --anyway: commit and patch of the folder, never those of the original."""
     folder = rebuild.mounted_folder(mounted.run)
     (folder / "a.py").write_text("three\n")
-    nothing = requirements.Surroundings(needs=(), data=None, selection=gpus.CPU, source=None)
+    nothing = requirements.Requirements(needs=(), data=None, selection=gpus.CPU, source=None)
 
     ran, patch = replay._ran(mounted, nothing, folder)
     rebuilt = dataclasses.replace(nothing, source=rebuild.source(mounted))

@@ -8,7 +8,7 @@ from samerun.cli.show import verdicts
 from samerun.core import contract, record
 from samerun.core.errors import Different, WithinTolerance
 from samerun.host.reproduce import causes, reproduce, traces, verdict
-from samerun.host.reproduce.find_run import Found
+from samerun.host.reproduce.find_run import FoundRun
 
 
 def line(epoch, *, fit=0, losses=(0.5, 0.25), metrics=None, tensors=None):
@@ -190,7 +190,7 @@ def test_a_verdict_is_an_exit_code(run, tmp_path, tolerance, error):
     one, two = trace(run, line(0)), trace(run, line(0, losses=(0.5, 0.5)), seed=2)
     came = verdict.judge(one, two, tolerance)
     made = reproduce.Reproduced(
-        original=Found(trace=one, link="first"), again=two.run, folder=tmp_path, verdict=came
+        original=FoundRun(trace=one, link="first"), again=two.run, folder=tmp_path, verdict=came
     )
 
     with pytest.raises(error, match=r"(?s)first .*loss of step 1.*another seed"):

@@ -4,6 +4,7 @@ import datetime as dt
 
 import pytest
 
+from samerun.cli.show import run_table
 from samerun.core import parts, record
 from samerun.core.errors import UsageError
 from samerun.host.run import clean, listing
@@ -29,7 +30,7 @@ def test_table_has_a_line_per_run(folder, monkeypatch):
     (folder.parent / "torn").mkdir()
     (folder.parent / "torn" / "run.json").write_text("{")
     now = dt.datetime(2026, 1, 1, 5, tzinfo=dt.UTC)
-    lines = listing.table(listing.list_runs(folder.parent), now).splitlines()
+    lines = run_table.table(listing.list_runs(folder.parent), now).splitlines()
 
     words = next(line for line in lines if "digits-1" in line).split()
     assert words == [

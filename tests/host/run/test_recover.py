@@ -5,9 +5,8 @@ import os
 
 import pytest
 
-from samerun.core import contract, lifecycle, record
+from samerun.core import checkpoint_policy, contract, lifecycle, record
 from samerun.core.errors import OutputError, RecordError, RunBusy, UsageError
-from samerun.host import checkpoints
 from samerun.host.container.process import with_key
 from samerun.host.launch import restart, resume
 from samerun.host.launch.request import Request
@@ -93,17 +92,18 @@ def test_restarts_are_counted_and_need_progress(run, tmp_path):
 
 def test_checkpoints_are_named_in_full():
     """The container reads every number; off is nothing at all."""
-    default = checkpoints.parse(checkpoints.DEFAULT)
+    default = checkpoint_policy.variable(contract.DEFAULT_CHECKPOINTS)
     assert default == "epochs=1,batches=0,minutes=10,keep=2"
-    assert checkpoints.parse("batches=5, minutes=0.5") == "epochs=0,batches=5,minutes=0.5,keep=2"
-    assert checkpoints.parse("off") == ""
+    named = checkpoint_policy.variable("batches=5, minutes=0.5")
+    assert named == "epochs=0,batches=5,minutes=0.5,keep=2"
+    assert checkpoint_policy.variable("off") == ""
 
 
-@pytest.mark.parametrize("text", ["", "never", "epochs", "epochs=x", "keep=3", "epochs=1,keep=0"])
+@pytest.mark.parametrize("text", ["never", "epochs", "epochs=x", "keep=3", "epochs=1,keep=0"])
 def test_checkpoints_that_mean_nothing_are_refused(text):
     """Told before anything starts, with an example."""
     with pytest.raises(UsageError, match="checkpoints"):
-        checkpoints.parse(text)
+        checkpoint_policy.Policy.read(text)
 
 
 def test_switches_reach_the_container():
@@ -158,19 +158,26 @@ def test_resume_hands_nothing_else_of_the_record_to_the_engine(started, tmp_path
 @pytest.mark.parametrize(
     "option",
     [
-        {"seed": 7}, {"gpus": "2"}, {"procs": 2}, {"fast": True}, {"arguments": ("--lr", "1")},
-        {"image": "x"}, {"name": "x"}, {"mount_code": True}, {"target": "digits"},
+        {"seed": 42}, {"gpus": "2"}, {"procs": 2}, {"fast": True}, {"arguments": ("--lr", "1")},
+        {"image": "x"}, {"name": "x"}, {"shm_size": "2g"}, {"cuda": "13"}, {"mount_code": True},
+        {"checkpoints": contract.DEFAULT_CHECKPOINTS}, {"target": "digits"},
     ],
 )  # fmt: skip
 def test_resume_refuses_what_would_change_the_training(option):
-    """A usage error that names the option."""
-    with pytest.raises(UsageError, match=f"--{next(iter(option)).replace('_', '-')}"):
-        resume.check(Request(**{"target": "", "resume": "x", **option}))
+    """A usage error that names the option, also where its value is the default."""
+    name = next(iter(option))
+    word = {"arguments": "-- --lr 1", "target": "target 'digits'"}.get(name, f"--{name}")
+    given = frozenset({"resume", *option} - {"arguments"})
+
+    with pytest.raises(UsageError, match=word.replace("_", "-")):
+        resume.refuse_changes(Request(given=given, resume="x", **option))
 
 
 def test_resume_takes_more_room():
     """Memory, network and the place of the data are the machine's, not the training's."""
-    resume.check(Request(target="", resume="x", memory="8g", network="host", data="d", restarts=2))
+    resume.refuse_changes(
+        Request(target="", resume="x", memory="8g", network="host", data="d", restarts=2)
+    )
 
 
 def test_folder_is_held_by_one_command(tmp_path):
@@ -213,9 +220,9 @@ def test_summary_tells_failure_and_how_to_go_on(run, tmp_path):
     failed = run.with_outcome(state="failed", exit_code=1, failure=told)
     preempted = run.with_outcome(state="preempted", exit_code=75, reason="SIGTERM", restarts=1)
 
-    assert "rank 1: exception, ValueError: 2, train.py:9" in summary.summarise(failed, tmp_path)
-    assert "--resume" not in summary.summarise(failed, tmp_path)
-    text = summary.summarise(preempted, tmp_path)
+    assert "rank 1: exception, ValueError: 2, train.py:9" in summary.summarize(failed, tmp_path)
+    assert "--resume" not in summary.summarize(failed, tmp_path)
+    text = summary.summarize(preempted, tmp_path)
     assert f"invoke train --resume {tmp_path}" in text
     assert "2 starts" in text
 
@@ -223,14 +230,14 @@ def test_summary_tells_failure_and_how_to_go_on(run, tmp_path):
 def test_record_that_was_changed_is_not_run_again(started, tmp_path, monkeypatch):
     """The seal is of what was started; how the run went does not break it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    integrity.check(tmp_path, started)
+    integrity.verify(tmp_path, started)
     integrity.put(tmp_path, started)
-    integrity.check(tmp_path, started.with_outcome(state="killed", restarts=3))
+    integrity.verify(tmp_path, started.with_outcome(state="killed", restarts=3))
     read = record.from_json(record.to_json(started))
-    integrity.check(tmp_path, read)
+    integrity.verify(tmp_path, read)
 
     with pytest.raises(RecordError, match="changed"):
-        integrity.check(tmp_path, dataclasses.replace(started, arguments=("docker", "run")))
+        integrity.verify(tmp_path, dataclasses.replace(started, arguments=("docker", "run")))
 
 
 def test_resume_reads_the_target_behind_any_options_of_the_entry(started):

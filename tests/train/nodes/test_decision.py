@@ -2,12 +2,12 @@
 
 import pytest
 
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 from samerun.train.nodes.card import disagreement
-from samerun.train.nodes.decision import Verdict, Word, decide
+from samerun.train.nodes.decision import Decision, Report, decide
 from samerun.train.nodes.rendezvous import members, name_all, settle
 
-DONE, STOPPED, LEAVES = Word(code=0), Word(code=75), Word(code=143, leaves=True)
+DONE, STOPPED, LEAVES = Report(code=0), Report(code=75), Report(code=143, leaves=True)
 CLOSED = {"what": "RuntimeError: Connection closed by peer [10.0.0.5]", "time": 1.0}
 BUG = {"what": "ValueError: a bug", "time": 2.0}
 SEEDS = {"a": {"seed": 1}, "b": {"seed": 1}, "c": {"seed": 2}}
@@ -19,30 +19,30 @@ def cards(*hosts):
 
 def test_job_that_is_through_ends_with_0():
     """Whatever came to a node after its last step: nothing of the training is missing."""
-    assert decide([0, 1], {0: DONE, 1: DONE}, 2) == Verdict()
-    assert decide([0, 1], {0: DONE}, 2) == Verdict()
-    assert decide([0, 1], {0: DONE, 1: LEAVES}, 1) == Verdict()
+    assert decide([0, 1], {0: DONE, 1: DONE}, 2) == Decision()
+    assert decide([0, 1], {0: DONE}, 2) == Decision()
+    assert decide([0, 1], {0: DONE, 1: LEAVES}, 1) == Decision()
 
 
 @pytest.mark.parametrize(
     ("least", "verdict"),
     [
-        (1, Verdict(left=(0, 2), why="{1} was lost")),
-        (2, Verdict(left=(0, 2), why="{1} was lost")),
-        (3, Verdict(code=105, why="{1} was lost")),
+        (1, Decision(left=(0, 2), why="{1} was lost")),
+        (2, Decision(left=(0, 2), why="{1} was lost")),
+        (3, Decision(code=105, why="{1} was lost")),
     ],
 )
 def test_lost_node_ends_the_job_or_not_as_its_user_chose(least, verdict):
     """What the others failed with follows from the loss, and counts for nothing."""
-    words = {0: Word(code=1, failure=CLOSED), 2: Word(code=137, ordered=True)}
+    words = {0: Report(code=1, failure=CLOSED), 2: Report(code=137, ordered=True)}
 
     assert decide([0, 1, 2], words, least) == verdict
 
 
 def test_nobody_goes_on_without_node_0():
     """It has the checkpoints."""
-    assert decide([0, 1], {1: Word(code=1)}, 1) == Verdict(code=105, why="{0} was lost")
-    leaving = decide([0, 1], {0: Word(code=75, leaves=True), 1: STOPPED}, 1)
+    assert decide([0, 1], {1: Report(code=1)}, 1) == Decision(code=105, why="{0} was lost")
+    leaving = decide([0, 1], {0: Report(code=75, leaves=True), 1: STOPPED}, 1)
     assert (leaving.again, leaving.code) == (False, 75)
 
 
@@ -50,28 +50,28 @@ def test_node_that_is_asked_to_stop_leaves_with_75():
     """All wrote the checkpoint together; a fixed job ends with it, another one goes on."""
     words = {0: STOPPED, 1: LEAVES}
 
-    assert decide([0, 1], words, 2) == Verdict(code=75, why="{1} was asked to stop")
-    assert decide([0, 1], words, 1) == Verdict(left=(0,), code=75, why="{1} was asked to stop")
+    assert decide([0, 1], words, 2) == Decision(code=75, why="{1} was asked to stop")
+    assert decide([0, 1], words, 1) == Decision(left=(0,), code=75, why="{1} was asked to stop")
 
 
 def test_stop_before_there_is_a_checkpoint_has_the_signals_code():
     """75 would promise one."""
-    words = {0: Word(code=1, failure=CLOSED), 1: LEAVES}
+    words = {0: Report(code=1, failure=CLOSED), 1: LEAVES}
 
     assert decide([0, 1], words, 2).code == 143
 
 
 def test_job_that_pauses_goes_on_with_all_that_are_there():
     """The same nodes, and those that came are taken in when they meet."""
-    assert decide([0, 1], {0: STOPPED, 1: STOPPED}, 1, grows=True) == Verdict(left=(0, 1))
-    assert decide([0, 1], {0: STOPPED, 1: STOPPED}, 1) == Verdict(
+    assert decide([0, 1], {0: STOPPED, 1: STOPPED}, 1, grows=True) == Decision(left=(0, 1))
+    assert decide([0, 1], {0: STOPPED, 1: STOPPED}, 1) == Decision(
         code=75, failed=0, why="{0} failed first, with exit code 75"
     )
 
 
 def test_first_failure_is_the_job_s_and_not_what_followed_from_it():
     """A closed connection is no reason, also where its process was faster to say so."""
-    words = {0: Word(code=1, failure=CLOSED), 1: Word(code=112, failure=BUG)}
+    words = {0: Report(code=1, failure=CLOSED), 1: Report(code=112, failure=BUG)}
     found = decide([0, 1], words, 1)
 
     assert (found.code, found.failed, found.failure) == (112, 1, BUG)
@@ -80,7 +80,7 @@ def test_first_failure_is_the_job_s_and_not_what_followed_from_it():
 
 def test_node_that_was_ended_on_purpose_did_not_fail():
     """Node 0 ends what hangs after a failure elsewhere."""
-    words = {0: Word(code=137, ordered=True), 1: Word(code=3)}
+    words = {0: Report(code=137, ordered=True), 1: Report(code=3)}
 
     assert decide([0, 1], words, 1).code == 3
 
@@ -109,7 +109,7 @@ def test_every_difference_is_told():
 
 def test_node_that_comes_late_and_differs_is_refused_alone():
     """At the start it would end the job for all; in the midst of it the others go on."""
-    nodes = Nodes(count=3, least=1, endpoint="a:1")
+    nodes = NodePlacement(count=3, least=1, endpoint="a:1")
     first = settle(cards("a", "b", "c"), nodes, (), 1)
     later = settle(cards("a", "b", "c"), nodes, (0, 1), 1)
 
@@ -117,12 +117,12 @@ def test_node_that_comes_late_and_differs_is_refused_alone():
     assert not later["problem"]
     assert members(later, 1, nodes).ranks == (0, 1)
     with pytest.raises(Exception, match="Node 2 \\(c\\) has seed 2"):
-        members(later, 1, Nodes(count=3, least=1, rank=2, endpoint="a:1"))
+        members(later, 1, NodePlacement(count=3, least=1, rank=2, endpoint="a:1"))
 
 
 def test_round_uses_the_threads_that_all_have_and_counts_those_that_are_there():
     """Ranks of torch have no holes, and node 0's is 0."""
-    nodes = Nodes(count=3, least=2, rank=2, endpoint="host:29400")
+    nodes = NodePlacement(count=3, least=2, rank=2, endpoint="host:29400")
     there = {0: {"threads": 8}, 2: {"threads": 4}}
     told = {"cards": there, "port": 5, "missing": [], "problem": "", "refused": {}}
     found = members(told, 1, nodes)

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from samerun.core.errors import UsageError, WrongImage
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 from samerun.train.standalone import cluster_env, kubernetes, probe
 from samerun.train.standalone.kubernetes import Answer
 
@@ -141,8 +141,8 @@ def test_machines_are_told_by_our_variables_or_by_the_trainer_s():
     trainer = {"PET_NNODES": "4", "PET_NODE_RANK": "3", "PET_MASTER_ADDR": "job-node-0-0.job"}
     trainer |= {"PET_MASTER_PORT": "29500"}
 
-    assert cluster_env.from_environment({}) == Nodes()
-    assert cluster_env.from_environment(trainer) == Nodes(
+    assert cluster_env.from_environment({}) == NodePlacement()
+    assert cluster_env.from_environment(trainer) == NodePlacement(
         count=4, rank=3, endpoint="job-node-0-0.job:29500"
     )
     assert cluster_env.from_environment(trainer | {"SAMERUN_NODE_RANK": "1"}).rank == 1

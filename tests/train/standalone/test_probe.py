@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from samerun.core import contract, hardware
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 from samerun.train.standalone import probe, record, supervise
 from samerun.train.standalone.kubernetes import Answer
 from samerun.train.standalone.supervise import End
@@ -65,7 +65,7 @@ def test_gpus_without_a_name_are_said_to_be_unknown(driver):
 
     assert found.gpus == ()
     assert "GPUs' names" in unknown[0]
-    assert probe.describe_topology(1, Nodes()).gpus == "2"
+    assert probe.describe_topology(1, NodePlacement()).gpus == "2"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from samerun.cli.show import plot, verdicts
 from samerun.core.errors import UsageError
 from samerun.host.reproduce import traces
 from samerun.host.reproduce.compare import Comparison
-from samerun.host.reproduce.find_run import Found
+from samerun.host.reproduce.find_run import FoundRun
 
 
 def show(found: Comparison, metric: str | None) -> None:
@@ -36,7 +36,7 @@ def _grouped(subjects: tuple[str, ...]) -> Iterator[str]:
         yield f"{len(members)} of {name}" if len(members) > 1 else members[0]
 
 
-def choose_metric(one: Found, two: Found, wanted: str | None) -> str | None:
+def choose_metric(one: FoundRun, two: FoundRun, wanted: str | None) -> str | None:
     """Return the metric to plot: *wanted*, else valid_loss, else the first; None without any."""
     rows = (*one.trace.epochs, *two.trace.epochs)
     names = list(dict.fromkeys(name for epoch in rows for name in epoch.metrics))
@@ -45,6 +45,6 @@ def choose_metric(one: Found, two: Found, wanted: str | None) -> str | None:
     return wanted or ("valid_loss" if "valid_loss" in names else next(iter(names), None))
 
 
-def curve(found: Found, name: str) -> list[float | None]:
+def curve(found: FoundRun, name: str) -> list[float | None]:
     """Return a metric over the epochs."""
     return [traces.number(epoch.metrics.get(name)) for epoch in found.trace.epochs]

@@ -4,12 +4,10 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from samerun.core.record import Image, Run
-
-if TYPE_CHECKING:
-    from samerun.host.image.verify import Verdict
+from samerun.host.image.verify import Verification
 
 
 def to_stderr(text: str) -> None:
@@ -37,18 +35,18 @@ def to_json(value: Any) -> str:
     return json.dumps(dataclasses.asdict(value), indent=2)
 
 
-def verdict(verdict: "Verdict") -> str:
+def verification(found: Verification) -> str:
     """Return the digests of two builds that came out the same."""
-    one, two = verdict.built, verdict.rebuilt
+    one, two = found.built, found.rebuilt
     lines = [
         "The image comes out the same from nothing.",
         f"  built    {one.digest}  layers {one.layers_digest}",
         f"  rebuilt  {two.digest}  layers {two.layers_digest}",
     ]
-    if verdict.moved:
+    if found.moved:
         lines += [
             "Its base can't be made again: Debian serves other versions today. It was kept.",
-            *(f"  {package}" for package in verdict.moved),
+            *(f"  {package}" for package in found.moved),
         ]
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from samerun.host.reproduce.requirements import Need
+from samerun.host.reproduce.requirements import Requirement
 from samerun.host.reproduce.verdict import Finding, Verdict
 
 # Longest value that is shown whole: a digest with its algorithm is cut to what tells it.
@@ -15,7 +15,7 @@ SHOWN = 60
 HEAD = 28
 
 
-def needs(found: Iterable[Need]) -> None:
+def requirements(found: Iterable[Requirement]) -> None:
     """Print what a replay needs and whether it is there."""
     table = _table("needs", "is", "what")
     for need in found:

@@ -20,7 +20,7 @@ class GitState:
         return hashlib.sha256(self.patch).hexdigest() if self.patch else None
 
 
-def describe(folder: Path) -> GitState:
+def state_of(folder: Path) -> GitState:
     """Return the state of the checkout around *folder*; all None outside of one."""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:

@@ -13,7 +13,7 @@ from samerun.host.checkout.lock import CPU_LOCK, EXPORTS
 from samerun.host.checkout.project import Project, variant
 
 
-def check(project: Project, cuda: str) -> None:
+def check_lock(project: Project, cuda: str) -> None:
     """
     Raise unless pyproject.toml, uv.lock and the locks read off it say the same.
 

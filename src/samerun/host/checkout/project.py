@@ -7,12 +7,13 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 IMAGE = "samerun"
 # "none": torch without CUDA, for machines that will never have a GPU.
-CUDA_VERSIONS = ("13", "12", "none")
-DEFAULT_CUDA = CUDA_VERSIONS[0]
+Cuda = Literal["13", "12", "none"]
+CUDA_VERSIONS: tuple[Cuda, ...] = ("13", "12", "none")
+DEFAULT_CUDA: Cuda = "13"
 
 # Everything that the Dockerfile reads; .dockerignore lets nothing else through.
 INPUTS = ("Dockerfile", ".dockerignore", "docker", "pyproject.toml", "uv.lock", "src/samerun")

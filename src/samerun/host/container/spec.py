@@ -5,7 +5,7 @@ import io
 from dataclasses import dataclass, field
 
 from samerun.core import contract
-from samerun.core.placement import ALONE, Place
+from samerun.core.placement import ALONE, NodePlacement
 
 PIDS_LIMIT = 4096
 
@@ -47,7 +47,7 @@ class Launch:
     pids_limit: int = PIDS_LIMIT
     memory: str | None = None
     docker_args: tuple[str, ...] = ()
-    place: Place = ALONE
+    place: NodePlacement = ALONE
     entrypoint: str | None = None
     detach: bool = True
 

@@ -1,4 +1,4 @@
-"""`invoke audit`: known vulnerabilities of the locked packages, and licences of an image's."""
+"""`invoke audit`: known vulnerabilities of the locked packages, and licenses of an image's."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from samerun.core.errors import LicenceUnknown, NotAudited, UsageError, Vulnerable
+from samerun.core.errors import LicenseUnknown, NotAudited, UsageError, Vulnerable
 from samerun.host.checkout.project import Project
 from samerun.host.image.inspect import Package
 
@@ -31,10 +31,10 @@ class Exemption:
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """The file audit.toml: exemptions, and licences by package."""
+    """The file audit.toml: exemptions, and licenses by package."""
 
     exemptions: tuple[Exemption, ...]
-    licences: dict[str, str]
+    licenses: dict[str, str]
 
 
 def read(path: Path) -> Allowed:
@@ -47,12 +47,12 @@ def read(path: Path) -> Allowed:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         exemptions = tuple(_exemption(entry) for entry in raw.get("vulnerability", ()))
-        licences = {_said(e, "package"): _said(e, "licence") for e in raw.get("licence", ())}
+        licenses = {_said(e, "package"): _said(e, "license") for e in raw.get("license", ())}
     except (tomllib.TOMLDecodeError, KeyError, ValueError) as error:
         raise UsageError(
             f"{path.name} can't be used: {error}.", "Each entry needs all fields of its example."
         ) from error
-    return Allowed(exemptions=exemptions, licences=licences)
+    return Allowed(exemptions=exemptions, licenses=licenses)
 
 
 def _exemption(entry: dict[str, Any]) -> Exemption:
@@ -109,24 +109,24 @@ def _ask(
     )
 
 
-def licences(packages: Sequence[Package], allowed: Allowed) -> list[tuple[str, str, str]]:
+def licenses(packages: Sequence[Package], allowed: Allowed) -> list[tuple[str, str, str]]:
     """
-    Return package, version and licence of all *packages*.
+    Return package, version and license of all *packages*.
 
     Raises:
-        LicenceUnknown: One names none, and audit.toml does not either.
+        LicenseUnknown: One names none, and audit.toml does not either.
     """
-    rows = [(p.name, p.version, _licence(p, allowed)) for p in packages]
-    unknown = [f"{name} {version}" for name, version, licence in rows if licence == UNKNOWN]
+    rows = [(p.name, p.version, _license(p, allowed)) for p in packages]
+    unknown = [f"{name} {version}" for name, version, found in rows if found == UNKNOWN]
     if unknown:
-        raise LicenceUnknown(
-            f"No licence is known of {', '.join(unknown)}.",
+        raise LicenseUnknown(
+            f"No license is known of {', '.join(unknown)}.",
             f"Look it up at the project's page, and name it in {FILE}.",
         )
     return rows
 
 
-def _licence(package: Package, allowed: Allowed) -> str:
-    if package.licence.strip().lower() in ("", UNKNOWN):
-        return allowed.licences.get(package.name, UNKNOWN)
-    return package.licence
+def _license(package: Package, allowed: Allowed) -> str:
+    if package.license.strip().lower() in ("", UNKNOWN):
+        return allowed.licenses.get(package.name, UNKNOWN)
+    return package.license

@@ -12,6 +12,13 @@ from samerun.host.image import base, build, buildkit
 from samerun.host.image.buildkit import Build
 from samerun.host.machine import engine
 
+# Of the training's side, what needs no framework.
+_TRAIN_ON_HOST = (
+    "tests/train/standalone/test_kubernetes.py",
+    "tests/train/standalone/test_probe.py",
+    "tests/train/nodes/test_decision.py",
+)
+HOST_TESTS = ("tests/core", "tests/cli", "tests/host", "tests/house", *_TRAIN_ON_HOST)
 TEST_TAG = "samerun:test"
 LINTED = ("src", "tests", "benchmarks", "docker", "docs", "examples", "tasks.py")
 PROSE = "docs/prose.py"
@@ -30,7 +37,7 @@ def run(
 ) -> int:
     """Run the checks in turn; return the exit code of the first that fails, else 0."""
     python = [sys.executable, "-m"]
-    unit = [*python, "pytest", "tests/unit", *(_COVERAGE if coverage else ()), *select]
+    unit = [*python, "pytest", *HOST_TESTS, *(_COVERAGE if coverage else ()), *select]
     code = _first_failure(project, say, [*_static(python), unit])
     if code or fast:
         return code

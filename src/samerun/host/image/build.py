@@ -72,7 +72,7 @@ def ensure(
         LockStale: pyproject.toml and the locks disagree.
         BuildFailed: With the last lines of the log, which is kept.
     """
-    lock_check.check(project, cuda)
+    lock_check.check_lock(project, cuda)
     base_tag, under = base.provide(client, project, base_choice, say=say)
     if not no_cache and _is_current(client, project, under, cuda):
         image = identity.identify(client, tag(cuda))
@@ -106,5 +106,5 @@ def remember(client: "DockerClient", project: Project, build: Build) -> None:
     path.unlink()
     if config:
         raw = client.api.inspect_image(build.tag)
-        commit = git.describe(project.root).commit
+        commit = git.state_of(project.root).commit
         identity.remember(raw["Id"], {"config_digest": config, "commit": commit})

@@ -33,7 +33,7 @@ def identify(client: "DockerClient", reference: str) -> Image:
         ImageNotFound: It is not on this machine. Nothing is pulled, no tag is tried instead.
     """
     raw = look_up(client, reference)
-    return describe(raw, reference, engine.inspect(client).store, facts(client, raw))
+    return from_metadata(raw, reference, engine.inspect(client).store, facts(client, raw))
 
 
 def look_up(client: "DockerClient", reference: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _remembered(reference: str) -> str | None:
     return None
 
 
-def describe(
+def from_metadata(
     raw: dict[str, Any],
     reference: str,
     store: Literal["containerd", "classic"],

@@ -33,7 +33,7 @@ SEALED = ("layers_digest", "config_digest", "manifest_digest")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class LockEntry:
     """One variant; digests carry ``sha256:``, file hashes are SHA-256 in hexadecimal."""
 
     layers_digest: str
@@ -70,17 +70,17 @@ def build_and_lock(
     image = build.ensure(
         client, project, cuda=cuda, base_choice=base_choice, no_cache=no_cache, say=say
     )
-    entry = describe(client, project, image, cuda)
+    entry = entry_of(client, project, image, cuda)
     if frozen:
-        check(project, cuda, entry)
+        check_frozen(project, cuda, entry)
     else:
         write(project, cuda, entry)
     return image
 
 
-def describe(client: "DockerClient", project: Project, image: Image, cuda: str) -> Entry:
+def entry_of(client: "DockerClient", project: Project, image: Image, cuda: str) -> LockEntry:
     """Return the entry of *image*, which was built from this checkout."""
-    return Entry(
+    return LockEntry(
         layers_digest=image.layers_digest,
         config_digest=image.config_digest,
         manifest_digest=image.manifest_digest,
@@ -93,11 +93,11 @@ def describe(client: "DockerClient", project: Project, image: Image, cuda: str) 
         epoch=contract.EPOCH,
         engine=engine.inspect(client).version,
         buildkit=buildkit.version(),
-        commit=git.describe(project.root).commit,
+        commit=git.state_of(project.root).commit,
     )
 
 
-def write(project: Project, cuda: str, entry: Entry) -> Path:
+def write(project: Project, cuda: str, entry: LockEntry) -> Path:
     """Put *entry* into the file, beside those of other variants."""
     path = project.root / FILE
     images = {**read(project), variant(cuda): asdict(entry)}
@@ -114,7 +114,7 @@ def read(project: Project) -> dict[str, Any]:
         return {}
 
 
-def check(project: Project, cuda: str, entry: Entry) -> None:
+def check_frozen(project: Project, cuda: str, entry: LockEntry) -> None:
     """
     Hold *entry* to the one in the file.
 

@@ -33,8 +33,9 @@ def attach(client: "DockerClient", image: Image) -> Iterator[str]:
     """Attach what there is to the pushed *image*; yield a line for each thing that failed."""
     reference = image.pull_reference or image.reference
     raw = identity.look_up(client, image.reference)
-    statement = describe(image, identity.facts(client, raw), engine.inspect(client).version)
-    content = {(IN_TOTO, "att"): json.dumps(statement, indent=1).encode()}
+    version = engine.inspect(client).version
+    made = statement(image, identity.facts(client, raw), version)
+    content = {(IN_TOTO, "att"): json.dumps(made, indent=1).encode()}
     sbom = identity.read_file(client, raw["Id"], contract.IMAGE_SBOM)
     if sbom is not None:
         content[CYCLONEDX, "sbom"] = sbom
@@ -44,7 +45,7 @@ def attach(client: "DockerClient", image: Image) -> Iterator[str]:
             yield f"The image is pushed, but its {suffix} could not be attached: {problem}"
 
 
-def describe(image: Image, facts: dict[str, Any], builder: str) -> dict[str, Any]:
+def statement(image: Image, facts: dict[str, Any], builder: str) -> dict[str, Any]:
     """Return the in-toto statement on *image*; *facts* are what its build left."""
     name, digest = split(image.pull_reference or image.reference)
     return {

@@ -23,7 +23,7 @@ DIFFERENCES_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Verification:
     """
     The two images; equal when `verify` returns.
 
@@ -38,7 +38,7 @@ class Verdict:
 
 def verify(
     client: "DockerClient", project: Project, cuda: str, say: Callable[[str], None]
-) -> Verdict:
+) -> Verification:
     """
     Rebuild base and image in another folder, with other file times, without any cache.
 
@@ -61,7 +61,7 @@ def verify(
     rebuilt = identity.identify(client, verify_tag)
     _compare(client, built, rebuilt)
     client.api.remove_image(verify_tag)
-    return Verdict(built=built, rebuilt=rebuilt, moved=moved)
+    return Verification(built=built, rebuilt=rebuilt, moved=moved)
 
 
 def copy_inputs(project: Project, folder: Path) -> Project:

@@ -15,7 +15,7 @@ from samerun.host.launch import data_cache
 SYSTEM = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var", "/var/lib")
 
 
-def describe(folder: Path) -> Data:
+def fingerprint_folder(folder: Path) -> Data:
     """
     Return *folder* with the fingerprint of its content.
 

@@ -41,7 +41,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Resources:
     """What was looked up for a request before the image."""
 
     data: Data | None
@@ -55,9 +55,9 @@ class Found:
         return max(1, len(self.selection.gpus))
 
 
-def check(asked: Request, project: Project) -> None:
+def check_early(asked: Request, project: Project) -> None:
     """Refuse what is seen to be wrong without an engine, at once: no data is hashed."""
-    request.check(asked)
+    request.check_request(asked)
     if asked.is_script:
         script_layer.find(request.script_path(asked))
     elif asked.image is None:
@@ -67,11 +67,11 @@ def check(asked: Request, project: Project) -> None:
     gpus.select(asked.gpus_or_cpu(), hardware.probe(), runtime=True)
 
 
-def look_up(asked: Request, project: Project, *, runtime: bool) -> Found:
-    """Return data, GPUs and name for *asked*, which `check` let through."""
-    found_data = data.describe(Path(asked.data)) if asked.data is not None else None
+def look_up(asked: Request, project: Project, *, runtime: bool) -> Resources:
+    """Return data, GPUs and name for *asked*, which `check_early` let through."""
+    found_data = data.fingerprint_folder(Path(asked.data)) if asked.data is not None else None
     selection = gpus.select(asked.gpus_or_cpu(), hardware.probe(), runtime=runtime)
-    return Found(
+    return Resources(
         data=found_data,
         selection=selection,
         name=run_name(asked),
@@ -102,13 +102,13 @@ def prepare(
     key: keys.Key | None,
     say: Callable[[str], None],
 ) -> Prepared:
-    """Build what is missing for *asked*, which `check` let through; write only images."""
+    """Build what is missing for *asked*, which `check_early` let through; write only images."""
     facts = engine.inspect(client)
     found = look_up(asked, project, runtime=facts.serves_gpus)
     folder = free_folder(Path(asked.output), found.name)
     created = datetime.now(UTC)
     image = _image(client, asked, project, found, say)
-    state = git.describe(_source(asked, project))
+    state = git.state_of(_source(asked, project))
     run = Run(
         name=found.name,
         image=image,
@@ -131,7 +131,7 @@ def prepare(
     )
 
 
-def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: bool) -> Launch:
+def plan(asked: Request, found: Resources, image: Image, folder: Path, *, has_key: bool) -> Launch:
     """Return the launch, a pure function of what was looked up."""
     script = script_layer.find(request.script_path(asked)) if asked.is_script else None
     mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
@@ -170,7 +170,7 @@ def plan(asked: Request, found: Found, image: Image, folder: Path, *, has_key: b
         ),
         pids_limit=asked.pids_limit,
         memory=memory.memory_limit(asked.memory),
-        docker_args=docker_args.parse(asked.docker_args),
+        docker_args=docker_args.parse(asked.docker_arg),
         place=asked.place,
     )
 
@@ -179,7 +179,7 @@ def _image(
     client: "DockerClient",
     asked: Request,
     project: Project,
-    found: Found,
+    found: Resources,
     say: Callable[[str], None],
 ) -> Image:
     """Return the very image to run in: the one named, or this checkout's, plus the script."""
@@ -189,7 +189,9 @@ def _image(
         image = build.ensure(client, project, cuda=asked.cuda, say=say)
     image = registry.confirm(image)
     facts = identity.architectures(client, image.reference)
-    gpus.check(found.selection.gpus, image.cuda or asked.cuda, facts.get("architectures", ()))
+    gpus.check_support(
+        found.selection.gpus, image.cuda or asked.cuda, facts.get("architectures", ())
+    )
     if not asked.is_script or asked.mount_code:
         return image
     script = script_layer.find(request.script_path(asked))
@@ -213,7 +215,7 @@ def _source(asked: Request, project: Project) -> Path:
     return project.root
 
 
-def _topology(asked: Request, found: Found) -> Topology:
+def _topology(asked: Request, found: Resources) -> Topology:
     procs = asked.procs or found.procs
     return Topology(
         gpus=found.selection.asked,
@@ -221,7 +223,7 @@ def _topology(asked: Request, found: Found) -> Topology:
         nodes=asked.place.count,
         least_nodes=asked.place.least,
         node_rank=asked.place.rank,
-        rendezvous=asked.place.rendezvous,
+        rendezvous=asked.place.endpoint or None,
         shm_size=asked.shm_size,
         threads=max(1, len(os.sched_getaffinity(0)) // procs),
     )
@@ -242,7 +244,7 @@ def unbuilt(reference: str) -> Image:
 
 def dry(asked: Request, project: Project, *, has_key: bool) -> Launch:
     """Return the launch without any engine; the image's digest is looked up if one answers."""
-    check(asked, project)
+    check_early(asked, project)
     found = look_up(asked, project, runtime=True)
     image = _image_if_known(asked, project)
     folder = Path(asked.output).expanduser().resolve() / found.name

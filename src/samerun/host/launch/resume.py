@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from samerun.core import contract, hardware, lifecycle, variables
 from samerun.core.errors import DataError, Irreproducible, OutputError, UsageError
-from samerun.core.placement import Place
+from samerun.core.placement import NodePlacement
 from samerun.core.record import Data, Image, Run
 from samerun.host.container import docker_args
 from samerun.host.container.spec import Launch, Mount
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # Options that say where and with what room a run goes on, not what it computes.
 FREE = (
     "resume", "restarts", "data", "output", "api_key_file", "network", "no_network",
-    "memory", "pids_limit", "docker_args",
+    "memory", "pids_limit", "docker_arg", "dry",
 )  # fmt: skip
 SWITCHES = (contract.ENV_CHECKPOINTS, contract.ENV_FAST, contract.ENV_STOP_ON_NAN)
 
@@ -50,21 +50,20 @@ class Recorded:
     arguments: tuple[str, ...]
 
 
-def check(asked: Request) -> None:
+def refuse_changes(asked: Request) -> None:
     """
     Refuse options that would make another training of it.
 
     Raises:
         UsageError: With their names.
     """
-    usual = Request(target="")
-    names = [f.name for f in dataclasses.fields(Request) if f.name not in FREE]
-    changed = [name for name in names if getattr(asked, name) != getattr(usual, name)]
+    changed = ["--" + name.replace("_", "-") for name in asked.given if name not in FREE]
+    changed += [f"-- {' '.join(asked.arguments)}"] if asked.arguments else []
     if changed:
-        flags = ", ".join("--" + name.replace("_", "-") for name in changed)
+        flags = ", ".join(sorted(changed)).replace("--target", f"target {asked.target!r}")
         raise UsageError(
-            f"A resumed run goes on as it was started: {flags} can't change it.",
-            "Leave that away, or start a new run.",
+            f"A resumed run keeps its settings: {flags} can't be given.",
+            "Remove it, or start a new run.",
         )
 
 
@@ -123,7 +122,7 @@ def settle(client: "DockerClient", folder: Path) -> Run:
         RecordError: The record was changed since its last start.
     """
     run = recover.settle(client, folder)
-    integrity.check(folder, run)
+    integrity.verify(folder, run)
     if run.outcome.state == "finished":
         raise UsageError(f"The run {run.name} is finished.", "There is nothing to go on with.")
     if run.code.where == "mounted":
@@ -223,7 +222,7 @@ def _same_data(entry: Data, moved: str | None) -> Data:
             f"The data of the run are not at {entry.source or 'a place that is known'}.",
             "Name the folder of the same data with --data.",
         )
-    found = data.describe(Path(moved or entry.source))
+    found = data.fingerprint_folder(Path(moved or entry.source))
     if found.fingerprint != entry.fingerprint:
         raise DataError(
             f"{found.source} holds other data than the run had: {found.fingerprint}, "
@@ -263,19 +262,19 @@ def plan(
         network=_network(asked, before),
         pids_limit=asked.pids_limit,
         memory=memory.memory_limit(asked.memory),
-        docker_args=docker_args.parse(asked.docker_args),
+        docker_args=docker_args.parse(asked.docker_arg),
         place=_place(run),
     )
 
 
-def _place(run: Run) -> Place:
+def _place(run: Run) -> NodePlacement:
     """Return which of several nodes this machine was: all of them are to be resumed."""
     topology = run.topology
-    return Place(
+    return NodePlacement(
         count=topology.nodes,
         least=topology.least_nodes,
         rank=topology.node_rank,
-        rendezvous=topology.rendezvous,
+        endpoint=topology.rendezvous or "",
     )
 
 

@@ -29,7 +29,7 @@ def train(asked: Request, project: Project, say: Callable[[str], None]) -> Run:
         return _resume(asked, say)
     key = find_key(asked)
     # What needs no engine is checked before one is asked for.
-    prepare.check(asked, project)
+    prepare.check_early(asked, project)
     client = engine.connect()
     prepared = prepare.prepare(client, asked, project, key, say)
     return _execute(client, prepared, asked, key, say)
@@ -37,8 +37,8 @@ def train(asked: Request, project: Project, say: Callable[[str], None]) -> Run:
 
 def _resume(asked: Request, say: Callable[[str], None]) -> Run:
     """Go on with a run in its own folder."""
-    resume.check(asked)
-    request.check(asked)
+    resume.refuse_changes(asked)
+    request.check_request(asked)
     folder = folder_of(asked.resume or "", asked.output)
     client = engine.connect()
     run = resume.settle(client, folder)
@@ -63,7 +63,7 @@ def _execute(
     return execute.execute(client, prepared, key, say, asked.restarts)
 
 
-def place(asked: Request, run: Run) -> Path:
+def folder(asked: Request, run: Run) -> Path:
     """Return the folder of *run*, which `train` ran for *asked*."""
     if asked.resume is not None:
         return folder_of(asked.resume, asked.output)

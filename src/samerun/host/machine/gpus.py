@@ -69,7 +69,7 @@ def _wanted(asked: str, found: Sequence[Gpu]) -> list[Gpu]:
     return chosen if len(chosen) == len(set(indices)) else []
 
 
-def check(gpus: Sequence[Gpu], cuda: str, architectures: Sequence[str]) -> None:
+def check_support(gpus: Sequence[Gpu], cuda: str, architectures: Sequence[str]) -> None:
     """
     Refuse a driver or a GPU that the image's torch can't use, before anything starts.
 

@@ -14,7 +14,7 @@ from samerun.host.checkout import git
 from samerun.host.image import identity, inspect, resolve
 from samerun.host.machine import engine
 from samerun.host.reproduce import causes, find_run, verdict
-from samerun.host.reproduce.find_run import Found
+from samerun.host.reproduce.find_run import FoundRun
 from samerun.host.reproduce.verdict import Finding
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ PATCH_LINES = 40
 class Comparison:
     """What was found; *same* are subjects without a difference."""
 
-    one: Found
-    two: Found
+    one: FoundRun
+    two: FoundRun
     findings: tuple[Finding, ...]
     same: tuple[str, ...]
     patch: tuple[str, ...]
@@ -141,7 +141,7 @@ def _inspect(client: "DockerClient", image: Image) -> "Inspection | None":
     return inspect.inspect(client, found.reference)
 
 
-def trained(one: Found, two: Found) -> Iterator[Finding]:
+def trained(one: FoundRun, two: FoundRun) -> Iterator[Finding]:
     """Yield what came of the two: metrics of each epoch, weights, where they first part."""
     judged = verdict.judge(one.trace, two.trace, 0.0)
     subjects = {row.subject for row in verdict.given(one.trace, two.trace)}
@@ -152,7 +152,7 @@ def trained(one: Found, two: Found) -> Iterator[Finding]:
         yield Finding(subject=f"first: {place}", same=False, original=at.original, again=at.again)
 
 
-def patch(one: Found, two: Found) -> Iterator[str]:
+def patch(one: FoundRun, two: FoundRun) -> Iterator[str]:
     """Yield how the code differs: between the commits if git has both, and the patches."""
     a, b = one.run.code, two.run.code
     if a.git_commit and b.git_commit and a.git_commit != b.git_commit:
@@ -162,7 +162,7 @@ def patch(one: Found, two: Found) -> Iterator[str]:
         yield from _patches(one, two)
 
 
-def _patches(one: Found, two: Found) -> Iterator[str]:
+def _patches(one: FoundRun, two: FoundRun) -> Iterator[str]:
     texts = [_patch_of(found) for found in (one, two)]
     for found, text in zip((one, two), texts, strict=True):
         if text is None:
@@ -181,7 +181,7 @@ def _diff(one: str, two: str, names: list[str]) -> Iterator[str]:
     return difflib.unified_diff(*lines, fromfile=names[0], tofile=names[1], lineterm="")
 
 
-def _patch_of(found: Found) -> str | None:
+def _patch_of(found: FoundRun) -> str | None:
     """Return the stored patch; empty where the checkout was clean, None where it is gone."""
     if found.run.code.patch_sha256 is None:
         return ""

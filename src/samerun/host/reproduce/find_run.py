@@ -21,7 +21,7 @@ IN_WANDB = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundRun:
     """
     A run and where it was found.
 
@@ -44,7 +44,7 @@ class Found:
         return "W&B" if self.wandb else "here"
 
 
-def find(name: str, output: str, key_file: str | None) -> Found:
+def find(name: str, output: str, key_file: str | None) -> FoundRun:
     """
     Return the run *name*: a folder, a name under *output*, or a path or address in W&B.
 
@@ -65,10 +65,10 @@ def find(name: str, output: str, key_file: str | None) -> Found:
     return local(folder)
 
 
-def local(folder: Path) -> Found:
+def local(folder: Path) -> FoundRun:
     """Return the run in *folder*."""
     run = record.read(folder)
-    return Found(trace=traces.trace(run, folder), link=run.name, folder=folder)
+    return FoundRun(trace=traces.trace(run, folder), link=run.name, folder=folder)
 
 
 def in_wandb(name: str) -> records.Path | None:
@@ -77,7 +77,7 @@ def in_wandb(name: str) -> records.Path | None:
     return records.Path(**found.groupdict()) if found else None
 
 
-def _from_wandb(path: records.Path, key_file: str | None) -> Found:
+def _from_wandb(path: records.Path, key_file: str | None) -> FoundRun:
     key = keys.find(Path(key_file).expanduser() if key_file else None)
     files = records.fetch(path, key)
     if contract.RECORD not in files:
@@ -87,10 +87,10 @@ def _from_wandb(path: records.Path, key_file: str | None) -> Found:
     except UnicodeDecodeError as error:
         raise RecordError(f"W&B's record of {path} is no text.", "It is damaged.") from error
     content = files.get(Path(contract.STEPS).name, b"")
-    return Found(trace=traces.trace_of(run, content), link=str(path), wandb=path)
+    return FoundRun(trace=traces.trace_of(run, content), link=str(path), wandb=path)
 
 
-def refuse_same(one: Found, two: Found) -> None:
+def refuse_same(one: FoundRun, two: FoundRun) -> None:
     """Refuse to compare a run with itself: nothing would be learned."""
     if one.link == two.link and one.folder == two.folder:
         raise UsageError(f"{one.link} is compared with itself.", "Give two runs.")

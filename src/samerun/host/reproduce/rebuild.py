@@ -13,7 +13,7 @@ from pathlib import Path
 from samerun.core import contract, files
 from samerun.core.errors import Irreproducible
 from samerun.core.record import Run
-from samerun.host.reproduce.find_run import Found
+from samerun.host.reproduce.find_run import FoundRun
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -28,7 +28,7 @@ class Source:
     patch: bytes
 
 
-def source(found: Found) -> Source:
+def source(found: FoundRun) -> Source:
     """
     Return where the mounted code of *found* can be had from.
 
@@ -65,7 +65,7 @@ def mounted_folder(run: Run) -> Path:
     return Path(run.code.target).expanduser().resolve().parent
 
 
-def _patch(found: Found) -> bytes:
+def _patch(found: FoundRun) -> bytes:
     """Return the stored patch, empty for a clean checkout; refuse one that is not the one."""
     code = found.run.code
     if not code.git_dirty:

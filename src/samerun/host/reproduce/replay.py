@@ -1,15 +1,12 @@
 """From a run's record to a launch that does the same again."""
 
 import dataclasses
-import math
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
 from samerun.core import contract, hardware
-from samerun.core.errors import UsageError
 from samerun.core.record import Code, Image, Outcome, Run
 from samerun.host.checkout import git
 from samerun.host.container.spec import Launch, Mount
@@ -18,42 +15,17 @@ from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine
 from samerun.host.reproduce import causes, rebuild, requirements
-from samerun.host.reproduce.find_run import Found
-from samerun.host.reproduce.requirements import Surroundings
+from samerun.host.reproduce.find_run import FoundRun
+from samerun.host.reproduce.options import ReproduceOptions
+from samerun.host.reproduce.requirements import Requirements
 from samerun.host.run import folders
-from samerun.host.tracking import tags
 
 LINK = "reproduces:"
 # What torch reads at its start and a record may set again; any other name stays out.
 VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NCCL_ALGO")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of `invoke reproduce`, as given."""
-
-    data: str | None = None
-    anyway: bool = False
-    tolerance: float = 1e-6
-    output: str = "runs"
-    name: str | None = None
-    api_key_file: str | None = None
-    network: str | None = None
-    no_network: bool = False
-
-
-def tolerance(text: str) -> float:
-    """Return the number that *text* is, 0 or more."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value >= 0:
-        raise UsageError(f"--tolerance {text!r} is no tolerance.", "Use 0 or more, as 1e-6.")
-    return value
-
-
-def asked(found: Found, options: Options) -> Request:
+def asked(found: FoundRun, options: ReproduceOptions) -> Request:
     """
     Return what `invoke train` would have been asked for.
 
@@ -62,7 +34,7 @@ def asked(found: Found, options: Options) -> Request:
     """
     run, place = found.run, found.wandb
     name = options.name or f"{run.name[:70]}-again-{datetime.now(UTC):%m%d-%H%M%S}-{token_hex(2)}"
-    own = tags.split_tags(os.environ.get("WANDB_TAGS") or None)
+    own = os.environ.get("WANDB_TAGS", "").strip()
     return Request(
         target=run.code.target.removesuffix(".py"),
         arguments=run.command[1:],
@@ -72,7 +44,7 @@ def asked(found: Found, options: Options) -> Request:
         project=place.project if place else None,
         entity=place.entity if place else None,
         name=name,
-        tags=(*own, link_tag(found.link)),
+        tags=",".join(filter(None, (own, link_tag(found.link)))),
         seed=run.seed,
         shm_size=run.topology.shm_size,
         api_key_file=options.api_key_file,
@@ -102,9 +74,9 @@ def environment(run: Run) -> dict[str, str]:
 
 
 def prepared(
-    found: Found,
+    found: FoundRun,
     wanted: Request,
-    around: Surroundings,
+    around: Requirements,
     image: Image,
     facts: engine.Engine,
     *,
@@ -114,7 +86,7 @@ def prepared(
     """Return launch and record of the replay; *code* is the folder of mounted code."""
     if around.selection is None:
         raise ValueError("no device was selected")  # `needs.refuse` let nothing through.
-    here = prepare.Found(
+    here = prepare.Resources(
         data=around.data,
         selection=around.selection,
         name=str(wanted.name),
@@ -150,14 +122,14 @@ def prepared(
     return Prepared(launch=_launch(planned, found, code), run=run, folder=folder, patch=patch)
 
 
-def _ran(found: Found, around: Surroundings, code: Path | None) -> tuple[Code, bytes]:
+def _ran(found: FoundRun, around: Requirements, code: Path | None) -> tuple[Code, bytes]:
     """Return what runs, and the patch over its commit: the original's, or today's folder."""
     original = found.run.code
     if around.source is not None:
         return original, around.source.patch
     if code is None:
         return original, b""
-    state = git.describe(code)
+    state = git.state_of(code)
     today = dataclasses.replace(
         original,
         git_commit=state.commit,
@@ -167,7 +139,7 @@ def _ran(found: Found, around: Surroundings, code: Path | None) -> tuple[Code, b
     return today, state.patch
 
 
-def _launch(planned: Launch, found: Found, code: Path | None) -> Launch:
+def _launch(planned: Launch, found: FoundRun, code: Path | None) -> Launch:
     """Return *planned* with the original's own variables and its script."""
     mounts = planned.mounts
     if code is not None:
@@ -181,6 +153,6 @@ def _launch(planned: Launch, found: Found, code: Path | None) -> Launch:
     )
 
 
-def today(found: Found) -> Path | None:
+def today(found: FoundRun) -> Path | None:
     """Return the folder of mounted code as it lies there today; None for code in the image."""
     return rebuild.mounted_folder(found.run) if found.run.code.where == "mounted" else None

@@ -17,9 +17,9 @@ from samerun.host.launch import execute, request, train
 from samerun.host.launch.prepare import Prepared
 from samerun.host.machine import engine, network, user
 from samerun.host.reproduce import find_run, rebuild, replay, requirements, traces, verdict
-from samerun.host.reproduce.find_run import Found
-from samerun.host.reproduce.replay import Options
-from samerun.host.reproduce.requirements import Need, Surroundings
+from samerun.host.reproduce.find_run import FoundRun
+from samerun.host.reproduce.options import ReproduceOptions
+from samerun.host.reproduce.requirements import Requirement, Requirements
 from samerun.host.reproduce.verdict import Verdict
 from samerun.host.run import folders, summary
 from samerun.host.tracking import keys
@@ -34,28 +34,28 @@ VERDICT = "verdict.json"
 class Reproduced:
     """The original, the run that makes it again, and what came of it."""
 
-    original: Found
+    original: FoundRun
     again: Run
     folder: Path
     verdict: Verdict
 
 
-def check(name: str, options: Options) -> tuple[Need, ...]:
+def check_requirements(name: str, options: ReproduceOptions) -> tuple[Requirement, ...]:
     """Return all that a replay of the run *name* needs, and whether it is there."""
     found = find(name, options)
     return requirements.examine(engine.connect(), found, options.data).needs
 
 
-def find(name: str, options: Options) -> Found:
+def find(name: str, options: ReproduceOptions) -> FoundRun:
     """Return the run *name*; refuse options that don't fit it, before an engine is asked."""
     found = find_run.find(name, options.output, options.api_key_file)
     if options.data and not found.run.data:
         raise UsageError(f"--data was given, and {found.link} had no data.", "Leave it out.")
-    request.check(replay.asked(found, options))
+    request.check_request(replay.asked(found, options))
     return found
 
 
-def reproduce(name: str, options: Options, say: Callable[[str], None]) -> Reproduced:
+def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) -> Reproduced:
     """
     Run *name* again and judge it; the verdict is written beside the new record.
 
@@ -86,7 +86,7 @@ def reproduce(name: str, options: Options, say: Callable[[str], None]) -> Reprod
 
 
 def _say_before(
-    found: Found, around: Surroundings, options: Options, say: Callable[[str], None]
+    found: FoundRun, around: Requirements, options: ReproduceOptions, say: Callable[[str], None]
 ) -> None:
     """Tell what is let pass, and how this machine differs, before hours are spent."""
     for need in around.needs:
@@ -111,7 +111,7 @@ def _image(client: "DockerClient", wanted: Image, say: Callable[[str], None]) ->
 
 
 @contextlib.contextmanager
-def _code(found: Found, around: Surroundings) -> Iterator[Path | None]:
+def _code(found: FoundRun, around: Requirements) -> Iterator[Path | None]:
     """Yield the folder to mount as code: rebuilt, as it is today, or none."""
     if around.source is None:
         yield replay.today(found)
@@ -130,7 +130,9 @@ def _execute(
     return execute.execute(client, prepared, key)
 
 
-def _judge(found: Found, again: Run, prepared: Prepared, options: Options) -> Reproduced:
+def _judge(
+    found: FoundRun, again: Run, prepared: Prepared, options: ReproduceOptions
+) -> Reproduced:
     trace = traces.trace(again, prepared.folder)
     was = found.run.outcome
     if again.outcome.state in ("stopped", "preempted"):
@@ -150,12 +152,12 @@ def _judge(found: Found, again: Run, prepared: Prepared, options: Options) -> Re
             f"{found.link} recorded no result, so there is no verdict.",
             f"What came of it this time is in {folders.shown(prepared.folder)}/run.json.",
         )
-    came = verdict.judge(found.trace, trace, options.tolerance)
+    came = verdict.judge(found.trace, trace, options.largest_difference())
     _write(prepared, found, came)
     return Reproduced(original=found, again=again, folder=prepared.folder, verdict=came)
 
 
-def _write(prepared: Prepared, found: Found, came: Verdict) -> None:
+def _write(prepared: Prepared, found: FoundRun, came: Verdict) -> None:
     content = {"reproduces": found.link, "where": found.where, **dataclasses.asdict(came)}
     path = prepared.folder / VERDICT
     write_atomically(path, json.dumps(content, indent=2) + "\n")

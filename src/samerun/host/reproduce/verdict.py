@@ -26,7 +26,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Divergence:
     """Where two trainings first part; *step* counts from 0 within its epoch."""
 
     fit: int
@@ -54,7 +54,7 @@ class Verdict:
 
     outcome: Outcome
     findings: tuple[Finding, ...]
-    first: Place | None = None
+    first: Divergence | None = None
     largest: float | None = None
     causes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def _outcome(*, is_same: bool, largest: float | None, tolerance: float) -> Outco
     return "within tolerance" if largest is not None and largest <= tolerance else "different"
 
 
-def _differences(one: tuple[Epoch, ...], two: tuple[Epoch, ...]) -> Iterator[Place]:
+def _differences(one: tuple[Epoch, ...], two: tuple[Epoch, ...]) -> Iterator[Divergence]:
     """Yield the places where the trainings part, in the order of the training."""
     for a, b in zip(one, two, strict=False):
         yield from _within(a, b)
@@ -106,7 +106,7 @@ def _differences(one: tuple[Epoch, ...], two: tuple[Epoch, ...]) -> Iterator[Pla
         yield _length(last, "epochs", len(one), len(two))
 
 
-def _within(a: Epoch, b: Epoch) -> Iterator[Place]:
+def _within(a: Epoch, b: Epoch) -> Iterator[Divergence]:
     for step, (x, y) in enumerate(zip(a.losses, b.losses, strict=False)):
         if x != y:
             yield _place(a, "loss", x, y, step=step)
@@ -119,7 +119,9 @@ def _within(a: Epoch, b: Epoch) -> Iterator[Place]:
     for name in dict.fromkeys((*a.tensors, *b.tensors)):
         one, two = a.tensors.get(name, "absent"), b.tensors.get(name, "absent")
         if one != two:
-            yield Place(fit=a.fit, epoch=a.epoch, kind="tensor", name=name, original=one, again=two)
+            yield Divergence(
+                fit=a.fit, epoch=a.epoch, kind="tensor", name=name, original=one, again=two
+            )
 
 
 def _place(
@@ -130,9 +132,9 @@ def _place(
     *,
     step: int | None = None,
     name: str | None = None,
-) -> Place:
+) -> Divergence:
     shown = (_shown(one), _shown(two))
-    return Place(
+    return Divergence(
         fit=at.fit,
         epoch=at.epoch,
         kind=kind,
@@ -143,8 +145,8 @@ def _place(
     )
 
 
-def _length(at: Epoch, name: str, one: int, two: int) -> Place:
-    return Place(
+def _length(at: Epoch, name: str, one: int, two: int) -> Divergence:
+    return Divergence(
         fit=at.fit, epoch=at.epoch, kind="length", name=name, original=str(one), again=str(two)
     )
 

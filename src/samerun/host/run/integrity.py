@@ -28,7 +28,7 @@ def put(folder: Path, run: Run) -> None:
         write_atomically(place, digest(run))
 
 
-def check(folder: Path, run: Run) -> None:
+def verify(folder: Path, run: Run) -> None:
     """
     Refuse a record that is not what was started; on another machine nothing is known.
 

@@ -20,7 +20,7 @@ def headline(run: Run) -> str:
     return f"Run {run.name} in {run.image.reference[:60]}… on {device}, {number}."
 
 
-def summarise(run: Run, folder: Path) -> str:
+def summarize(run: Run, folder: Path) -> str:
     """Return the closing lines: result, where things lie, how to go on."""
     result = run.result.get("metrics", {})
     metrics = ", ".join(f"{k} {v:.4f}" for k, v in result.items() if isinstance(v, float))

@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from samerun.core.checkpoint_policy import Policy
 from samerun.train.checkpoint import generators, history, snapshot, stopping
 from samerun.train.checkpoint.history import Kept
-from samerun.train.checkpoint.ranks import Alone
-from samerun.train.checkpoint.store import FORMAT, Place, Store
+from samerun.train.checkpoint.ranks import SingleProcess
+from samerun.train.checkpoint.store import FORMAT, Position, Store
 from samerun.train.hooks import observe
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
@@ -21,13 +21,13 @@ from samerun.train.report.quiet import quietly
 _RANKS_WITH_LAYOUT = 3
 
 
-class Keeper(Callback):
+class CheckpointCallback(Callback):
     """One fit's checkpoints; the last of all callbacks, so that it sees what they left."""
 
     order, remove_on_fetch = 10_000, True
 
     def __init__(
-        self, place: Place, kept: Kept | None, store: Store, ranks: Alone, policy: Policy
+        self, place: Position, kept: Kept | None, store: Store, ranks: SingleProcess, policy: Policy
     ) -> None:
         self.place, self.kept, self.store, self.ranks = place, kept, store, ranks
         self.policy = policy
@@ -46,7 +46,7 @@ class Keeper(Callback):
         if self.kept is None:
             return
         state = self.kept.state
-        history.check(self.kept.place, state, self.learn, self.learn.n_epoch, self.ranks.size)
+        history.check_fits(self.kept.place, state, self.learn, self.learn.n_epoch, self.ranks.size)
         self._warm_up()
         snapshot.restore(self.learn, dict(state))
         self._restore_own()
@@ -122,10 +122,10 @@ class Keeper(Callback):
         """Write the fit's end, so that a later start need not train it again."""
         self.write(dataclasses.replace(self.place, done=True, epoch=self.learn.n_epoch, batch=0))
 
-    def _at(self, epoch: int, batch: int) -> Place:
+    def _at(self, epoch: int, batch: int) -> Position:
         return dataclasses.replace(self.place, epoch=epoch, batch=batch)
 
-    def write(self, place: Place) -> None:
+    def write(self, place: Position) -> None:
         """Write a checkpoint; what fails is said, and training goes on."""
         self.place = dataclasses.replace(place, done=False)
         began = time.perf_counter()
@@ -134,15 +134,15 @@ class Keeper(Callback):
             quietly("write a checkpoint", self._write, place, ranks, began)
         self.written_at = time.monotonic()
 
-    def _own(self, place: Place) -> dict[str, Any]:
+    def _own(self, place: Position) -> dict[str, Any]:
         return {
             "generators": generators.capture(self.learn.dls),
             "epoch_generators": self.epoch_generators if place.batch else None,
-            "callbacks": snapshot.capture_own(self.learn, (Keeper, observe.Witness)),
+            "callbacks": snapshot.capture_own(self.learn, (CheckpointCallback, observe.Witness)),
             "witness": observe.state(),
         }
 
-    def _write(self, place: Place, ranks: list[Any], began: float) -> None:
+    def _write(self, place: Position, ranks: list[Any], began: float) -> None:
         state = snapshot.capture(self.learn)
         about = {
             "format": FORMAT,
@@ -167,7 +167,7 @@ def report_written(file: str, size: int, seconds: float) -> None:
         reporting.report("checkpoints", {**_written, **last})
 
 
-def report_resumed(place: Place) -> None:
+def report_resumed(place: Position) -> None:
     """Say, and report, where the training goes on."""
     if reporting.rank() == 0:
         sys.stderr.write(f"samerun: going on from checkpoint {place.name}.\n")

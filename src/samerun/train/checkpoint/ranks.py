@@ -15,7 +15,7 @@ from torch import distributed
 TIMEOUT = timedelta(hours=2)
 
 
-class Alone:
+class SingleProcess:
     """One process: nobody to ask."""
 
     rank, size = 0, 1
@@ -33,7 +33,7 @@ class Alone:
         return value
 
 
-class Together(Alone):
+class ProcessGroup(SingleProcess):
     """Several processes on one model; made by all of them at the same moment."""
 
     def __init__(self) -> None:
@@ -59,13 +59,13 @@ class Together(Alone):
         return holder[0]
 
 
-_together: list[Together] = []
+_together: list[ProcessGroup] = []
 
 
-def ranks(learn: Any) -> Alone:
+def ranks(learn: Any) -> SingleProcess:
     """Return who trains *learn*: one group for all fits of the process."""
     if not hasattr(learn, "distributed_trainer") or not distributed.is_initialized():
-        return Alone()
+        return SingleProcess()
     if not _together:
-        _together.append(Together())
+        _together.append(ProcessGroup())
     return _together[0]

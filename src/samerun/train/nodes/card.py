@@ -15,13 +15,15 @@ from typing import Any
 
 from samerun.core import content, contract, record
 from samerun.core.errors import RecordError
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 from samerun.train.report import reporting
 
 Card = dict[str, Any]
 
 
-def card(command: Sequence[str], *, place: Nodes, seed: int, procs: int, threads: int) -> Card:
+def card(
+    command: Sequence[str], *, place: NodePlacement, seed: int, procs: int, threads: int
+) -> Card:
     """
     Return what this node tells the others: who it is, and what must be the same on all.
 

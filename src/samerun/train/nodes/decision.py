@@ -21,7 +21,7 @@ FOLLOWS = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Word:
+class Report:
     """
     How a round ended on one node: with *code*, as a shell has it.
 
@@ -35,7 +35,7 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Decision:
     """
     What node 0 decides: another round with the nodes *left*, or the end with *code*.
 
@@ -56,8 +56,8 @@ class Verdict:
 
 
 def decide(
-    members: Sequence[int], words: Mapping[int, Word], least: int, *, grows: bool = False
-) -> Verdict:
+    members: Sequence[int], words: Mapping[int, Report], least: int, *, grows: bool = False
+) -> Decision:
     """
     Return what follows.
 
@@ -71,22 +71,22 @@ def decide(
     leaving = [rank for rank in members if rank in words and words[rank].leaves]
     left = tuple(rank for rank in members if rank not in lost and rank not in leaving)
     if _is_through(words):
-        return Verdict()
+        return Decision()
     can_go_on = len(left) >= least and 0 in left
     why = f"{_listed(lost)} lost" if lost else f"{_listed(leaving)} asked to stop"
     if (lost or leaving) and can_go_on:
         # The code is for those that leave.
-        return Verdict(left=left, code=_code_of_stop(words), why=why)
+        return Decision(left=left, code=_code_of_stop(words), why=why)
     if lost:
-        return Verdict(code=NodeLost.exit_code, why=why)
+        return Decision(code=NodeLost.exit_code, why=why)
     if leaving:
-        return Verdict(code=_code_of_stop(words), why=why)
+        return Decision(code=_code_of_stop(words), why=why)
     if grows and all(word.code == contract.EXIT_PREEMPTED for word in words.values()):
-        return Verdict(left=left)
+        return Decision(left=left)
     return _failure(words)
 
 
-def _is_through(words: Mapping[int, Word]) -> bool:
+def _is_through(words: Mapping[int, Report]) -> bool:
     """Whether rank 0 is through: then all had a part in every step, whatever came after."""
     return 0 in words and all(w.code == 0 or (r and w.leaves) for r, w in words.items())
 
@@ -96,7 +96,7 @@ def _listed(ranks: Sequence[int]) -> str:
     return f"{names} {'were' if len(ranks) > 1 else 'was'}"
 
 
-def _code_of_stop(words: Mapping[int, Word]) -> int:
+def _code_of_stop(words: Mapping[int, Report]) -> int:
     """Return 75 where a checkpoint was written; else what the node that was stopped said."""
     codes = [word.code for word in words.values()]
     if contract.EXIT_PREEMPTED in codes:
@@ -104,20 +104,20 @@ def _code_of_stop(words: Mapping[int, Word]) -> int:
     return next((word.code for word in words.values() if word.leaves), 0)
 
 
-def _failure(words: Mapping[int, Word]) -> Verdict:
+def _failure(words: Mapping[int, Report]) -> Decision:
     """Return the end of a training that failed by itself, with the code of the first failure."""
     failed = {r: w for r, w in words.items() if w.code and not w.ordered} or dict(words)
     rank = min(failed, key=lambda rank: (_follows(failed[rank]), _time(failed[rank]), rank))
     word = failed[rank]
     why = f"{{{rank}}} failed first, with exit code {word.code}"
-    return Verdict(code=word.code, why=why, failed=rank, failure=word.failure)
+    return Decision(code=word.code, why=why, failed=rank, failure=word.failure)
 
 
-def _follows(word: Word) -> bool:
+def _follows(word: Report) -> bool:
     """Whether a node failed because another did."""
     return bool(FOLLOWS.search(str((word.failure or {}).get("what", ""))))
 
 
-def _time(word: Word) -> float:
+def _time(word: Report) -> float:
     time = (word.failure or {}).get("time")
     return time if isinstance(time, float) else float("inf")

@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 
 SIOCGIFADDR = 0x8915
 
@@ -36,7 +36,7 @@ def _ipv4(interface: str) -> str | None:
     return socket.inet_ntoa(answer[20:24])
 
 
-def set_interface(nodes: Nodes) -> None:
+def set_interface(nodes: NodePlacement) -> None:
     """Let gloo and NCCL talk over the interface that leads to node 0, unless told otherwise."""
     name = interface_towards(nodes.address[0])
     if name:

@@ -1,9 +1,9 @@
 """
 Where the nodes of a job meet: a store that node 0 serves at the rendezvous' address.
 
-Each node lays down a card per round and beats while it lives. Node 0 has the `Chair`: it
+Each node lays down a card per round and beats while it lives. Node 0 has the `Leader`: it
 says who takes part, notices who is lost, and decides what follows. All others are a
-`Guest`. torch trains in each round, at a port of its own.
+`Follower`. torch trains in each round, at a port of its own.
 """
 
 import socket
@@ -15,9 +15,9 @@ from typing import Any
 
 from samerun.core import contract
 from samerun.core.errors import NodeLost, NodesDisagree, RendezvousFailed
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 from samerun.train.nodes.card import Card, disagreement, named
-from samerun.train.nodes.decision import Verdict, Word
+from samerun.train.nodes.decision import Decision, Report
 from samerun.train.nodes.store import BEAT_S, SILENCE_S, Lost, Pulse, Store
 
 # How long a job that has enough nodes waits for the others; torch's last call too.
@@ -48,15 +48,15 @@ class Members:
         """Threads per process that all nodes have: their number decides results."""
         return min(card["threads"] for card in self.cards.values())
 
-    def place(self, nodes: Nodes) -> Nodes:
+    def place(self, nodes: NodePlacement) -> NodePlacement:
         """Return the place of a node among these, for torch."""
         endpoint = f"{nodes.address[0]}:{self.port}"
         rank, count = self.ranks.index(nodes.rank), len(self.ranks)
-        return Nodes(count=count, rank=rank, endpoint=endpoint, timeout_s=nodes.timeout_s)
+        return NodePlacement(count=count, rank=rank, endpoint=endpoint, timeout_s=nodes.timeout_s)
 
 
 def settle(
-    cards: Mapping[int, Card], nodes: Nodes, before: Sequence[int], port: int
+    cards: Mapping[int, Card], nodes: NodePlacement, before: Sequence[int], port: int
 ) -> dict[str, Any]:
     """
     Return what node 0 says of those that came: who takes part, and who is refused.
@@ -78,7 +78,7 @@ def settle(
     }
 
 
-def members(told: Mapping[str, Any], number: int, nodes: Nodes) -> Members:
+def members(told: Mapping[str, Any], number: int, nodes: NodePlacement) -> Members:
     """
     Return the nodes of a round from what node 0 said.
 
@@ -100,10 +100,10 @@ def members(told: Mapping[str, Any], number: int, nodes: Nodes) -> Members:
     return Members(number=number, cards=cards, port=told["port"])
 
 
-class Chair:
+class Leader:
     """Node 0: calls the round, watches who lives, and decides."""
 
-    def __init__(self, nodes: Nodes, card: Card) -> None:
+    def __init__(self, nodes: NodePlacement, card: Card) -> None:
         self.nodes, self.card = nodes, {**card, "id": uuid.uuid4().hex}
         self._store = Store(nodes, serves=True)
         self.members: Members = Members(number=-1, cards={}, port=0)
@@ -157,16 +157,16 @@ class Chair:
         key = f"{self.members.number + 1}/card"
         return [n for n in range(1, self.nodes.count) if self._store.has(f"{key}/{n}")]
 
-    def words(self) -> dict[int, Word]:
+    def words(self) -> dict[int, Report]:
         """Return what the others have said of the end of this round."""
         found = {n: self._store.get(f"{self.members.number}/word/{n}") for n in self.members.ranks}
-        return {rank: Word(**told) for rank, told in found.items() if told}
+        return {rank: Report(**told) for rank, told in found.items() if told}
 
     def order_end(self) -> None:
         """Tell all others to end their training of this round at once."""
         self._store.put(f"{self.members.number}/order", "end")
 
-    def tell(self, verdict: Verdict, *, to: int) -> None:
+    def tell(self, verdict: Decision, *, to: int) -> None:
         """Say what follows; at the end of the job, stay until *to* nodes have read it."""
         self._store.put(f"{self.members.number}/verdict", asdict(verdict))
         self._expected = verdict.left
@@ -187,10 +187,10 @@ def _free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-class Guest:
+class Follower:
     """Every node but node 0: takes part, and hears what follows."""
 
-    def __init__(self, nodes: Nodes, card: Card) -> None:
+    def __init__(self, nodes: NodePlacement, card: Card) -> None:
         self.nodes, self.card = nodes, {**card, "id": uuid.uuid4().hex}
         self._connect()
         self._number = -1
@@ -274,24 +274,24 @@ class Guest:
         except Lost:
             return True
 
-    def close(self, word: Word) -> Verdict:
+    def close(self, word: Report) -> Decision:
         """Say how the round ended here, and return what follows."""
         try:
             self._store.put(f"{self._number}/word/{self.nodes.rank}", asdict(word))
             if word.leaves and word.code in (0, contract.EXIT_PREEMPTED):
                 # Its machine may have seconds; the others may take minutes to come to an end.
                 self._store.count(f"{self._number}/gone", 1)
-                return Verdict(code=word.code)
+                return Decision(code=word.code)
             verdict = _verdict(self._hear(f"{self._number}/verdict"))
         except Lost:
-            return Verdict(code=NodeLost.exit_code, why="{0} was lost")
+            return Decision(code=NodeLost.exit_code, why="{0} was lost")
         if not verdict.again or word.leaves:
             self._store.count(f"{self._number}/gone", 1)
         return verdict
 
 
-def _verdict(told: Mapping[str, Any]) -> Verdict:
-    return Verdict(**{**told, "left": tuple(told["left"])})
+def _verdict(told: Mapping[str, Any]) -> Decision:
+    return Decision(**{**told, "left": tuple(told["left"])})
 
 
 def name_all(why: str, cards: Mapping[int, Card]) -> str:

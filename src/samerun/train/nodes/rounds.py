@@ -17,11 +17,11 @@ from pathlib import Path
 
 from samerun.core import contract, parts, record
 from samerun.core.errors import NodeLost
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 from samerun.train import launcher
 from samerun.train.nodes.card import Card
-from samerun.train.nodes.decision import Verdict, Word, decide
-from samerun.train.nodes.rendezvous import REMEDY_LOST, Chair, Guest, Members, name_all
+from samerun.train.nodes.decision import Decision, Report, decide
+from samerun.train.nodes.rendezvous import REMEDY_LOST, Follower, Leader, Members, name_all
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
@@ -33,7 +33,7 @@ GRACE_OF_STOP_S = contract.STOP_TIMEOUT_S + 15.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def run(nodes: Nodes, card: Card, procs: int, worker: Sequence[str]) -> int:
+def run(nodes: NodePlacement, card: Card, procs: int, worker: Sequence[str]) -> int:
     """
     Train with the other nodes, and return the job's exit code: the same on all of them.
 
@@ -42,7 +42,7 @@ def run(nodes: Nodes, card: Card, procs: int, worker: Sequence[str]) -> int:
     Raises:
         RendezvousFailed, NodesDisagree, NodeLost: With the nodes' names.
     """
-    seat = Guest(nodes, card) if nodes.rank else Chair(nodes, card)
+    seat = Follower(nodes, card) if nodes.rank else Leader(nodes, card)
     cards: dict[int, Card] = {}
     why = ""
     while True:
@@ -58,7 +58,7 @@ def run(nodes: Nodes, card: Card, procs: int, worker: Sequence[str]) -> int:
         _say(f"{why or 'Another node came'}. The job goes on with the nodes that are there.")
 
 
-def _report(nodes: Nodes, members: Members, cards: Mapping[int, Card], why: str) -> None:
+def _report(nodes: NodePlacement, members: Members, cards: Mapping[int, Card], why: str) -> None:
     """Report all nodes that ever took part; node 0 also which of them, from when on, and why."""
     reporting.forget_end()
     reporting.report("nodes", {"nodes": [cards[rank] for rank in sorted(cards)]})
@@ -70,7 +70,7 @@ def _report(nodes: Nodes, members: Members, cards: Mapping[int, Card], why: str)
 
 
 def _start(
-    nodes: Nodes, members: Members, procs: int, worker: Sequence[str]
+    nodes: NodePlacement, members: Members, procs: int, worker: Sequence[str]
 ) -> "subprocess.Popen[bytes]":
     threads = os.environ.get("OMP_NUM_THREADS") or str(members.threads)
     variables = {"OMP_NUM_THREADS": threads}
@@ -81,9 +81,9 @@ def _start(
 
 
 def _follow(
-    seat: Chair | Guest, process: "subprocess.Popen[bytes]", asked: "Asked"
-) -> tuple[Word, Verdict]:
-    if isinstance(seat, Chair):
+    seat: Leader | Follower, process: "subprocess.Popen[bytes]", asked: "Signals"
+) -> tuple[Report, Decision]:
+    if isinstance(seat, Leader):
         return Lead(seat, process, asked).follow()
     ordered = False
     while process.poll() is None:
@@ -99,12 +99,12 @@ def _follow(
 class Lead:
     """A round as node 0 follows it."""
 
-    def __init__(self, chair: Chair, process: "subprocess.Popen[bytes]", asked: "Asked") -> None:
+    def __init__(self, chair: Leader, process: "subprocess.Popen[bytes]", asked: "Signals") -> None:
         self.chair, self.process, self.asked = chair, process, asked
         self.ordered = self.grows = False
         self.ending_since: float | None = None
 
-    def follow(self) -> tuple[Word, Verdict]:
+    def follow(self) -> tuple[Report, Decision]:
         """Watch until the round has ended on every node that is there; then decide."""
         while True:
             time.sleep(STEP_S)
@@ -123,13 +123,13 @@ class Lead:
         self.chair.tell(verdict, to=len(words) - 1)
         return words[0], verdict
 
-    def _words(self) -> dict[int, Word]:
+    def _words(self) -> dict[int, Report]:
         words = self.chair.words()
         if self.process.poll() is not None:
             words[0] = _word(self.process, self.asked, ordered=self.ordered)
         return words
 
-    def _is_overdue(self, words: Mapping[int, Word]) -> bool:
+    def _is_overdue(self, words: Mapping[int, Report]) -> bool:
         """Whether the round has ended badly on a node, and others do not come to an end."""
         bad = [word for word in words.values() if word.code]
         if not bad:
@@ -147,15 +147,15 @@ class Lead:
             quietly("ask for a pause", reporting.ask_pause)
 
 
-def _word(process: "subprocess.Popen[bytes]", asked: "Asked", *, ordered: bool) -> Word:
+def _word(process: "subprocess.Popen[bytes]", asked: "Signals", *, ordered: bool) -> Report:
     code = launcher.exit_code(process.returncode)
     failure = parts.first_failure(reporting.folder()) if reporting.is_recorded() else None
-    return Word(
+    return Report(
         code=code, leaves=bool(asked.numbers), ordered=ordered, failure=failure if code else None
     )
 
 
-def _end(nodes: Nodes, verdict: Verdict, why: str) -> int:
+def _end(nodes: NodePlacement, verdict: Decision, why: str) -> int:
     """
     Say and report how the job ended, and return its exit code.
 
@@ -196,7 +196,7 @@ def _below(pid: int) -> list[int]:
     return found[1:]
 
 
-class Asked:
+class Signals:
     """The signals to this node, and which of them the launcher has heard."""
 
     def __init__(self) -> None:
@@ -215,8 +215,8 @@ class Asked:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[Asked]:
-    asked = Asked()
+def _signals() -> Iterator[Signals]:
+    asked = Signals()
     before = {number: signal.signal(number, asked.note) for number in SIGNALS}
     try:
         yield asked

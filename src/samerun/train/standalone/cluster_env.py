@@ -5,14 +5,14 @@ from collections.abc import Mapping
 
 from samerun.core import contract
 from samerun.core.errors import UsageError
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 
 DEFAULT_PORT = 29400
 # What Kubeflow's trainer sets for torchrun, whose own options these are.
 TRAINER = ("PET_NNODES", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT")
 
 
-def from_environment(variables: Mapping[str, str] = os.environ) -> Nodes:
+def from_environment(variables: Mapping[str, str] = os.environ) -> NodePlacement:
     """
     Return what our variables say, else what Kubeflow's trainer says, else one machine.
 
@@ -39,7 +39,7 @@ def from_environment(variables: Mapping[str, str] = os.environ) -> Nodes:
             f"Set {contract.ENV_RDZV}=HOST:PORT, the first machine's.",
         )
     endpoint = told[contract.ENV_RDZV] if count > 1 else ""
-    return Nodes(count=count, least=least, rank=rank, endpoint=endpoint)
+    return NodePlacement(count=count, least=least, rank=rank, endpoint=endpoint)
 
 
 def _range(text: str) -> tuple[int | None, int]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from samerun.core import content, contract, hardware
 from samerun.core.errors import WrongImage
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 from samerun.core.record import Base, Code, Data, Hardware, Image, Topology
 from samerun.train.standalone.kubernetes import Answer
 
@@ -204,7 +204,7 @@ def _driver() -> str | None:
     return found[1] if found and gpu_devices() else None
 
 
-def describe_topology(procs: int, nodes: Nodes) -> Topology:
+def describe_topology(procs: int, nodes: NodePlacement) -> Topology:
     """Return how many processes run on what; the GPUs are those that the container has."""
     return Topology(
         gpus=str(gpu_devices()),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from samerun.core import content, contract, parts, record
 from samerun.core.errors import DataError, NodeLost, OutputError, WrongImage
-from samerun.core.placement import Nodes
+from samerun.core.placement import NodePlacement
 from samerun.core.record import Outcome, Run
 from samerun.train.report.environment import VARIABLES
 from samerun.train.standalone import kubernetes, probe
@@ -47,7 +47,7 @@ class Start:
     arguments: tuple[str, ...]
     procs: int
     seed: int
-    nodes: Nodes
+    nodes: NodePlacement
 
 
 def is_needed(folder: Path = Path(contract.OUTPUT)) -> bool:
