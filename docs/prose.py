@@ -71,7 +71,8 @@ def _checks(path: Path) -> dict[str, bool]:
 def lint(text: str, checks: dict[str, bool], suffix: str) -> Iterator[str]:
     """Yield the faults that *checks* find in *text*: line, column, check and advice."""
     if suffix == ".md":
-        text = _CODE.sub(_blank, text)
+        # Nor are a heading and the paragraph below it.
+        text = re.sub(r"\n(?=\n)", f"\n{_FILLER}", _CODE.sub(_blank, text))
     for fault in LintFile("", text).lint(Config(max_errors=1000, checks=checks)):
         line, column = fault.pos
         message = " ".join(fault.check_result.message.split())

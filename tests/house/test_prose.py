@@ -87,6 +87,15 @@ def test_words_beside_code_are_no_repetition(prose):
     assert list(prose.lint("It reads the `x` the host wrote.", checks, ".md")) == []
 
 
+def test_heading_and_paragraph_are_no_repetition(prose):
+    """Each is read by itself, and the lines keep their numbers."""
+    text = "## What it holds\n\nIt holds the the file.\n"
+
+    assert [
+        fault.split(":")[0] for fault in prose.lint(text, {"lexical_illusions": True}, ".md")
+    ] == ["3"]
+
+
 def test_rules_name_files_that_exist(prose):
     """A renamed file does not drop out of the lists unseen."""
     patterns = [*prose.RULES["prose"], *prose.RULES["phrases"]]

@@ -27,7 +27,7 @@ def test_style_and_prose_come_before_the_tests(called):
     """The checks of a second do not wait for those of a minute."""
     commands, code = called()
 
-    tools = ("ruff check", "ruff format", "codespell", "docs/prose.py", "mypy", "pytest tests/unit")
+    tools = ("ruff check", "ruff format", "codespell", "docs/prose.py", "mypy", "pytest tests/core")
     assert code == 0
     assert len(commands) == len(tools)
     assert all(tool in command for tool, command in zip(tools, commands, strict=True))
