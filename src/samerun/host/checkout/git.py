@@ -45,7 +45,7 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def summarise(folder: Path, one: str, two: str) -> list[str] | None:
+def summarize(folder: Path, one: str, two: str) -> list[str] | None:
     """Return what changed between two commits, a line per file; None if git has not both."""
     stat = _git(folder, "diff", "--stat=100", "--end-of-options", one, two)
     return None if stat is None else stat.decode(errors="replace").splitlines()
