@@ -10,9 +10,10 @@ import shlex
 from typing import Any
 
 from samerun.core import contract
+from samerun.core.record import Mount
 from samerun.host.cloud import text
 from samerun.host.cloud.request import RENDEZVOUS_PORT, CloudRequest, Location
-from samerun.host.container.spec import Launch, Mount
+from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import registry
 from samerun.host.tracking.keys import DEFAULT_URL
 
@@ -185,7 +186,7 @@ def command(asked: CloudRequest) -> str:
     return f"$docker {line}"
 
 
-def launch(asked: CloudRequest) -> Launch:
+def launch(asked: CloudRequest) -> ContainerSpec:
     """Return the container, with tokens for what only the machine knows."""
     mounts = [Mount(source="@FOLDER@", target=contract.OUTPUT, read_only=False)]
     if asked.data:
@@ -200,7 +201,7 @@ def launch(asked: CloudRequest) -> Launch:
             contract.ENV_NODE_RANK: "@RANK@",
             contract.ENV_RDZV: f"@HEAD@:{RENDEZVOUS_PORT}",
         }
-    return Launch(
+    return ContainerSpec(
         run=asked.name,
         image=asked.image,
         user="@USER@",

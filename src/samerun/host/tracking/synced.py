@@ -21,7 +21,7 @@ def state(folder: Path, run: Run) -> str:
     found = read(folder)
     if found.get("ended") == run.outcome.ended and found.get("complete") is True:
         return "yes"
-    offline = any(entry["mode"] == "offline" for entry in run.wandb)
+    offline = any(entry.mode == "offline" for entry in run.wandb)
     return "no" if offline or found.get("complete") is False else "unverified"
 
 
