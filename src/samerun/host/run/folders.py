@@ -49,7 +49,7 @@ def held(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """
     # Of the folder itself: a file in it the container could exchange.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    if not _is_taken(descriptor, patience_s):
+    if not _try_lock(descriptor, patience_s):
         os.close(descriptor)
         raise RunBusy(
             f"Another command is at work on {folder}.",
@@ -61,7 +61,7 @@ def held(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_taken(descriptor: int, patience_s: float) -> bool:
+def _try_lock(descriptor: int, patience_s: float) -> bool:
     until = time.monotonic() + patience_s
     while True:
         try:
