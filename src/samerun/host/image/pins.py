@@ -73,8 +73,8 @@ def unneeded(
         gone: Folders of runs that count as gone.
     """
     needed = {digest[:DIGITS] for digest in also_needed}
-    labelled = {"label": contract.LABEL_LOCK}
-    tags = [tag for found in client.images.list(filters=labelled) for tag in found.tags]
+    labeled = {"label": contract.LABEL_LOCK}
+    tags = [tag for found in client.images.list(filters=labeled) for tag in found.tags]
     kept = [tag for tag in tags if re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", tag.rpartition(":")[2])]
     return sorted(t for t in kept if _is_free(t.rpartition(":")[2], needed, gone))
 

@@ -18,7 +18,7 @@ def capture(learn: Any) -> dict[str, Any]:
     scaler = getattr(learn, "scaler", None)
     return {
         "model": plain(get_model(learn.model).state_dict()),
-        "optimiser": plain(_optimiser_state(learn.opt)),
+        "optimizer": plain(_optimizer_state(learn.opt)),
         "gradients": plain(_gradients(learn)),
         "scaler": plain(scaler.state_dict()) if scaler else None,
         "train_iter": getattr(learn, "train_iter", 0),
@@ -36,9 +36,9 @@ def capture_own(learn: Any, skipped: tuple[type, ...]) -> dict[str, Any]:
 
 
 def restore(learn: Any, state: dict[str, Any]) -> None:
-    """Give *learn* all that `capture` returned; its optimiser exists."""
+    """Give *learn* all that `capture` returned; its optimizer exists."""
     get_model(learn.model).load_state_dict(state["model"])
-    learn.opt.load_state_dict(_for_optimiser(learn.opt, state["optimiser"]))
+    learn.opt.load_state_dict(_for_optimizer(learn.opt, state["optimizer"]))
     parameters = dict(get_model(learn.model).named_parameters())
     for name, gradient in (state["gradients"] or {}).items():
         parameters[name].grad = gradient.to(parameters[name].device).clone()
@@ -65,13 +65,13 @@ def shapes(model: Any) -> str:
     return " ".join(f"{n}{list(v.shape)}" for n, v in state.items() if hasattr(v, "shape"))
 
 
-def _optimiser_state(opt: Any) -> dict[str, Any]:
+def _optimizer_state(opt: Any) -> dict[str, Any]:
     state: dict[str, Any] = opt.state_dict()
     return state
 
 
-def _for_optimiser(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Return *state* as the optimiser wants it: fastai's own takes an L of hypers."""
+def _for_optimizer(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Return *state* as the optimizer wants it: fastai's own takes an L of hypers."""
     if not isinstance(opt, Optimizer):
         return state
     hypers = L(dict(group) for group in state["hypers"])
