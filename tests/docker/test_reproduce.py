@@ -109,7 +109,7 @@ def test_the_same_run_comes_out_identical(original, reproduce):
 
 def test_a_run_of_wandb_is_read_from_there_and_linked(original, wandb, reproduce):
     """The record comes through the API; the new run lies beside it, with tag and config."""
-    path = f"ent/proj/{record.read(original).wandb[0]['id']}"
+    path = f"ent/proj/{record.read(original).wandb[0].id}"
     before = set(wandb.store.runs)
 
     done, again, verdict = reproduce(path, "--network", "host", **wandb.env)

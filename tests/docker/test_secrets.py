@@ -127,7 +127,7 @@ def test_offline_run_is_delivered_by_sync(image, server, tmp_path):
 
     assert done.returncode == 0, done.stdout + done.stderr
     (found,) = server.store.runs.values()
-    assert run.wandb[0]["id"] == found.name
+    assert run.wandb[0].id == found.name
     assert run.image.digest in found.tags
     assert found.history()
     assert KEY not in done.stdout + done.stderr

@@ -79,7 +79,7 @@ def test_a_run_by_hand_is_delivered_though_its_image_is_unknown(image, server, t
 def rows(server, folder):
     """Return the steps that the server has of the run in *folder*."""
     (entry,) = record.read(folder).wandb
-    runs = [run for run in server.store.runs.values() if run.name == entry["id"]]
+    runs = [run for run in server.store.runs.values() if run.name == entry.id]
     return [row["_step"] for row in runs[0].history()] if runs else []
 
 

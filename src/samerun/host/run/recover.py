@@ -30,8 +30,8 @@ _FRACTION = re.compile(r"\.\d+")
 
 def container_of(client: "DockerClient", folder: Path) -> "Container | None":
     """Return the container, ended or not, of the run in *folder*; names alone prove nothing."""
-    labelled = {"label": f"{contract.LABEL_RUN}={folder.name}"}
-    for found in client.containers.list(all=True, filters=labelled):
+    labeled = {"label": f"{contract.LABEL_RUN}={folder.name}"}
+    for found in client.containers.list(all=True, filters=labeled):
         if output_of(found) == folder:
             return found
     return None
@@ -100,8 +100,10 @@ def _complete(container: "Container | None", run: Run, folder: Path) -> Run:
         _save_log(container, folder, owner)
         netrc = _source(container, contract.NETRC)
         _redact(folder, netrc)
+        run = folders.finish(folder, run, owner)
         process.remove(container)
         _forget_key(netrc)
+        return run
     return folders.finish(folder, run, owner)
 
 
