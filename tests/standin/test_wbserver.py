@@ -1,4 +1,4 @@
-"""The W&B stand-in: what it keeps, what it shows, and how it fails when it is told to."""
+"""The W&B stand-in: what it keeps and shows, and its faults."""
 
 import threading
 import time
@@ -61,11 +61,11 @@ def test_a_row_that_is_sent_twice_is_seen_twice(server, run):
 def log_artifact(server, digest="d1"):
     """Log an artifact of one file as wandb does; return its id."""
     names = {"entityName": "ent", "projectName": "p", "runName": "r"}
-    made = {"artifactCollectionName": "m", "artifactTypeName": "model", "digest": digest}
+    kind = {"artifactCollectionName": "m", "artifactTypeName": "model", "digest": digest}
     created = ask(
         server,
         "mutation($i: CreateArtifactInput!) { createArtifact(input: $i) { artifact { id } } }",
-        i=names | made | {"aliases": [{"alias": "best"}]},
+        i=names | kind | {"aliases": [{"alias": "best"}]},
     ).json()
     key = created["data"]["createArtifact"]["artifact"]["id"]
     files = f'artifactFiles: [{{artifactID: "{key}", name: "a.txt"}}]'
@@ -121,15 +121,17 @@ def test_a_field_that_is_not_known_is_refused_by_name(server):
 
 def test_an_input_may_have_fields_that_are_not_known(server):
     """They are let pass: the answer does not depend on them."""
-    asked = 'mutation { upsertBucket(input: {name: "r", shoeSize: 43}) { bucket { name } } }'
+    query = 'mutation { upsertBucket(input: {name: "r", shoeSize: 43}) { bucket { name } } }'
 
-    assert ask(server, asked).json()["data"]["upsertBucket"]["bucket"]["name"] == "r"
+    assert ask(server, query).json()["data"]["upsertBucket"]["bucket"]["name"] == "r"
 
 
 def test_a_wrong_key_is_refused(server):
-    """Where a key is asked for at all: addresses of storage are like presigned ones."""
-    asked = {"query": "{ viewer { entity } }"}
-    other = requests.post(f"{server.url}/graphql", json=asked, auth=("api", "x"), timeout=TIMEOUT_S)
+    """Addresses of storage need none: they are like presigned ones."""
+    payload = {"query": "{ viewer { entity } }"}
+    other = requests.post(
+        f"{server.url}/graphql", json=payload, auth=("api", "x"), timeout=TIMEOUT_S
+    )
 
     assert other.status_code == 401
     assert requests.get(f"{server.url}/storage/none", timeout=TIMEOUT_S).status_code == 404
@@ -183,9 +185,9 @@ def test_connections_are_refused_for_a_time(server, run):
 def test_a_server_that_hangs_keeps_the_connection_until_the_end(server):
     """Neither an answer nor an end, until the faults are changed."""
     server.store.faults = [Fault(path="graphql", hang=True)]
-    asked = {"query": "{ viewer { entity } }"}
+    payload = {"query": "{ viewer { entity } }"}
     with pytest.raises(requests.Timeout):
-        requests.post(f"{server.url}/graphql", json=asked, auth=("api", KEY), timeout=0.3)
+        requests.post(f"{server.url}/graphql", json=payload, auth=("api", KEY), timeout=0.3)
     server.store.faults = [Fault(path="graphql", hang=True)]
     threading.Timer(0.3, server.store.faults.clear).start()
 
@@ -206,7 +208,7 @@ def test_a_fault_that_could_not_happen_is_refused(server, wrong):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("condition", "expected"),
     [
         ({"tags": "a"}, True),
         ({"tags": {"$in": ["b", "c"]}}, False),
@@ -218,9 +220,9 @@ def test_a_fault_that_could_not_happen_is_refused(server, wrong):
         ({"$and": [{"group": "g"}, {"state": {"$in": ["failed"]}}]}, False),
     ],
 )
-def test_runs_are_filtered_as_the_api_does(wanted, found):
+def test_runs_are_filtered_as_the_api_does(condition, expected):
     """By tags, configuration, summary and what a run is called."""
     run = Run(entity="e", project="p", name="r", display_name="first", tags=["a"], group="g")
     run.job_type, run.config, run.summary = "train", {"lr": {"value": 0.1}}, {"loss": 2}
 
-    assert filters.matches(run, wanted) is found
+    assert filters.matches(run, condition) is expected

@@ -33,7 +33,7 @@ URLS = Map(
 SHOWN = ("log", "unknown", "faults")
 
 
-class Asked(Request):
+class WandbRequest(Request):
     """A request as wandb sends them."""
 
     @cached_property
@@ -82,7 +82,7 @@ class App:
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         """Answer one request."""
-        request = Asked(environ)
+        request = WandbRequest(environ)
         request.get_data()  # Read also where no answer needs it, so that clients can send it.
         if self.is_gone():
             _drop()
@@ -97,8 +97,8 @@ class App:
         entry["status"] = response.status_code
         return response(environ, start)
 
-    def _note(self, request: Asked, endpoint: str) -> dict[str, Any]:
-        """Put a request into the log, which tells at once that it came."""
+    def _note(self, request: WandbRequest, endpoint: str) -> dict[str, Any]:
+        """Put a request into the log, before anything is done with it."""
         entry = {"t": time.time(), "method": request.method, "path": request.path}
         entry["ua"] = request.headers.get("User-Agent")
         if endpoint == "graphql":
@@ -107,7 +107,7 @@ class App:
             self.store.log.append(entry)
         return entry
 
-    def _answer(self, request: Asked, endpoint: str, parts: dict[str, str]) -> Response:
+    def _answer(self, request: WandbRequest, endpoint: str, parts: dict[str, str]) -> Response:
         if endpoint == "storage":  # Like a presigned address, it asks for no key.
             return self._storage(request, **parts)
         if endpoint == "other":
@@ -134,13 +134,13 @@ class App:
             time.sleep(0.05)
         _drop()
 
-    def _graphql(self, request: Asked) -> Response:
-        asked = json.loads(request.content)
-        query, call = asked["query"], Call(store=self.store, shared=request.is_shared)
+    def _graphql(self, request: WandbRequest) -> Response:
+        payload = json.loads(request.content)
+        query, call = payload["query"], Call(store=self.store, shared=request.is_shared)
         with self.store.lock:
             self.store.mark_crashed()
             try:
-                data = answer(call, query, asked.get("variables"))
+                data = answer(call, query, payload.get("variables"))
             except Refused as error:
                 if isinstance(error, UnknownField):
                     self.store.unknown[f"{_operation_name(query)}: {error}"] = query
@@ -149,24 +149,24 @@ class App:
                 self.store.save()
         return _json({"data": data})
 
-    def _file_stream(self, request: Asked, entity: str, project: str, run: str) -> Response:
+    def _file_stream(self, request: WandbRequest, entity: str, project: str, run: str) -> Response:
         with self.store.lock:
-            found = self.store.run(entity, project, run)
-            if found is None:
+            target = self.store.run(entity, project, run)
+            if target is None:
                 return _json({"error": f"run {entity}/{project}/{run} not found"}, 404)
-            reply = stream.receive(found, json.loads(request.content or b"{}"), request.client)
+            reply = stream.receive(target, json.loads(request.content or b"{}"), request.client)
             self.store.save()
         return _json(reply)
 
-    def _storage(self, request: Asked, key: str) -> Response:
+    def _storage(self, request: WandbRequest, key: str) -> Response:
         if request.method == "PUT":
             return self._put(key, request.content)
         path = self.store.blob_path(key)
         if not path.exists():
             return Response("no such object", 404)
         content = path.read_bytes()
-        found = Response(content, mimetype="application/octet-stream")
-        return found.make_conditional(request, accept_ranges=True, complete_length=len(content))
+        response = Response(content, mimetype="application/octet-stream")
+        return response.make_conditional(request, accept_ranges=True, complete_length=len(content))
 
     def _put(self, key: str, content: bytes) -> Response:
         with self.store.lock:
@@ -176,7 +176,7 @@ class App:
                 self.store.save()
         return Response(headers={"ETag": hashlib.md5(content).hexdigest()})
 
-    def _admin(self, request: Asked, what: str) -> Response:
+    def _admin(self, request: WandbRequest, what: str) -> Response:
         with self.store.lock:
             if what == "faults" and request.method == "POST":
                 return self._set_faults(request)
@@ -187,7 +187,7 @@ class App:
                 return _json(view.state(self.store))
             return _json(getattr(self.store, what) if what in SHOWN else {})
 
-    def _set_faults(self, request: Asked) -> Response:
+    def _set_faults(self, request: WandbRequest) -> Response:
         try:
             self.store.faults = [Fault(**entry) for entry in json.loads(request.content)]
         except (TypeError, ValueError) as error:
@@ -204,8 +204,8 @@ def _route(request: Request) -> tuple[str, dict[str, Any]]:
 
 
 def _operation_name(query: str) -> str | None:
-    found = operation(query)
-    return found.name.value if found and found.name else None
+    node = operation(query)
+    return node.name.value if node and node.name else None
 
 
 def _drop() -> None:

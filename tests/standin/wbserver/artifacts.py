@@ -20,8 +20,8 @@ def by_id(_: Any, call: Call, **named: str) -> Artifact | None:
 @resolver("Query.clientIDMapping")
 def by_client_id(_: Any, call: Call, client_id: str) -> dict[str, Any] | None:
     """Return the id of the artifact that a client made under an id of the client's."""
-    found = (a for a in call.store.artifacts.values() if a.client_id == client_id)
-    return next(({"serverID": artifact.id} for artifact in found), None)
+    matching = (a for a in call.store.artifacts.values() if a.client_id == client_id)
+    return next(({"serverID": artifact.id} for artifact in matching), None)
 
 
 @resolver("Run.outputArtifacts")
@@ -37,8 +37,8 @@ def used(run: Run, call: Call, **paging: Any) -> Page:
 
 
 def _committed(store: Store, ids: Sequence[str]) -> list[Artifact]:
-    found = (store.artifacts[key] for key in ids)
-    return [artifact for artifact in found if artifact.state == "COMMITTED"]
+    artifacts = (store.artifacts[key] for key in ids)
+    return [artifact for artifact in artifacts if artifact.state == "COMMITTED"]
 
 
 # --- an artifact
@@ -69,8 +69,8 @@ def aliases(artifact: Artifact, call: Call) -> list[dict[str, Any]]:
     within = sequence(artifact, call)
     return [
         {"id": gid("Alias", within.id, alias), "alias": alias, "artifactCollection": within}
-        for alias, found in within.aliases.items()
-        if found == artifact.id
+        for alias, key in within.aliases.items()
+        if key == artifact.id
     ]
 
 
@@ -91,8 +91,8 @@ def file_count(artifact: Artifact, _: Call) -> int:
 @resolver("ArtifactCollectionMembership.files")
 def files(artifact: Artifact, call: Call, names: list[str] | None = None, **paging: Any) -> Page:
     """Return its files, or those with one of *names*."""
-    found = {n: key for n, key in sorted(artifact.files.items()) if n in (names or [n])}
-    return page([_file(call.store, artifact, *item) for item in found.items()], **paging)
+    chosen = {n: key for n, key in sorted(artifact.files.items()) if n in (names or [n])}
+    return page([_file(call.store, artifact, *item) for item in chosen.items()], **paging)
 
 
 @resolver("Artifact.filesByManifestEntries")
@@ -102,9 +102,9 @@ def files_by_entries(artifact: Artifact, call: Call, **_: Any) -> Page:
 
 
 def _file(store: Store, artifact: Artifact, name: str, key: str) -> dict[str, Any]:
-    found = {"id": gid("AFile", artifact.id, name), "name": name, "displayName": name}
-    found |= {"url": store.url(key), "directUrl": store.url(key), "storagePath": key}
-    return found | {"sizeBytes": store.blob_path(key).stat().st_size}
+    file = {"id": gid("AFile", artifact.id, name), "name": name, "displayName": name}
+    file |= {"url": store.url(key), "directUrl": store.url(key), "storagePath": key}
+    return file | {"sizeBytes": store.blob_path(key).stat().st_size}
 
 
 @resolver("Artifact.createdBy")
@@ -166,10 +166,10 @@ def versions(
 ) -> Page:
     """Return its artifacts, newest first, whatever *order* and *filters* say."""
     newest_first = [call.store.artifacts[key] for key in reversed(within.versions.values())]
-    found = page(newest_first, **paging)
-    for edge in found["edges"]:
+    connection = page(newest_first, **paging)
+    for edge in connection["edges"]:
         edge["version"] = f"v{edge['node'].version_index}"
-    return found
+    return connection
 
 
 @resolver("ArtifactSequence.latestArtifact")

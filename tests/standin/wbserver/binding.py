@@ -50,7 +50,7 @@ class Call:
 
     store: Store
     shared: bool = False  # Whether it comes from a client in shared mode.
-    upserting: bool = False  # Whether it tells of a run, and not only asks.
+    upserting: bool = False  # Whether the run's own client sends it.
 
 
 def resolver(field: str) -> Callable[[Resolver], Resolver]:
@@ -98,14 +98,14 @@ def operation(query: str) -> OperationDefinitionNode | None:
         definitions = parse(query).definitions
     except GraphQLSyntaxError:
         return None
-    found = (node for node in definitions if isinstance(node, OperationDefinitionNode))
-    return next(found, None)
+    operations = (node for node in definitions if isinstance(node, OperationDefinitionNode))
+    return next(operations, None)
 
 
 def is_mutation(query: str) -> bool:
     """Return whether *query* changes something."""
-    found = operation(query)
-    return found is not None and found.operation is OperationType.MUTATION
+    node = operation(query)
+    return node is not None and node.operation is OperationType.MUTATION
 
 
 @cache

@@ -19,7 +19,7 @@ class Fault:
         op: Name of the GraphQL operation; else all match.
         times: How many requests; one by default, without a limit where *seconds* is given.
         seconds: How long, counted from the first request that matches.
-        status: Code to answer with, and not to do what was asked.
+        status: Code to answer with; the request has no effect.
         headers: Headers of that answer.
         body: Text of that answer.
         delay: Seconds to wait before an answer, which without *status* is the usual one.

@@ -48,8 +48,8 @@ def mark_uploaded(*_: Any, values: dict[str, Any]) -> dict[str, Any]:
 def delete(_: Any, call: Call, values: dict[str, Any]) -> dict[str, Any]:
     """Forget files by their ids."""
     for run in call.store.runs.values():
-        kept = {n: f for n, f in run.files.items() if _id(run, n) not in values["files"]}
-        run.files = kept
+        gone = [name for name in run.files if _id(run, name) in values["files"]]
+        run.files = {name: file for name, file in run.files.items() if name not in gone}
     return {"success": True}
 
 
@@ -70,8 +70,8 @@ def files(
 ) -> Page:
     """Return the files with one of *names*, or like *pattern*, as SQL's LIKE has it."""
     like = re.escape(pattern).replace("%", ".*").replace("_", ".") if pattern else ".*"
-    found = [n for n in sorted(_uploaded(run)) if n in (names or [n]) and re.fullmatch(like, n)]
-    return page([_file(call.store, run, name) for name in found], **paging)
+    chosen = [n for n in sorted(_uploaded(run)) if n in (names or [n]) and re.fullmatch(like, n)]
+    return page([_file(call.store, run, name) for name in chosen], **paging)
 
 
 def _uploaded(run: Run) -> list[str]:
@@ -79,10 +79,10 @@ def _uploaded(run: Run) -> list[str]:
 
 
 def _file(store: Store, run: Run, name: str) -> dict[str, Any]:
-    kept, url = run.files[name], store.url(key_of(run, name))
-    found = {"id": _id(run, name), "name": name, "url": url, "directUrl": url}
-    found |= {key: kept[key] for key in ("mimetype", "updatedAt", "md5")}
-    return found | {"sizeBytes": str(kept["size"])}
+    stored, url = run.files[name], store.url(key_of(run, name))
+    file = {"id": _id(run, name), "name": name, "url": url, "directUrl": url}
+    file |= {key: stored[key] for key in ("mimetype", "updatedAt", "md5")}
+    return file | {"sizeBytes": str(stored["size"])}
 
 
 def _id(run: Run, name: str) -> str:

@@ -42,12 +42,12 @@ def sampled_history(run: Run, _: Call, specs: list[str]) -> list[list[Row]]:
 
 def _sampled(rows: list[Row], spec: Row) -> list[Row]:
     keys, first, last = spec["keys"], spec.get("minStep", 0), spec.get("maxStep", END)
-    found = [
+    chosen = [
         {key: row[key] for key in keys}
         for row in rows
         if all(key in row for key in keys) and first <= row["_step"] <= last
     ]
-    return sample(found, spec.get("samples") or len(found))
+    return sample(chosen, spec.get("samples") or len(chosen))
 
 
 @resolver("Run.parquetHistory")

@@ -33,8 +33,8 @@ def projects(
 @resolver("Mutation.upsertModel")
 def upsert_project(_: Any, call: Call, values: dict[str, Any]) -> dict[str, Any]:
     """Make a project that is not there."""
-    made = call.store.create_project(values.get("entityName"), values["name"])
-    return {"project": made, "model": made, "inserted": True}
+    project = call.store.create_project(values.get("entityName"), values["name"])
+    return {"project": project, "model": project, "inserted": True}
 
 
 @resolver("Project.id")
@@ -73,8 +73,8 @@ def runs(
     of: Project, call: Call, filters: str | None = None, order: str | None = None, **paging: Any
 ) -> Page:
     """Return the runs that *filters* lets through; of *order*, the sign alone counts."""
-    found = _filtered(of, call, filters)
-    return page(found[::-1] if (order or "").startswith("-") else found, **paging)
+    chosen = _filtered(of, call, filters)
+    return page(chosen[::-1] if (order or "").startswith("-") else chosen, **paging)
 
 
 @resolver("Project.runCount")
@@ -86,7 +86,7 @@ def run_count(of: Project, call: Call, filters: str | None = None) -> int:
 def _filtered(of: Project, call: Call, filters: str | None) -> list[Run]:
     wanted = (json.loads(filters) if filters else None) or {}
     own = (r for r in call.store.runs.values() if (r.entity, r.project) == (of.entity, of.name))
-    return [found for found in own if matches(found, wanted)]
+    return [run for run in own if matches(run, wanted)]
 
 
 @resolver("Project.artifact")
@@ -110,8 +110,8 @@ def collection(of: Project, call: Call, name: str) -> Collection | None:
 @resolver("Project.artifactType")
 def artifact_type(of: Project, _: Call, name: str) -> dict[str, Any]:
     """Return a type of artifacts: any name is one."""
-    made = {"id": gid("AType", of.key, name), "name": name, "createdAt": of.created_at}
-    return made | {"project": of}
+    kind = {"id": gid("AType", of.key, name), "name": name, "createdAt": of.created_at}
+    return kind | {"project": of}
 
 
 @resolver("Project.artifactTypes")

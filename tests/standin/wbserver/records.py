@@ -48,7 +48,7 @@ class Line:
 
 @dataclass(kw_only=True)
 class Run:
-    """A run: what its client told, and what it streamed."""
+    """A run: its description, and what its client streamed."""
 
     entity: str
     project: str
@@ -110,8 +110,8 @@ class Run:
 
     def lines(self, name: str) -> list[str]:
         """Return a streamed file by its lines."""
-        found = self.stream.get(name, {})
-        return [found[offset] for offset in sorted(found)]
+        file = self.stream.get(name, {})
+        return [file[offset] for offset in sorted(file)]
 
     def history(self) -> list[dict[str, Any]]:
         """Return the rows that the server shows, in order; steps of two offsets stand twice."""
@@ -130,10 +130,10 @@ class Run:
 
 def by_step(rows: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     """Return *rows* under their steps."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    grouped: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["_step"], []).append(row)
-    return found
+        grouped.setdefault(row["_step"], []).append(row)
+    return grouped
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""Runs: what clients tell of them, and what they read of them."""
+"""Runs: what clients write of them, and what they read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .binding import Call, Refused, constants, resolver
 from .connections import Page, page
 from .records import EVENTS, HISTORY, OUTPUT, Project, Run, gid
 
-# What a client may tell of a run, and where it is kept.
-TOLD = {
+# What a client may set, and the attribute of `Run` for it.
+ATTRIBUTES = {
     "displayName": "display_name",
     "description": "description",
     "notes": "notes",
@@ -39,21 +39,21 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 def find(call: Call, values: dict[str, Any]) -> Run:
     """Return the run that *values* names by its entity, project and name."""
     name = values["runName"]
-    found = call.store.run(values.get("entityName"), values.get("projectName"), name)
-    if found is None:
+    run = call.store.run(values.get("entityName"), values.get("projectName"), name)
+    if run is None:
         raise Refused(f"There is no run {name}.")
-    return found
+    return run
 
 
 def find_by_id(call: Call, storage_id: str) -> Run:
     """Return the run with this id."""
-    found = call.store.run_by_id(storage_id)
-    if found is None:
+    run = call.store.run_by_id(storage_id)
+    if run is None:
         raise Refused(f"There is no run with the id {storage_id}.")
-    return found
+    return run
 
 
-# --- what clients tell
+# --- what clients write
 
 
 @resolver("Mutation.upsertBucket")
@@ -61,12 +61,12 @@ def upsert(_: Any, call: Call, values: dict[str, Any]) -> dict[str, Any]:
     """Make a run, or change it."""
     _check_tags(call, values.get("tags") or [])
     before = len(call.store.runs)
-    run = _named(call, values)
-    for told, kept in TOLD.items():
-        if values.get(told) is not None:
-            setattr(run, kept, values[told])
-    _tell_numbers(call, run, values)
-    _tell_state(run, values)
+    run = _find_or_create(call, values)
+    for name, attribute in ATTRIBUTES.items():
+        if values.get(name) is not None:
+            setattr(run, attribute, values[name])
+    _update_numbers(call, run, values)
+    _update_state(run, values)
     call.upserting = bool(values.get("name"))
     return {"bucket": run, "inserted": len(call.store.runs) > before}
 
@@ -77,22 +77,22 @@ def _check_tags(call: Call, tags: list[str]) -> None:
         raise Refused(f"A tag has 1 to {longest} characters, not {wrong[0]!r}.")
 
 
-def _named(call: Call, values: dict[str, Any]) -> Run:
-    """Return the run with the id in *values*, else with the name: that one is made if need be."""
-    found = call.store.run_by_id(values["id"]) if values.get("id") else None
-    if found is None and not values.get("name"):
+def _find_or_create(call: Call, values: dict[str, Any]) -> Run:
+    """Return the run with the id in *values*, else with the name, if need be a new one."""
+    run = call.store.run_by_id(values["id"]) if values.get("id") else None
+    if run is None and not values.get("name"):
         raise Refused(f"There is no run with the id {values.get('id')}.")
-    return found or _made(call, values)
+    return run or _create(call, values)
 
 
-def _made(call: Call, values: dict[str, Any]) -> Run:
+def _create(call: Call, values: dict[str, Any]) -> Run:
     project = call.store.create_project(values.get("entityName"), values.get("modelName"))
     title = f"standin-run-{len(call.store.runs) + 1}"
-    made = Run(entity=project.entity, project=project.name, name=values["name"], display_name=title)
-    return call.store.runs.setdefault(made.key, made)
+    run = Run(entity=project.entity, project=project.name, name=values["name"], display_name=title)
+    return call.store.runs.setdefault(run.key, run)
 
 
-def _tell_numbers(call: Call, run: Run, values: dict[str, Any]) -> None:
+def _update_numbers(call: Call, run: Run, values: dict[str, Any]) -> None:
     if values.get("config") is not None:
         config = json.loads(values["config"])
         run.config = merge(run.config, config) if call.shared else config
@@ -100,7 +100,7 @@ def _tell_numbers(call: Call, run: Run, values: dict[str, Any]) -> None:
         run.summary = json.loads(values["summaryMetrics"])
 
 
-def _tell_state(run: Run, values: dict[str, Any]) -> None:
+def _update_state(run: Run, values: dict[str, Any]) -> None:
     if values.get("state"):
         run.state = values["state"]
     elif values.get("name"):  # The run itself lives: `wandb.Api()` sends an id alone.
@@ -175,8 +175,8 @@ def config(run: Run, _: Call) -> str:
 @resolver("Run.wandbConfig")
 def wandb_config(run: Run, _: Call, keys: list[str]) -> str:
     """Return some of what wandb itself keeps in the configuration."""
-    kept = (run.config.get("_wandb") or {}).get("value") or {}
-    return json.dumps({key: kept[key] for key in keys if key in kept})
+    own = (run.config.get("_wandb") or {}).get("value") or {}
+    return json.dumps({key: own[key] for key in keys if key in own})
 
 
 @resolver("Run.summaryMetrics")
@@ -237,8 +237,8 @@ def log_lines(
     **paging: Any,
 ) -> Page:
     """Return what the run printed."""
-    found = [_log_line(number, line) for number, line in enumerate(run.lines(OUTPUT))]
-    return page(found[-last:] if last else found, **paging)
+    lines = [_log_line(number, line) for number, line in enumerate(run.lines(OUTPUT))]
+    return page(lines[-last:] if last else lines, **paging)
 
 
 def _log_line(number: int, line: str) -> dict[str, Any]:
@@ -246,8 +246,8 @@ def _log_line(number: int, line: str) -> dict[str, Any]:
         parts = json.loads(line) if line.startswith("{") else {}
     except ValueError:
         parts = {}
-    found = {"timestamp": parts.get("ts"), "level": parts.get("level"), "label": parts.get("label")}
-    return found | {"number": number, "line": parts.get("content", line)}
+    entry = {"timestamp": parts.get("ts"), "level": parts.get("level"), "label": parts.get("label")}
+    return entry | {"number": number, "line": parts.get("content", line)}
 
 
 constants({"Run.readOnly": False})

@@ -63,8 +63,8 @@ class Store:
 
     def state(self) -> dict[str, Any]:
         """Return what is saved."""
-        kept = ("projects", "runs", "collections", "artifacts", "charts")
-        return {name: getattr(self, name) for name in kept}
+        names = ("projects", "runs", "collections", "artifacts", "charts")
+        return {name: getattr(self, name) for name in names}
 
     def save(self) -> None:
         """Write the state, atomically."""
@@ -105,10 +105,10 @@ class Store:
         return self.projects.get(f"{entity or self.entity}/{name or 'uncategorized'}")
 
     def create_project(self, entity: str | None, name: str | None) -> Project:
-        """Return a project, made if it is not there."""
+        """Return a project, if need be a new one."""
         number, entity = len(self.projects) + 1, entity or self.entity
-        made = Project(number=number, entity=entity, name=name or "uncategorized")
-        return self.projects.setdefault(made.key, made)
+        project = Project(number=number, entity=entity, name=name or "uncategorized")
+        return self.projects.setdefault(project.key, project)
 
     def run(self, entity: str | None, project: str | None, name: str) -> Run | None:
         """Return a run, named as clients do."""
@@ -122,14 +122,14 @@ class Store:
         """Return the artifact ``entity/project/name:alias``; without an alias, the latest."""
         name, _, alias = path.partition(":")
         collection = self.collections.get(name)
-        found = collection and collection.find(alias or "latest")
-        return self.artifacts[found] if found else None
+        key = collection and collection.find(alias or "latest")
+        return self.artifacts[key] if key else None
 
     def put_artifact(self, path: str, kind: str, files: Mapping[str, str]) -> Artifact:
         """Keep a committed artifact ``entity/project/name`` that no client sent."""
         entity, project, name = path.split("/")
-        made = Collection(entity=entity, project=project, name=name, type=kind)
-        within = self.collections.setdefault(path, made)
+        new = Collection(entity=entity, project=project, name=name, type=kind)
+        within = self.collections.setdefault(path, new)
         blobs = {name: f"artifact/{path}/{name}" for name in files}
         for file, key in blobs.items():
             self.blob_path(key).write_text(files[file], encoding="utf-8")
@@ -141,8 +141,8 @@ class Store:
 
     def logged(self, run: Run) -> dict[str, Artifact]:
         """Return the committed artifacts that *run* logged, as ``name:v0``."""
-        found = (self.artifacts[key] for key in run.logged)
-        return {self.name_of(a): a for a in found if a.state == "COMMITTED"}
+        artifacts = (self.artifacts[key] for key in run.logged)
+        return {self.name_of(a): a for a in artifacts if a.state == "COMMITTED"}
 
     def name_of(self, artifact: Artifact) -> str:
         """Return the name of *artifact* with its version."""

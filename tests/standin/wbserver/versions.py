@@ -34,22 +34,22 @@ def create(_: Any, call: Call, values: dict[str, Any]) -> dict[str, Any]:
     store, within = call.store, _collection(call.store, values)
     run = store.runs.get(f"{within.entity}/{within.project}/{values.get('runName')}")
     versions = (store.artifacts[key] for key in within.versions.values())
-    found = next((a for a in versions if a.digest == values["digest"]), None)
-    if found:
-        within.aliases |= dict.fromkeys(_aliases(values), found.id)
+    artifact = next((a for a in versions if a.digest == values["digest"]), None)
+    if artifact:
+        within.aliases |= dict.fromkeys(_aliases(values), artifact.id)
     else:
-        found = _pending(store, within, values)
-        found.run = run.key if run else None
-    if run and found.id not in run.logged:
-        run.logged.append(found.id)
-    return {"artifact": found}
+        artifact = _pending(store, within, values)
+        artifact.run = run.key if run else None
+    if run and artifact.id not in run.logged:
+        run.logged.append(artifact.id)
+    return {"artifact": artifact}
 
 
 def _collection(store: Store, values: dict[str, Any]) -> Collection:
     project = store.create_project(values["entityName"], values["projectName"])
     name, kind = values["artifactCollectionName"], values["artifactTypeName"]
-    made = Collection(entity=project.entity, project=project.name, name=name, type=kind)
-    within = store.collections.setdefault(made.key, made)
+    new = Collection(entity=project.entity, project=project.name, name=name, type=kind)
+    within = store.collections.setdefault(new.key, new)
     if within.type != kind:
         raise Refused(f"The artifact {name} has the type {within.type}, not {kind}.")
     return within
@@ -91,8 +91,8 @@ def create_files(_: Any, call: Call, values: dict[str, Any]) -> dict[str, Any]:
 def _new_file(call: Call, values: dict[str, Any]) -> dict[str, Any]:
     artifact, name = _artifact(call, values), values["name"]
     key = artifact.files[name] = f"artifact/{artifact.id}/{name}"
-    made = {"id": gid("AFile", key), "name": name, "artifact": artifact}
-    return made | {"storagePath": key, "uploadUrl": call.store.url(key), "uploadHeaders": []}
+    file = {"id": gid("AFile", key), "name": name, "artifact": artifact}
+    return file | {"storagePath": key, "uploadUrl": call.store.url(key), "uploadHeaders": []}
 
 
 @resolver("Mutation.commitArtifact")

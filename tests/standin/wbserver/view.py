@@ -28,7 +28,7 @@ def _artifact(store: Store, artifact: Artifact) -> dict[str, Any]:
     aliases = store.collections[artifact.collection].aliases
     return vars(artifact) | {
         "name": store.name_of(artifact),
-        "aliases": [alias for alias, found in aliases.items() if found == artifact.id],
+        "aliases": [alias for alias, key in aliases.items() if key == artifact.id],
         "manifest": store.manifest(artifact),
         "blobs": {name: _blob(store, key) for name, key in artifact.files.items()},
     }
