@@ -87,7 +87,7 @@ def _followed(folder: Path, path: Path) -> Path:
     if not path.is_symlink():
         return path
     # `wandb.save` links files of the run, by the container's paths.
-    lead = PurePosixPath(os.readlink(path))
+    lead = PurePosixPath(path.readlink())
     output = PurePosixPath(contract.OUTPUT)
     led = folder / lead.relative_to(output) if lead.is_relative_to(output) else path.parent / lead
     root = folder.resolve()
