@@ -86,6 +86,13 @@ def log_saved_model(session: Session, model_name: str | None) -> None:
     )
 
 
+def loads_saved(learn: Any, session: Session) -> bool:
+    """Say whether the fit that ends has loaded the best model that it saved."""
+    saver = vars(learn).get("save_model")
+    keeps = getattr(saver, "at_end", False) or getattr(saver, "every_epoch", False)
+    return saver is not None and session.saved is not None and not keeps
+
+
 def _is_best(session: Session, saver: Any, metadata: dict[str, Any]) -> bool:
     monitor = getattr(saver, "monitor", "valid_loss")
     value, best = metadata.get(monitor), session.progress.best.get(monitor)

@@ -27,6 +27,13 @@ def rank() -> int:
     return int(os.environ.get("RANK") or 0)
 
 
+def world_size() -> int:
+    """Return how many processes train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
+
+
 def current_run(caller: str) -> Any | None:
     """
     Return the run that this process logs to, or None if it stays silent.

@@ -11,7 +11,7 @@ from fastai.callback.core import Callback
 from fastai.callback.tracker import SaveModelCallback
 
 from samerun.callback.artifacts import log_dataset, log_model
-from samerun.callback.checkpoint import BestModelCallback, log_saved_model
+from samerun.callback.checkpoint import BestModelCallback, loads_saved, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
 from samerun.callback.distributed import NoRun, bare, current_run
 from samerun.callback.guard import EpochGuard
@@ -136,6 +136,17 @@ class WandbCallback(Callback):
             self._begin()
         if self._session is not None:
             self._session.begin_epoch()
+            self._watch("begin_epoch")
+
+    def before_validate(self) -> None:
+        """Watch the validation: samples and charts are of what it sees and computes."""
+        if self._session is not None and not self._elsewhere():
+            self._watch("begin_validation")
+
+    def after_validate(self) -> None:
+        """Keep what the validation has shown."""
+        if self._session is not None and not self._elsewhere():
+            self._watch("end_validation")
 
     def before_step(self) -> None:
         """Look at the gradients as the optimiser is about to use them."""
@@ -166,7 +177,7 @@ class WandbCallback(Callback):
         session = self._session
         if session is None or self._elsewhere() or session.open_epoch is None:
             return
-        session.end_epoch()
+        self._end_epoch(session)
         session.close_epoch()
         if self.log_preds and self.log_preds_every_epoch:
             self._call_log_predictions()
@@ -178,6 +189,7 @@ class WandbCallback(Callback):
         session = self._session
         if session is not None:
             self._close_broken_epoch(session)
+            self._watch("end_fit", loaded=loads_saved(self.learn, session))
             if self.log_preds:
                 self._log_end()
             if self.log_model and session.main:
@@ -250,7 +262,23 @@ class WandbCallback(Callback):
                 log_dataset(folder, self.dataset_name, reference=by_reference)
         if self.log_preds and session.main:
             with self._warner.guarded("prediction samples", "Give them as valid_dl=..."):
-                session.samples = Samples(self.learn, self.valid_dl, self.n_preds, self.seed)
+                given = (self.valid_dl, self.n_preds, self.seed)
+                session.samples = Samples(self.learn, self._warner, *given)
+
+    def _watch(self, step: str, **options: Any) -> None:
+        """Let the samples take the next *step* of what they keep."""
+        samples = self._session.samples if self._session is not None else None
+        if samples is not None:
+            with self._warner.guarded("prediction samples"):
+                getattr(samples, step)(**options)
+
+    def _end_epoch(self, session: Session) -> dict[str, Any]:
+        """Return the metrics of the epoch that ends here."""
+        before = session.saved
+        metrics = session.end_epoch()
+        if session.saved is not before:
+            self._watch("model_saved")
+        return metrics
 
     def _dataset_folder(self) -> Path:
         if not isinstance(self.log_dataset, bool):
@@ -273,7 +301,7 @@ class WandbCallback(Callback):
         if session is None or session.samples is None or not session.alive:
             return
         with untouched_random_state(), self._warner.guarded("prediction samples"):
-            values = session.samples.table(self.learn)
+            values = session.samples.table()
             if values:
                 session.log("prediction samples", values)
 
@@ -289,7 +317,7 @@ class WandbCallback(Callback):
             return
         with untouched_random_state(), self._warner.guarded("charts"):
             values = {}
-            for key, draw in session.samples.charts(self.learn).items():
+            for key, draw in session.samples.charts().items():
                 with self._warner.guarded(f"chart {key}", _REMEDIES.get(key, "")):
                     values[key] = draw()
             if values:
@@ -299,7 +327,7 @@ class WandbCallback(Callback):
         """Log an epoch that early stopping, or a cancelled fit, ended before ``after_epoch``."""
         if session.open_epoch is None:
             return
-        metrics = session.end_epoch()
+        metrics = self._end_epoch(session)
         session.close_epoch(complete=bool(metrics))
 
     def _ensure_saver(self, *, started: bool = False) -> None:
@@ -333,6 +361,7 @@ class WandbCallback(Callback):
 
     def _drop_session(self) -> None:
         if self._session is not None:
+            self._watch("end_validation")
             self._session.close()
             self._session = None
 
