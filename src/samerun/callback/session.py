@@ -10,6 +10,7 @@ from typing import Any
 
 from samerun.callback.distributed import bare, key_prefix, rank
 from samerun.callback.histograms import What, histograms
+from samerun.callback.media.batches import items_of
 from samerun.callback.stream.background import Courier
 from samerun.callback.stream.bulk import Handover, Row
 from samerun.callback.stream.metrics import best_is_min, epoch_metrics
@@ -85,7 +86,7 @@ class Session:
             raw_loss=_detached(learn.loss),
             smooth_loss=learn.__dict__.get("smooth_loss"),
             hypers=tuple([dict(group) for group in learn.opt.hypers]),
-            samples_per_s=_batch_size(learn) / max(elapsed, 1e-9),
+            samples_per_s=items_of(learn.xb, learn.yb) / max(elapsed, 1e-9),
             extra=self.extra,
         )
         self.extra = None
@@ -215,10 +216,3 @@ def saved_file(learn: Any) -> tuple[Path, int] | None:
 def _detached(loss: Any) -> Any:
     # Without detach() the graph of every kept step would stay in memory.
     return loss.detach() if hasattr(loss, "detach") else loss
-
-
-def _batch_size(learn: Any) -> int:
-    try:
-        return len(learn.xb[0])
-    except (TypeError, IndexError):
-        return len(learn.yb[0]) if len(learn.yb) and hasattr(learn.yb[0], "__len__") else 0

@@ -142,7 +142,7 @@ def _taken(value: torch.Tensor, rows: Rows, items: int) -> Any:
         found = plain.clone()
     elif isinstance(rows, torch.Tensor):
         found = plain.index_select(0, rows)
-    elif len(rows) == items:
+    elif list(rows) == list(range(items)):
         found = plain.clone()
     else:
         found = torch.stack([plain[row] for row in rows]) if rows else plain[:0].clone()

@@ -37,8 +37,8 @@ class Draw:
         if self._indices is not None:
             places = self._indices[start : start + items]
         slots = [self._slot(int(place)) for place in places]
-        found = [(row, slot) for row, slot in enumerate(slots) if slot is not None]
-        return [row for row, _ in found], [slot for _, slot in found]
+        found = {slot: row for row, slot in enumerate(slots) if slot is not None}
+        return list(found.values()), list(found)
 
     @property
     def done(self) -> bool:
