@@ -1,12 +1,12 @@
-# One image for GPU and CPU: CUDA builds of torch also run on the CPU, so CI tests
-# the very digest that goes to the GPU. Built by `invoke build`, which passes the
-# arguments. Only features of Dockerfile syntax 1.2, so that engine 20.10 builds it.
+# One image for GPU and CPU: CUDA builds of torch also run on the CPU, so CI tests the
+# digest that later runs on GPUs. `invoke build` passes the arguments. Uses only features
+# of Dockerfile syntax 1.2, so that engine 20.10 can build it.
 ARG BASE
 ARG CUDA=cuda13
 
-# --- the build's own tools, from their lock; bind-mounted below, so not in the image
+# --- the build's tools, from their lock file; bind-mounted below, so not in the image
 FROM ${BASE} AS tools
-# Without pip's own download cache the stage is the same everywhere.
+# Without pip's download cache, the stage is the same everywhere.
 RUN --mount=type=bind,source=docker/tools.txt,target=/tmp/tools.txt \
     --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
@@ -16,15 +16,15 @@ RUN --mount=type=bind,source=docker/tools.txt,target=/tmp/tools.txt \
 # --- the image ------------------------------------------------------------------
 FROM ${BASE} AS image
 ARG CUDA
-# Every file gets this time, and bytecode is hash-based, so that a rebuild gives
-# the same layers.
+# Every file gets this time and bytecode is hash-based, so a rebuild gives the same
+# layers.
 ARG SOURCE_DATE_EPOCH
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     UV_PYTHON_DOWNLOADS=never
 
-# Layer 1: CUDA libraries and torch, several gigabytes, from their own lock, so
-# that no other dependency's change touches them. `cpu` is the variant without CUDA,
-# whose lock names a second index: the strategy is safe, because hashes decide.
+# Layer 1: CUDA libraries and torch, several gigabytes. They have their own lock file, so
+# changes to other dependencies do not affect this layer. `cpu` is the variant without CUDA;
+# its lock file names a second index. The index strategy is safe, because hashes decide.
 RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
     --mount=type=bind,source=docker/install-packages.sh,target=/run/install-packages \
     --mount=type=bind,source=docker/left-out.txt,target=/run/left-out \
@@ -36,8 +36,8 @@ RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
     && VIRTUAL_ENV=/opt/venv UV_LINK_MODE=copy UV_HTTP_TIMEOUT=300 sh /run/install-packages \
     uv pip install --no-deps --require-hashes --index-strategy unsafe-best-match -r "/run/torch/$CUDA.txt"
 
-# Layer 2: the other dependencies, frozen by uv.lock, and what the image holds, as
-# our own list and as a software bill of materials.
+# Layer 2: the other dependencies, frozen by uv.lock, and the list of the image's contents,
+# in samerun's format and as a software bill of materials.
 RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
     --mount=type=bind,from=tools,source=/tools,target=/tools \
     --mount=type=bind,source=docker/install-packages.sh,target=/run/install-packages \
@@ -57,9 +57,9 @@ RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
     && PYTHONDONTWRITEBYTECODE=1 /opt/venv/bin/python /run/describe.py "$CUDA" /tmp/sbom.json /opt/samerun \
     && find /opt -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
-# Layer 3: our code. Copied by cp, not COPY, so that the checkout's file times and
-# modes do not get into the layer. With it what the image is made from, which is on its
-# labels too: a container does not see those of its own image.
+# Layer 3: samerun's code. It is copied with cp, not COPY, so that the checkout's file times
+# and modes do not get into the layer. The layer also says what the image was built from; the
+# labels say so too, but a container can't read the labels of its image.
 ARG BASE_REFERENCE
 ARG BASE_ORIGIN
 RUN --mount=type=bind,source=src/samerun,target=/run/samerun \
@@ -67,7 +67,7 @@ RUN --mount=type=bind,source=src/samerun,target=/run/samerun \
     --mount=type=bind,source=docker/install-code.sh,target=/run/install-code \
     sh /run/install-code
 
-# Whoever starts it by hand gets the same surroundings as from the kit.
+# Containers started by hand get the same environment as those from `invoke train`.
 ENV HOME=/tmp/home USER=samerun LOGNAME=samerun \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     MPLCONFIGDIR=/tmp/home/matplotlib XDG_CACHE_HOME=/tmp/home/cache \
@@ -75,12 +75,12 @@ ENV HOME=/tmp/home USER=samerun LOGNAME=samerun \
     WANDB_DIR=/output WANDB_CACHE_DIR=/tmp/home/wandb WANDB_DATA_DIR=/output/wandb/data \
     PYTHONWARNINGS="ignore:`torch.jit.script` is deprecated:FutureWarning" \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-# Not root, whoever starts it; the kit passes the caller's own uid and gid.
+# Never root; `invoke train` passes the caller's uid and gid.
 USER 1000:1000
 WORKDIR /output
 ENTRYPOINT ["python", "-m", "samerun.train"]
 
-# --- the same image with pytest on top, for the tests that run inside -----------
+# --- the same image with pytest added, for the tests that run inside ------------
 FROM image AS test
 USER 0:0
 ARG SOURCE_DATE_EPOCH
@@ -97,5 +97,5 @@ RUN --mount=type=bind,from=tools,source=/tools/bin/uv,target=/usr/local/bin/uv \
 USER 1000:1000
 ENTRYPOINT ["python", "-m", "pytest", "-p", "no:cacheprovider"]
 
-# What `docker build .` makes without a --target.
+# The default target of `docker build .`.
 FROM image

@@ -1,25 +1,10 @@
-"""The verbs of samerun, for Invoke; `samerun.verbs` holds them, one module per subject."""
+"""The verbs of samerun, for Invoke; `samerun.cli` holds them, one module per subject."""
 
 from pathlib import Path
 
-from invoke.collection import Collection
+from samerun.cli import common
+from samerun.cli.collection import namespace
 
-from samerun.host import numbers, positional
-from samerun.verbs import cloud, common, image, judging, machine, project, runs, training, transfer
+__all__ = ["namespace"]
 
 common.work_in(Path(__file__).resolve().parent)
-positional.install()
-numbers.install()
-positional.optional("train", "target", "")
-positional.optional("sync", "run", "")
-for _verb in ("inspect", "push", "save"):
-    positional.optional(_verb, "image", "")
-
-namespace = Collection(
-    *(machine.setup, image.build, image.verify, image.inspect, project.audit, image.digest),
-    *(transfer.push, transfer.pull, transfer.save, transfer.load),
-    *(training.train, training.recipes, judging.reproduce, judging.compare),
-    *(runs.runs, runs.show, runs.logs, runs.stop, runs.sync, runs.clean),
-    *(cloud.cloud, cloud.ci),
-    *(machine.doctor, project.lock, project.test),
-)

@@ -1,16 +1,16 @@
 """
-Measure what a W&B callback adds to a training step: ours against fastai's.
+Measure the time that a W&B callback adds to a training step: samerun's against fastai's.
 
-fastai's own callback works only with older releases; put the newest set in which it does
-into a folder of its own, and give that folder as argument::
+fastai's own callback works only with older releases. Install the newest set in which it works
+into a separate folder, and pass that folder::
 
     pip install --no-deps --target peer fastai==2.8.8 fastcore==2.2.20 fasttransform==0.0.2
     OMP_NUM_THREADS=1 python benchmarks/callback_overhead.py peer
 
-Both are measured with the fastai of that folder, in one process, in turns with fits without
-a callback, on steps that cost next to nothing. Predictions are switched off, for they are
-made once per fit. Times are CPU time of the main thread and wall time, the median over the
-rounds of (with callback - without), per training step.
+Both are measured with the fastai in that folder and in one process. Their fits alternate with
+fits without a callback, and the steps cost almost nothing. Predictions are switched off, because
+they are made only once per fit. Times are CPU time of the main thread and wall time: the median
+over the rounds of (with callback - without), per training step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("peer", nargs="?", help="folder with an older fastai; default: ours alone")
+    parser.add_argument("peer", nargs="?", help="folder with an older fastai; default: none")
     parser.add_argument("--steps", type=int, default=1000, help="training steps of each fit")
     parser.add_argument("--rounds", type=int, default=5, help="fits of each kind")
     options = parser.parse_args(argv)
@@ -89,7 +89,7 @@ def _learner(cbs: Any, steps: int) -> Any:
 
 
 class _Prepared:
-    """A data loader that gives the same batch again and again, so that loading costs nothing."""
+    """A data loader that returns the same batch every time, so that loading costs nothing."""
 
     def __init__(self, batch: Any, size: int) -> None:
         self.batch, self.size, self.dataset, self.bs = batch, size, range(size), len(batch[0])
@@ -106,7 +106,7 @@ class _Prepared:
         return self.batch
 
     def to(self, device: Any) -> None:
-        """Stay where it is."""
+        """Do nothing."""
 
 
 def _fit(learn: Any, steps: int) -> tuple[float, float]:

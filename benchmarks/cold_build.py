@@ -1,9 +1,9 @@
 """
-Where the time of a cold build goes, next to what the network and the disk allow.
+Show the time of each step of a cold build, next to the limits of the network and the disk.
 
-Reads the log that `invoke build` or `invoke verify` left (default: .samerun/verify.log, the
-build without any cache), adds up BuildKit's own seconds by step, and measures how fast this
-machine downloads one of the locked packages and writes a file. Usage:
+Reads the log written by `invoke build` or `invoke verify` (default: .samerun/verify.log, the
+build without any cache), adds up BuildKit's seconds by step, and measures how fast this machine
+downloads one of the locked packages and writes a file. Usage:
 
     python benchmarks/cold_build.py [LOG]
 """
@@ -29,19 +29,19 @@ PART = re.compile(r"^#\d+ (exporting layers|unpacking) \D*?([\d.]+)s done$", re.
 
 
 def steps(log: str) -> dict[str, float]:
-    """Return seconds by step."""
+    """Return the seconds of each step."""
     done = dict(DONE.findall(log))
     seconds = {shorten(name): float(done[n]) for n, name in STEP.findall(log) if n in done}
     return seconds | {f"  of it {name}": float(part) for name, part in PART.findall(log)}
 
 
 def shorten(name: str) -> str:
-    """Return a step without its mounts, cut to a line."""
+    """Return a step without its mounts, cut to one line."""
     return " ".join(re.sub(r"--mount=\S+", "", name).split())[:60]
 
 
 def wheels() -> list[tuple[str, str, int]]:
-    """Return name, URL and bytes of every wheel that CUDA 13's image is made from."""
+    """Return name, URL and size in bytes of every wheel in the CUDA 13 image."""
     wanted = (ROOT / "docker" / "torch" / "cuda13.txt").read_text()
     lock = tomllib.loads((ROOT / "uv.lock").read_text())
     return [
@@ -62,7 +62,7 @@ def download_rate(url: str) -> float:
 
 
 def write_rate() -> float:
-    """Return bytes per second that reach the disk."""
+    """Return the bytes per second written to the disk."""
     block = os.urandom(1 << 20)
     began = time.monotonic()
     with tempfile.NamedTemporaryFile(dir=ROOT / ".samerun") as file:

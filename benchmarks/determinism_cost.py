@@ -1,10 +1,10 @@
 """
-What determinism and checkpoints cost: each recipe with and without them, in turn.
+Measure what determinism and checkpoints cost: each recipe with and without them, alternating.
 
     python benchmarks/determinism_cost.py [--rounds 3] [--epochs 6]
 
-Prints seconds from the first batch to the container's end, and ratios of one session:
-machines are noisy, so only the ratios say something.
+Prints the seconds from the first batch to the end of the container, and the ratios within this
+session. Machines are noisy, so only the ratios are meaningful.
 """
 
 import argparse

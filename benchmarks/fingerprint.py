@@ -1,8 +1,8 @@
 """
-Measure how fast a data folder is known: ``python benchmarks/fingerprint.py [--mib 1024]``.
+Measure the fingerprint of a data folder: ``python benchmarks/fingerprint.py [--mib 1024]``.
 
-Cold: every file is read (from the page cache, so that it is hashing that is measured) and
-hashed. Cached: every file is looked at, none is read.
+Cold: every file is read and hashed (from the page cache, to measure the hashing and not the disk).
+Cached: every file is checked for changes, none is read.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from samerun.host import data
+from samerun.host.launch import data
 
 
 def main() -> None:
@@ -27,13 +27,13 @@ def main() -> None:
 
 
 def measure(folder: Path, mib: int, file_kib: int) -> dict[str, float]:
-    """Return speeds in GB/s over *mib* of files of *file_kib* each."""
+    """Return the speeds in GB/s for *mib* MiB of files of *file_kib* KiB each."""
     folder.mkdir()
     number = max(1, mib * 1024 // file_kib)
     content = os.urandom(file_kib * 1024)
     for i in range(number):
         (folder / f"{i}.bin").write_bytes(content[i % 97 :] + content[: i % 97])
-    time.sleep(2.5)  # Younger files are not cached.
+    time.sleep(2.5)  # The hashes of files that were just written are not cached.
     size = number * file_kib * 1024
     cold, cached = (timed(folder) for _ in range(2))
     return {
@@ -48,7 +48,7 @@ def measure(folder: Path, mib: int, file_kib: int) -> dict[str, float]:
 def timed(folder: Path) -> float:
     """Return the seconds of one fingerprint."""
     began = time.perf_counter()
-    data.describe(folder)
+    data.fingerprint_folder(folder)
     return time.perf_counter() - began
 
 

@@ -3,9 +3,9 @@ Time the same training through `invoke train`, a bare `docker run`, and on the h
 
 Usage: python benchmarks/launch.py [--rounds 3] [--epochs 2] [--host-python PYTHON]
 
-PYTHON is that of an environment with the packages of uv.lock (`uv sync --group image
+PYTHON belongs to an environment with the packages of uv.lock (`uv sync --group image
 --group cuda13`); without it the host is left out. The three alternate, because machines
-are noisy: read the ratios of the medians, not the seconds.
+are noisy: compare the ratios of the medians, not the seconds.
 """
 
 import argparse
@@ -23,7 +23,7 @@ OFFLINE = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
 
 
 def through_kit(folder, epochs):
-    """Return the command that users type."""
+    """Return the command that a user types."""
     command = [sys.executable, "-m", "invoke", "train", "digits", "--gpus", "0"]
     return [*command, "--output", folder, "--", "--epochs", epochs]
 
@@ -59,7 +59,7 @@ def first_batch(folder):
 
 
 def main():
-    """Alternate the ways, then print medians and ratios."""
+    """Alternate between the three, then print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", default="2")

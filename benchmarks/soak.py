@@ -1,10 +1,11 @@
 """
-Kill a training at random moments until it ends, over and over; count what that cost.
+Kill trainings at random moments until they end, many times, and count the damage.
 
     python benchmarks/soak.py [--kills 50] [--seed 0]
 
-Needs fastai and wandb in this Python (no Docker): every start is a fork of this process, as
-the container's entry would start it. Prints lost and doubled rows, differing bits, starts.
+Needs fastai and wandb in this Python, but no Docker: every start is a fork of this process that
+runs the same worker as the container. Prints the number of lost and duplicated rows, of runs with
+different bits, and of starts.
 """
 
 import argparse
@@ -46,7 +47,7 @@ STEPS = 18 * 9
 
 
 def start(folder, script):
-    """Start a training in *folder*; return the process's number."""
+    """Start a training in *folder*; return the process ID."""
     child = os.fork()
     if child:
         return child
@@ -63,7 +64,7 @@ def start(folder, script):
         worker.main(["7", str(script)])
     except SystemExit as stop:
         code = stop.code
-    except BaseException:  # noqa: BLE001 - the log has it, the parent the code
+    except BaseException:  # noqa: BLE001 - the log gets the traceback, the parent the code
         import traceback
 
         traceback.print_exc()
@@ -73,7 +74,7 @@ def start(folder, script):
 
 
 def wait(child, seconds):
-    """Return the exit code, or None if the process lives on after *seconds*."""
+    """Return the exit code, or None if the process still runs after *seconds*."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         pid, status = os.waitpid(child, os.WNOHANG)
@@ -84,7 +85,7 @@ def wait(child, seconds):
 
 
 def train_to_the_end(folder, script, chance=None, longest_s=0.0):
-    """Start until the training ends by itself; return starts, kills and seconds."""
+    """Start the training until it ends by itself; return starts, kills and seconds."""
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(RECORD)
     began, kills, starts = time.monotonic(), 0, 0
@@ -107,7 +108,7 @@ def train_to_the_end(folder, script, chance=None, longest_s=0.0):
 
 
 def kill_rest(folder):
-    """Kill what a start has left running, wandb's own process, as the end of a container does."""
+    """Kill processes that a start left running (wandb's), as the end of a container does."""
     mark = f"SAMERUN_RECORD={folder}/run.json".encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -117,7 +118,7 @@ def kill_rest(folder):
 
 
 def bits(folder):
-    """Return weights' hash, history's hash, and the epochs to the last bit."""
+    """Return the hash of the weights, the hash of the metric history, and the exact epochs."""
     result = json.loads((folder / ".samerun" / "result.json").read_text())
     epochs = (folder / ".samerun" / "epochs.jsonl").read_text()
     return result["weights_sha256"], result["metric_history_sha256"], epochs
@@ -125,11 +126,11 @@ def bits(folder):
 
 def steps_logged(folder):
     """Return the step of every row in the W&B run, over all its segments."""
-    from samerun.train import wandblog
+    from samerun.train.hooks import wandb_log
 
     steps = []
-    for path in wandblog.find([str(folder / "wandb" / "x")]):
-        for entry in wandblog.records(path.read_bytes()):
+    for path in wandb_log.find([str(folder / "wandb" / "x")]):
+        for entry in wandb_log.records(path.read_bytes()):
             if entry.WhichOneof("record_type") == "history":
                 items = {i.key or ".".join(i.nested_key): i.value_json for i in entry.history.item}
                 steps += [int(items["train_step"])] if "train_loss" in items else []
@@ -138,7 +139,7 @@ def steps_logged(folder):
 
 def record_of_a_run():
     """Return the record that the host would have written."""
-    from samerun import record
+    from samerun.core import record
 
     image = record.Image(
         reference="soak@sha256:" + "0" * 64,
@@ -187,9 +188,9 @@ def main():
             differing += bits(folder) != expected
             print(f"run {runs}: {more[1]} kills, {more[2]:.1f} s", flush=True)
         print(f"kills {kills}, runs {runs}, starts {starts}, steps of each run {STEPS}")
-        print(f"rows lost {lost}, rows doubled {doubled}, runs with differing bits {differing}")
+        print(f"rows lost {lost}, rows duplicated {doubled}, runs with different bits {differing}")
         per_kill = (seconds - runs * undisturbed_s) / max(kills, 1)
-        print(f"undisturbed {undisturbed_s:.1f} s; each kill cost {per_kill:.1f} s more")
+        print(f"uninterrupted {undisturbed_s:.1f} s; each kill cost {per_kill:.1f} s more")
     sys.exit(bool(lost or doubled or differing))
 
 

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Make a Debian root file system with Python as a tar: the same bytes from the same
-# package versions. Usage: bootstrap-base.sh SUITE PACKAGES OUT.tar (comma-separated).
-# Names no mirror: mmdebstrap takes Debian's own, or what apt is configured with.
+# Write a Debian root file system with Python to a tar file. The same package versions
+# give the same bytes. Usage: bootstrap-base.sh SUITE PACKAGES OUT.tar (packages separated
+# by commas). The mirror is Debian's default or the one that apt is configured with.
 set -eu
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:?}"
-# No manuals and no translations: nobody reads them in a container. Copyright files
-# stay, the licences ask for it. mmdebstrap copies this machine's name and name servers;
-# the engine gives each container its own. Bytecode that Debian's own compiler left of
-# itself depends on the environment that it ran in; only package installations read it.
+# Leave out manuals and translations, which a container does not need. Keep copyright files,
+# because the licenses require them. Remove this machine's host name and name servers, which
+# mmdebstrap copies: the engine gives each container its own. Remove the bytecode of Debian's
+# bytecode compiler: it depends on the environment, and only package installations read it.
 exec mmdebstrap --quiet --variant=essential --mode=root \
     --include="$2" \
     --dpkgopt='path-exclude=/usr/share/man/*' \

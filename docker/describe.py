@@ -1,8 +1,8 @@
 """
-Write what the image holds to files that the host reads without starting it.
+Write the image's contents to files, which the host reads without starting a container.
 
 Usage: describe.py VARIANT SBOM FOLDER. VARIANT is cuda12, cuda13 or cpu. SBOM is
-CycloneDX JSON of the Python packages; Debian's packages are added to it.
+CycloneDX JSON of the Python packages; the Debian packages are added to it.
 """
 
 import importlib.metadata
@@ -17,12 +17,12 @@ import torch
 NAMED = ("fastai", "torch", "torchvision", "wandb", "accelerate", "numpy")
 DPKG = Path("/var/lib/dpkg/status")
 DOCS = Path("/usr/share/doc")
-LICENCE_SHOWN = 60
-LICENCE_CLASSIFIER = "License :: OSI Approved :: "
+LICENSE_SHOWN = 60
+LICENSE_CLASSIFIER = "License :: OSI Approved :: "
 
 
 def main(variant: str, sbom: Path, folder: Path) -> None:
-    """Refuse a torch that is not the variant's: a pip configuration may let one slip in."""
+    """Write both files. Refuse a torch of another variant, which a pip configuration can cause."""
     if (torch.version.cuda is None) != (variant == "cpu"):
         sys.exit(f"torch {torch.__version__} (CUDA {torch.version.cuda}) is not for {variant}.")
     python, debian = python_packages(), debian_packages()
@@ -45,13 +45,13 @@ def write(path: Path, value: object) -> None:
 
 
 def python_packages() -> list[dict[str, object]]:
-    """Return name, version, licence and bytes on disk of every Python package, by name."""
+    """Return name, version, license and bytes on disk of every Python package, by name."""
     found = [
         {
             "kind": "python",
             "name": re.sub(r"[-_.]+", "-", d.metadata["Name"]).lower(),
             "version": d.version,
-            "licence": licence(d.metadata),
+            "license": license_of(d.metadata),
             "bytes": sum(size(Path(str(file.locate()))) for file in d.files or ()),
         }
         for d in importlib.metadata.distributions()
@@ -60,25 +60,25 @@ def python_packages() -> list[dict[str, object]]:
 
 
 def size(path: Path) -> int:
-    """Return a file's bytes, 0 if it was left out of the image."""
+    """Return a file's size in bytes; 0 if the image does not have the file."""
     return path.stat().st_size if path.is_file() else 0
 
 
-def licence(metadata: importlib.metadata.PackageMetadata) -> str:
-    """Return the licence: the SPDX expression, else the short field, else the classifiers."""
+def license_of(metadata: importlib.metadata.PackageMetadata) -> str:
+    """Return the license: the SPDX expression, else the short field, else the classifiers."""
     expression = metadata.get("License-Expression")
     if expression:
         return str(expression)
     field = str(metadata.get("License") or "").strip()
-    if field and "\n" not in field and len(field) <= LICENCE_SHOWN:
+    if field and "\n" not in field and len(field) <= LICENSE_SHOWN:
         return field
     classifiers = metadata.get_all("Classifier") or []
-    names = [c.removeprefix(LICENCE_CLASSIFIER) for c in classifiers if "License ::" in c]
-    return "; ".join(names) or (field.splitlines()[0][:LICENCE_SHOWN] if field else "unknown")
+    names = [c.removeprefix(LICENSE_CLASSIFIER) for c in classifiers if "License ::" in c]
+    return "; ".join(names) or (field.splitlines()[0][:LICENSE_SHOWN] if field else "unknown")
 
 
 def debian_packages() -> list[dict[str, object]]:
-    """Return the same of every Debian package, from dpkg's own status."""
+    """Return the same for every Debian package, from dpkg's status file."""
     found = []
     for block in DPKG.read_text().split("\n\n") if DPKG.is_file() else ():
         fields = dict(re.findall(r"^([A-Z][\w-]*): (.*)$", block, re.MULTILINE))
@@ -87,15 +87,15 @@ def debian_packages() -> list[dict[str, object]]:
                 "kind": "debian",
                 "name": fields["Package"],
                 "version": fields["Version"],
-                "licence": debian_licence(fields["Package"]),
+                "license": debian_license(fields["Package"]),
                 "bytes": int(fields.get("Installed-Size", 0)) * 1024,
             }
             found.append(package)
     return sorted(found, key=lambda package: str(package["name"]))
 
 
-def debian_licence(name: str) -> str:
-    """Return the licences that a package's copyright file names, in order."""
+def debian_license(name: str) -> str:
+    """Return the licenses named in a package's copyright file, in order."""
     path = DOCS / name / "copyright"
     if not path.is_file():
         return "unknown"
@@ -105,7 +105,7 @@ def debian_licence(name: str) -> str:
 
 
 def with_debian(sbom: dict[str, list[object]], debian: list[dict[str, object]]) -> object:
-    """Return *sbom* with Debian's packages as components of type library."""
+    """Return *sbom* with the Debian packages as components of type library."""
     added = [
         {
             "type": "library",

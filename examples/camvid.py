@@ -1,10 +1,10 @@
 """
-Segment street scenes, and log the data set and the best model as artifacts.
+Segment street scenes, and log the dataset and the best model as artifacts.
 
     invoke train examples/camvid.py
 
-Downloads the small CamVid (2 MB) and the weights of a ResNet; W&B shows each image with
-its true and its predicted mask, with the names of the classes.
+Downloads the small CamVid dataset (2 MB) and the weights of a ResNet. W&B shows each image
+with its true and predicted masks and the class names.
 """
 
 import wandb
@@ -17,7 +17,7 @@ fnames = get_image_files(path / "images")
 
 
 def label_func(fn):
-    """Each mask has the name of its image with _P behind it."""
+    """Return the path of the mask: the name of its image with _P appended."""
     return path / "labels" / f"{fn.stem}_P{fn.suffix}"
 
 

@@ -1,5 +1,5 @@
 """
-Tell cats from dogs in several processes, with one run: that of the main process.
+Classify cats and dogs in several processes, with one W&B run in the main process.
 
     invoke train examples/ddp.py --gpus 2
     invoke train examples/ddp.py --gpus 0 --procs 2
@@ -22,8 +22,8 @@ def train():
         label_func=lambda name: name[0].isupper(),
         item_tfms=Resize(224),
     )
-    # In the other processes there is no run, and their callbacks stay silent. For one run
-    # per process, take the condition away and give init a group.
+    # The other processes have no run, so their callbacks log nothing. For one run per
+    # process, remove the condition and pass a group to init.
     if rank_distrib() == 0:
         wandb.init(project="pets")
     learn = vision_learner(dls, resnet34, metrics=error_rate, cbs=WandbCallback()).to_fp16()

@@ -1,10 +1,10 @@
 """
-Tell cats from dogs.
+Classify cats and dogs.
 
     invoke train examples/pets.py
 
-Downloads the Oxford-IIIT pets (811 MB) and the weights of a ResNet; W&B shows losses,
-images with predictions, a confusion matrix and the photos that were hardest.
+Downloads the Oxford-IIIT Pet dataset (811 MB) and the weights of a ResNet. W&B shows losses,
+images with predictions, a confusion matrix and the images with the highest loss.
 """
 
 import wandb
@@ -15,7 +15,7 @@ path = untar_data(URLs.PETS) / "images"
 
 
 def is_cat(name):
-    """The file names of cats begin with a capital letter."""
+    """Return whether the file name is that of a cat: it starts with a capital letter."""
     return name[0].isupper()
 
 

@@ -8,9 +8,9 @@ import pytest
 import registry as registries
 from driving import HERE, invoke, split
 
-from samerun import record
-from samerun.errors import SamerunError
-from samerun.host import engine
+from samerun.core import record
+from samerun.core.errors import SamerunError
+from samerun.host.machine import engine
 
 
 def pytest_collection_modifyitems(items):

@@ -8,8 +8,9 @@ import subprocess
 
 from driving import invoke
 
-from samerun.host import buildkit, engine
-from samerun.host.buildkit import Build
+from samerun.host.image import buildkit
+from samerun.host.image.buildkit import Build
+from samerun.host.machine import engine
 
 # The identity's code does not look at the size.
 LABELS = ("io.samerun.cuda=13", "io.samerun.base.origin=bootstrapped", "io.samerun.lock=0")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from samerun.errors import RecordError
+from samerun.core.errors import RecordError
 
 # What a cloud's image has. That cloud-init is here keeps it off the machine of the tests.
 PACKAGES = "ca-certificates,cloud-init,dbus,iproute2,systemd-sysv"

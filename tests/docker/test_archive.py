@@ -9,7 +9,7 @@ import pytest
 from driving import invoke
 from images import forget, push_to
 
-from samerun.host import layers
+from samerun.host.image import layers
 
 
 def test_save_and_load_keep_the_identity(client, make, registry, tmp_path):

@@ -15,8 +15,8 @@ import threading
 import pytest
 from driving import HERE, invoke
 
-from samerun import record
-from samerun.host import network, user
+from samerun.core import record
+from samerun.host.machine import network, user
 
 KEY = "b4eac0" * 7
 SECRET = '{"secret": "c0ffee"}'

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from driving import invoke
 
-from samerun import record
-from samerun.host import data, user
+from samerun.core import record
+from samerun.host.launch import data
+from samerun.host.machine import user
 
 HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--shm-size=512m")
 USER = user.of_container()
@@ -96,7 +97,7 @@ def test_a_run_by_hand_is_made_again_from_its_folder(image, output, photos):
     compared = invoke("compare", "hand", "again", *here)
 
     assert done.returncode == 0, done.stderr
-    assert made.data[0].fingerprint == data.describe(photos).fingerprint
+    assert made.data[0].fingerprint == data.fingerprint_folder(photos).fingerprint
     assert "for its fingerprint: 2 files" in done.stderr
     assert made.image.base.reference == image["base"]["reference"]
     assert made.image.lock == image["lock"]
@@ -268,7 +269,7 @@ def test_machines_with_other_data_do_not_train(image, network, tmp_path, photos)
 
     assert [found.returncode for found in done] == [98, 98], done[0].stderr + done[1].stderr
     for found in done:
-        assert f"has data {data.describe(others).fingerprint}" in found.stderr
+        assert f"has data {data.fingerprint_folder(others).fingerprint}" in found.stderr
     assert [path.name for path in folders[1].iterdir()] == [".samerun"]
 
 

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from samerun import record
+from samerun.core import record
 from samerun.host.cloud import sky
-from samerun.host.cloud.request import Asked, Place
+from samerun.host.cloud.request import CloudRequest, Location
 
 # `sky.data.mounting_utils.get_mount_cached_cmd` of SkyPilot 0.14.1.
 FLAGS = (
@@ -65,12 +65,12 @@ def start(asked, output, folder):
 
 
 def task(image):
-    return Asked(
+    return CloudRequest(
         engine="sky",
         image=image["reference"],
         target="digits",
         arguments=("--epochs", "3"),
-        output=Place(kind="s3", name="runs"),
+        output=Location(kind="s3", name="runs"),
         name=NAME,
         shm_size="512m",
         offline=True,

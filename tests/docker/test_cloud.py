@@ -7,7 +7,7 @@ import pytest
 import yaml
 from driving import invoke, read_wandb
 
-from samerun import record
+from samerun.core import record
 from samerun.host.cloud import sky
 
 HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--shm-size=512m", "--network=none")

@@ -6,10 +6,10 @@ import subprocess
 import pytest
 from driving import HERE, command, environment, invoke
 
-from samerun import record
-from samerun.errors import DataError
-from samerun.host import run as runs
-from samerun.host.launch import Launch, Mount
+from samerun.core import record
+from samerun.core.errors import DataError
+from samerun.host.container import process
+from samerun.host.container.spec import Launch, Mount
 
 
 def test_disk_that_fills_up_during_training(image, tmp_path):
@@ -75,7 +75,7 @@ def test_data_that_vanishes_before_the_start(client, image, tmp_path):
     )
 
     with pytest.raises(DataError, match="nothing"):
-        runs.start(client, launch)
+        process.start(client, launch)
     assert client.containers.list(all=True, filters={"name": "samerun-vanished"}) == []
 
 

@@ -7,11 +7,12 @@ import subprocess
 import pytest
 from driving import ROOT, invoke
 
-from samerun.errors import SamerunError
-from samerun.host import engine, keys
-from samerun.host.project import Project
-from samerun.host.request import Request
-from samerun.host.train import train as train_now
+from samerun.core.errors import SamerunError
+from samerun.host.checkout.project import Project
+from samerun.host.launch.request import Request
+from samerun.host.launch.train import train as train_now
+from samerun.host.machine import engine
+from samerun.host.tracking import keys
 
 
 @pytest.mark.parametrize(

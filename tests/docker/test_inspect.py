@@ -6,12 +6,12 @@ from driving import ROOT, invoke
 
 
 def test_inspect_lists_what_the_image_holds(image):
-    """Digests, layers and packages with versions, licences and sizes, without a start."""
+    """Digests, layers and packages with versions, licenses and sizes, without a start."""
     found = json.loads(invoke("inspect", "--json").stdout)
 
     packages = {package["name"]: package for package in found["packages"]}
     assert found["image"]["digest"] == image["digest"]
-    assert packages["fastai"]["licence"].startswith("Apache")
+    assert packages["fastai"]["license"].startswith("Apache")
     assert packages["torch"]["bytes"] > 5e8
     assert packages["libc6"]["kind"] == "debian"
     assert sum(layer["bytes"] for layer in found["layers"]) > 4e9
@@ -28,7 +28,7 @@ def test_inspect_prints_the_bill_of_materials(image):
 
 
 def test_inspect_shows_tables(image):
-    """A person reads names, sizes and licences; the rest is a flag away."""
+    """A person reads names, sizes and licenses; the rest is a flag away."""
     done = invoke("inspect")
 
     assert image["digest"] in done.stdout.replace("\n", "")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from driving import invoke
 
-from samerun import record
+from samerun.core import record
 
 NETWORK = "samerun-test-nodes"
 PORT = 29400

@@ -11,7 +11,7 @@ import images
 import pytest
 from driving import ROOT, invoke
 
-from samerun import contract, record
+from samerun.core import contract, record
 
 sys.path.insert(0, str(ROOT / "tests" / "standin"))
 import wbserver

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from driving import HERE, invoke
 
-from samerun import record
+from samerun.core import record
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from driving import HERE, ROOT, command, containers, environment, invoke
 
-from samerun import record
+from samerun.core import record
 
 sys.path.insert(0, str(ROOT / "tests" / "standin"))
 import wbserver

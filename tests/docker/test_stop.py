@@ -7,7 +7,7 @@ import time
 import pytest
 from driving import HERE, command, containers, environment
 
-from samerun import record
+from samerun.core import record
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ import engines
 import pytest
 from driving import ROOT, environment, invoke
 
-from samerun.errors import BaseUnavailable, BuildFailed
-from samerun.host import base, buildkit, engine, lock
-from samerun.host.buildkit import Build
-from samerun.host.project import Project
+from samerun.core.errors import BaseUnavailable, BuildFailed
+from samerun.host.checkout import lock
+from samerun.host.checkout.project import Project
+from samerun.host.image import base, buildkit
+from samerun.host.image.buildkit import Build
+from samerun.host.machine import engine
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import time
 import pytest
 from driving import HERE, command, containers, environment, invoke
 
-from samerun import record
+from samerun.core import record
 
 SCRIPT = HERE / "script" / "steps.py"
 LONG = ("--", "--steps", "40", "--pause", "0.5")

@@ -9,8 +9,8 @@ import time
 import pytest
 from driving import ROOT, command, environment, invoke
 
-from samerun import record
-from samerun.host import user
+from samerun.core import record
+from samerun.host.machine import user
 
 sys.path.insert(0, str(ROOT / "tests" / "standin"))
 import wbserver

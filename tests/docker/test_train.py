@@ -4,7 +4,7 @@ import json
 
 from driving import HERE, containers, read_wandb
 
-from samerun.host import user
+from samerun.host.machine import user
 
 
 def test_digits_reach_95_percent_on_the_cpu(train, image, tmp_path):

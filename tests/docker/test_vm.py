@@ -17,11 +17,11 @@ import pytest
 import registry as registries
 from driving import ROOT, invoke
 
-from samerun import record
-from samerun.host import data
+from samerun.core import record
 from samerun.host.cloud import buckets as cloud_buckets
 from samerun.host.cloud import vm
-from samerun.host.cloud.request import Asked, Gpus, Place
+from samerun.host.cloud.request import CloudRequest, Gpus, Location
+from samerun.host.launch import data
 
 EPOCHS = 8
 PATIENCE_S = 600
@@ -37,12 +37,12 @@ RCLONE_LOW_LEVEL_RETRIES=1
 """
 # Else each test would take its two minutes.
 OFTEN = "[Timer]\nOnActiveSec=2\nOnUnitInactiveSec=1\n"
-S3, GS = Place(kind="s3", name="photos", path="train"), Place(kind="gs", name="photos")
+S3, GS = Location(kind="s3", name="photos", path="train"), Location(kind="gs", name="photos")
 VARIANTS = [
     {},
     {"gpus": Gpus(name="A100", number=8), "procs": 8, "data": S3, "output": S3},
     {"data": GS, "output": GS, "offline": True},
-    {"data": Place(kind="path", name="/srv/photos"), "login_command": "a | b"},
+    {"data": Location(kind="path", name="/srv/photos"), "login_command": "a | b"},
 ]
 
 
@@ -175,7 +175,7 @@ def test_the_machine_s_cloud_init_takes_the_user_data(machine, changes):
     """Its own schema, which has a word for every key."""
     asked = {"image": "h/n@sha256:" + "a" * 64, "target": "digits", "name": "x", "source": "s"}
     (machine.root / "srv" / "user-data").write_text(
-        vm.render(Asked(engine="vm", **asked, **changes))
+        vm.render(CloudRequest(engine="vm", **asked, **changes))
     )
 
     done = machine.run("cloud-init", "schema", "--config-file", "/srv/user-data")
@@ -246,7 +246,7 @@ def test_data_of_a_bucket_is_data_of_the_run(machine, tmp_path):
     made = run_of(machine, "vm-first")
     mount = next(word for word in made.arguments if "target=/data" in word)
 
-    assert made.data[0].fingerprint == data.describe(tmp_path).fingerprint
+    assert made.data[0].fingerprint == data.fingerprint_folder(tmp_path).fingerprint
     assert made.data[0].files == len(DATA)
     assert "readonly" in mount
 

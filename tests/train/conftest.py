@@ -1,7 +1,7 @@
 import pytest
 from sample import sample
 
-from samerun import record
+from samerun.core import record
 
 
 @pytest.fixture(autouse=True)

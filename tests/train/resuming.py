@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sample import sample
 
-from samerun import record
+from samerun.core import record
 
 HERE = Path(__file__).resolve().parent
 EVERY_STEP = "epochs=1,batches=1,minutes=0,keep=2"

@@ -1,6 +1,6 @@
 """The record that the host has written before a run's container starts."""
 
-from samerun import record
+from samerun.core import record
 
 
 def sample():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from samerun import record
+from samerun.core import parts, record
 
 SIGNED = """
 import json, wandb
@@ -61,7 +61,7 @@ def test_every_run_is_signed_and_carries_its_record(folder, end):
     tags, digest = json.loads(done.stdout.splitlines()[0])
     assert tags == ["own", "a" * 64]
     assert digest == "a" * 64
-    (reported,) = record.assemble(folder, record.read(folder)).wandb
+    (reported,) = parts.assemble(folder, record.read(folder)).wandb
     assert reported["mode"] == "offline"
     assert (folder / reported["dir"]).is_dir()
     assert "samerun:" not in done.stderr
@@ -92,7 +92,7 @@ def test_disabled_wandb_is_left_alone(folder):
 
     assert done.stdout.strip() == "True"
     assert "samerun:" not in done.stderr
-    assert record.assemble(folder, record.read(folder)).wandb == ()
+    assert parts.assemble(folder, record.read(folder)).wandb == ()
 
 
 def test_unreachable_server_leaves_the_run_offline(folder):

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from samerun import contract
-from samerun.errors import SamerunError
-from samerun.options import find_recipe, read_recipe
-from samerun.train import determinism, machines, recipes, reporting, selfmade
-from samerun.train.nodes import place as places
-from samerun.train.nodes.place import DEFAULT_TIMEOUT_S, Nodes
+from samerun.core import contract
+from samerun.core.errors import SamerunError
+from samerun.core.placement import DEFAULT_TIMEOUT_S, NodePlacement
+from samerun.core.recipe_options import find_recipe, read_recipe
+from samerun.train import determinism, recipes
+from samerun.train.nodes import card, interface
+from samerun.train.report import reporting
+from samerun.train.standalone import cluster_env, record
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(list(argv))
     _check(options.target, options.arguments)
     place = _place(options)
-    start = selfmade.Start(
+    start = record.Start(
         argv=tuple(argv),
         target=options.target,
         arguments=tuple(options.arguments),
@@ -44,8 +46,8 @@ def main(argv: Sequence[str]) -> int:
         seed=options.seed,
         nodes=place,
     )
-    if selfmade.is_needed():
-        return selfmade.run(start)
+    if record.is_needed():
+        return record.run(start)
     _prepare(options.seed)
     threads = max(1, len(os.sched_getaffinity(0)) // options.procs)
     worker = ["-m", "samerun.train.worker", str(options.seed), options.target, *options.arguments]
@@ -61,11 +63,11 @@ def main(argv: Sequence[str]) -> int:
     return launch(options.procs, worker)
 
 
-def _place(options: argparse.Namespace) -> Nodes:
+def _place(options: argparse.Namespace) -> NodePlacement:
     """Return this node's place: the options say it, else a cluster's environment."""
     if options.nodes == 1:
-        return machines.from_environment()
-    return Nodes(
+        return cluster_env.from_environment()
+    return NodePlacement(
         count=options.nodes,
         least=options.least_nodes or None,
         rank=options.node_rank,
@@ -75,17 +77,15 @@ def _place(options: argparse.Namespace) -> Nodes:
 
 
 def _with_others(
-    place: Nodes, options: argparse.Namespace, threads: int, worker: Sequence[str]
+    place: NodePlacement, options: argparse.Namespace, threads: int, worker: Sequence[str]
 ) -> int:
     """Meet the other nodes, and train with them."""
-    from samerun.train.nodes import job
+    from samerun.train.nodes import rounds
 
     command = [options.target, *options.arguments]
-    mine = places.card(
-        command, place=place, seed=options.seed, procs=options.procs, threads=threads
-    )
-    places.set_interface(place)
-    return job.run(place, mine, options.procs, worker)
+    mine = card.card(command, place=place, seed=options.seed, procs=options.procs, threads=threads)
+    interface.set_interface(place)
+    return rounds.run(place, mine, options.procs, worker)
 
 
 def _check(target: str, arguments: Sequence[str]) -> None:

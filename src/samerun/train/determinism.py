@@ -7,7 +7,7 @@ https://docs.pytorch.org/docs/stable/notes/randomness.html unless stated otherwi
 import os
 import random
 
-from samerun import contract
+from samerun.core import contract
 
 
 def is_fast() -> bool:

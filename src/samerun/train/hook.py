@@ -15,13 +15,13 @@ from typing import Any
 
 # In this order: a checkpoint holds what the witness has noted, so its wrapper is outside.
 AFTER_IMPORT = {
-    "wandb": ("samerun.train.sign",),
+    "wandb": ("samerun.train.hooks.wandb_sign",),
     "fastai.data.load": ("samerun.train.checkpoint.workers",),
-    "fastai.learner": ("samerun.train.witness", "samerun.train.finite"),
+    "fastai.learner": ("samerun.train.hooks.observe", "samerun.train.hooks.finite"),
     "fastai.callback.schedule": ("samerun.train.checkpoint.install",),
-    "fastprogress.fastprogress": ("samerun.train.progress",),
-    "fastai.distributed": ("samerun.train.ddp",),
-    "samerun.callback.stream.bulk": ("samerun.train.rows",),
+    "fastprogress.fastprogress": ("samerun.train.hooks.progress",),
+    "fastai.distributed": ("samerun.train.hooks.ddp",),
+    "samerun.callback.stream.bulk": ("samerun.train.hooks.wandb_rows",),
 }
 ALIASES = {"fastai.callback.wandb": "samerun.callback.wandb"}
 

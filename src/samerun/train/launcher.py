@@ -14,13 +14,13 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from samerun import contract
-from samerun.train import reporting
-from samerun.train.nodes.place import Nodes
-from samerun.train.quiet import quietly
+from samerun.core import contract
+from samerun.core.placement import NodePlacement
+from samerun.train.report import reporting
+from samerun.train.report.quiet import quietly
 
 
-def command(procs: int, place: Nodes, worker: Sequence[str]) -> list[str]:
+def command(procs: int, place: NodePlacement, worker: Sequence[str]) -> list[str]:
     """Return the command line that launches *worker* as *procs* processes at *place*."""
     numbers = map(str, (procs, place.rank, place.count, place.timeout_s))
     return [sys.executable, "-u", "-m", __name__, *numbers, place.endpoint, *worker]
@@ -29,13 +29,13 @@ def command(procs: int, place: Nodes, worker: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str]) -> int:
     """Launch what `command` was made for."""
     procs, rank, count, timeout = map(int, argv[:4])
-    place = Nodes(count=count, rank=rank, endpoint=argv[4], timeout_s=timeout)
+    place = NodePlacement(count=count, rank=rank, endpoint=argv[4], timeout_s=timeout)
     return launch(procs, argv[5:], place)
 
 
-def launch(procs: int, worker: Sequence[str], place: Nodes | None = None) -> int:
+def launch(procs: int, worker: Sequence[str], place: NodePlacement | None = None) -> int:
     """Run *worker* (arguments of Python) in *procs* processes; return the exit code."""
-    config = configure(procs, place or Nodes())
+    config = configure(procs, place or NodePlacement())
     try:
         elastic_launch(config, sys.executable)("-u", *worker)
     except ChildFailedError as error:
@@ -61,7 +61,7 @@ def _report_killed(rank: int, code: int) -> None:
     reporting.report(f"failure-{rank}", {**told, "time": 0.0})
 
 
-def configure(procs: int, place: Nodes) -> LaunchConfig:
+def configure(procs: int, place: NodePlacement) -> LaunchConfig:
     """Return the launcher's settings for this node."""
     if not place.endpoint:
         return LaunchConfig(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samerun import contract
-from samerun.train import reporting
+from samerun.core import contract
+from samerun.train.report import reporting
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from samerun.options import find_recipe, read_recipe
-from samerun.train import determinism, environment, failures, recipes, reporting, session
-from samerun.train.quiet import quietly
+from samerun.core.recipe_options import find_recipe, read_recipe
+from samerun.train import determinism, recipes, session
+from samerun.train.report import environment, failures, reporting
+from samerun.train.report.quiet import quietly
 
 
 def main(argv: Sequence[str]) -> None:

@@ -8,9 +8,9 @@ the name would win, and a machine could not say that its S3 is another than Amaz
 import shlex
 from collections.abc import Mapping
 
-from samerun import contract
-from samerun.host import user
-from samerun.host.cloud.request import Asked, Place
+from samerun.core import contract
+from samerun.host.cloud.request import CloudRequest, Location
+from samerun.host.machine import user
 
 REMOTES: Mapping[str, str] = {"s3": ":s3:", "gs": ":gcs:"}
 # The login is the machine's identity, or stands in ACCESS. Without asking for the bucket
@@ -38,31 +38,31 @@ PATIENTLY = "--retries 10 --retries-sleep 30s"
 LEFT_OUT = (contract.RESERVE, contract.STOP)
 
 
-def places(asked: Asked) -> list[Place]:
+def places(asked: CloudRequest) -> list[Location]:
     """Return the buckets of *asked*."""
     return [place for place in (asked.data, asked.output) if place and place.kind in REMOTES]
 
 
-def takes_outputs(asked: Asked) -> bool:
+def takes_outputs(asked: CloudRequest) -> bool:
     """Whether the run's folder is kept in a bucket."""
     return bool(asked.output and asked.output.kind in REMOTES)
 
 
-def settings(asked: Asked) -> list[str]:
+def settings(asked: CloudRequest) -> list[str]:
     """Return the lines of a unit by which rclone knows the service and its login."""
     values = {n: v for place in places(asked) for n, v in VARIABLES[place.kind].items()}
     lines = [f'Environment="{name}={value}"' for name, value in values.items()]
     return [*lines, f"EnvironmentFile=-{ACCESS}"] if values else []
 
 
-def fetch_data(asked: Asked, folder: str) -> list[str]:
+def fetch_data(asked: CloudRequest, folder: str) -> list[str]:
     """Return the shell line that makes *folder* what the data's bucket holds."""
     if not asked.data or asked.data.kind not in REMOTES:
         return []
     return [f"rclone sync {PATIENTLY} {_remote(asked.data)} {folder}"]
 
 
-def fetch_run(asked: Asked, folder: str) -> list[str]:
+def fetch_run(asked: CloudRequest, folder: str) -> list[str]:
     """Return the shell lines by which a machine that is new goes on with its run."""
     if not takes_outputs(asked):
         return []
@@ -81,7 +81,7 @@ def fetch_run(asked: Asked, folder: str) -> list[str]:
     ]
 
 
-def upload(asked: Asked, folder: str, unit: str) -> str:
+def upload(asked: CloudRequest, folder: str, unit: str) -> str:
     """
     Return the script that takes the run's folder to its bucket, at any moment of the run.
 
@@ -116,7 +116,7 @@ def upload(asked: Asked, folder: str, unit: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def service(asked: Asked) -> str:
+def service(asked: CloudRequest) -> str:
     """Return the unit of one upload: what goes wrong in it is no matter of the training's."""
     lines = [
         "[Unit]",
@@ -135,7 +135,7 @@ def service(asked: Asked) -> str:
     return "\n".join(lines) + "\n"
 
 
-def timer(asked: Asked) -> str:
+def timer(asked: CloudRequest) -> str:
     """Return the unit that starts an upload again and again, from the training's start on."""
     lines = [
         "[Unit]",
@@ -149,14 +149,14 @@ def timer(asked: Asked) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _remote_of_run(asked: Asked) -> str:
+def _remote_of_run(asked: CloudRequest) -> str:
     assert asked.output
     return shlex.quote(_name(asked.output) + f"/{asked.name}")
 
 
-def _remote(place: Place) -> str:
+def _remote(place: Location) -> str:
     return shlex.quote(_name(place))
 
 
-def _name(place: Place) -> str:
+def _name(place: Location) -> str:
     return REMOTES[place.kind] + "/".join(filter(None, (place.name, place.path)))

@@ -9,15 +9,15 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.errors import (
+from samerun.core.errors import (
     CloudEngineMissing,
     NoCredentials,
     NotPullable,
     UnknownAccelerator,
     UsageError,
 )
-from samerun.host import registry
 from samerun.host.cloud.labels import GPU_LABELS
+from samerun.host.image import registry
 
 if TYPE_CHECKING:
     from docker import DockerClient

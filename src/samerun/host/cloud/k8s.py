@@ -8,9 +8,9 @@ and may read their own pod, from which the record takes the digest that really r
 from collections.abc import Sequence
 from typing import Any
 
-from samerun import contract
+from samerun.core import contract
 from samerun.host.cloud import labels, pod, text
-from samerun.host.cloud.request import Asked
+from samerun.host.cloud.request import CloudRequest
 
 # Pods killed or lost without a word; the training's own failures are not tried again.
 BACKOFF_LIMIT = 3
@@ -29,12 +29,12 @@ TRAINER = "trainer.kubeflow.org/v1alpha1"
 STEP = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
 
 
-def render(asked: Asked) -> str:
+def render(asked: CloudRequest) -> str:
     """Return all objects as one YAML file."""
     return text.write(objects(asked), _comment(asked))
 
 
-def _comment(asked: Asked) -> str:
+def _comment(asked: CloudRequest) -> str:
     key = f"""
 The W&B key is the Secret {pod.SECRET}, made once per namespace from a netrc file:
 kubectl create secret generic {pod.SECRET} --from-file=netrc=$HOME/.netrc"""
@@ -46,13 +46,13 @@ A run of samerun for Kubernetes: kubectl apply -f FILE{"" if asked.offline else 
 {several if asked.nodes > 1 else ""}""".rstrip()
 
 
-def objects(asked: Asked) -> list[dict[str, Any]]:
+def objects(asked: CloudRequest) -> list[dict[str, Any]]:
     """Return the objects in the order in which they are made."""
     work = [_job(asked)] if asked.nodes == 1 else [_runtime(asked), _train_job(asked)]
     return [*_identity(asked), *_volumes(asked), *work]
 
 
-def _identity(asked: Asked) -> list[dict[str, Any]]:
+def _identity(asked: CloudRequest) -> list[dict[str, Any]]:
     """
     Return what lets a pod read itself: an account, a role, and both bound together.
 
@@ -79,11 +79,11 @@ def _identity(asked: Asked) -> list[dict[str, Any]]:
     ]
 
 
-def _metadata(asked: Asked, suffix: str = "") -> dict[str, Any]:
+def _metadata(asked: CloudRequest, suffix: str = "") -> dict[str, Any]:
     return {"name": asked.name + suffix, "labels": {contract.LABEL_RUN: asked.name}}
 
 
-def _volumes(asked: Asked) -> list[dict[str, Any]]:
+def _volumes(asked: CloudRequest) -> list[dict[str, Any]]:
     """Return claims that the file itself makes: for outputs, and for a bucket of S3."""
     made = []
     if asked.output is None:
@@ -95,7 +95,7 @@ def _volumes(asked: Asked) -> list[dict[str, Any]]:
     return made
 
 
-def _claim(asked: Asked, suffix: str, spec: dict[str, Any]) -> dict[str, Any]:
+def _claim(asked: CloudRequest, suffix: str, spec: dict[str, Any]) -> dict[str, Any]:
     metadata = _metadata(asked, suffix)
     return {
         "apiVersion": "v1",
@@ -105,7 +105,7 @@ def _claim(asked: Asked, suffix: str, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _s3(asked: Asked, bucket: str, path: str) -> list[dict[str, Any]]:
+def _s3(asked: CloudRequest, bucket: str, path: str) -> list[dict[str, Any]]:
     """Return a volume of the Mountpoint driver for S3, which knows static volumes only."""
     # The size means nothing to a bucket, and must be there.
     common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
@@ -133,7 +133,7 @@ def _s3(asked: Asked, bucket: str, path: str) -> list[dict[str, Any]]:
     return [volume, _claim(asked, "-data", claim)]
 
 
-def _job(asked: Asked) -> dict[str, Any]:
+def _job(asked: CloudRequest) -> dict[str, Any]:
     """Return a Job: 75 and evictions start it again, a training's own failure ends it."""
     rules = [
         {"action": "Ignore", "onPodConditions": [DISRUPTED]},
@@ -158,7 +158,7 @@ def _codes(operator: str, values: Sequence[int], name: str = "training") -> dict
     return {"containerName": name, "operator": operator, "values": sorted(values)}
 
 
-def _runtime(asked: Asked) -> dict[str, Any]:
+def _runtime(asked: CloudRequest) -> dict[str, Any]:
     """
     Return the TrainingRuntime: how each machine of this run is made.
 
@@ -202,7 +202,7 @@ def _runtime(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _train_job(asked: Asked) -> dict[str, Any]:
+def _train_job(asked: CloudRequest) -> dict[str, Any]:
     return {
         "apiVersion": TRAINER,
         "kind": "TrainJob",

@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from samerun.host.cloud.request import Asked
+from samerun.host.cloud.request import CloudRequest
 
 GFD = "nvidia.com/gpu.product"
 GKE = "cloud.google.com/gke-accelerator"
@@ -50,7 +50,7 @@ SPOT_LABELS = {
 }
 
 
-def affinity(asked: Asked) -> dict[str, Any] | None:
+def affinity(asked: CloudRequest) -> dict[str, Any] | None:
     """Return which machines will do: any term of these, each a GPU's label and a spot one."""
     kinds = [GPU_LABELS[asked.gpus.name]] if asked.gpus.name else []
     kinds += [SPOT_LABELS] if asked.spot else []

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from samerun import contract
-from samerun.host.cloud.request import Asked, Place
+from samerun.core import contract
+from samerun.host.cloud.request import CloudRequest, Location
 
 USER = 1000
 SECRET = "samerun-wandb"  # noqa: S105 - a name
@@ -11,7 +11,9 @@ SECRET = "samerun-wandb"  # noqa: S105 - a name
 GRACE_S = contract.STOP_TIMEOUT_S + 15
 
 
-def template(asked: Asked, container: str, affinity: dict[str, Any] | None) -> dict[str, Any]:
+def template(
+    asked: CloudRequest, container: str, affinity: dict[str, Any] | None
+) -> dict[str, Any]:
     """Return the pod's template, with its one container named *container*."""
     spec = {
         "restartPolicy": "Never",
@@ -35,7 +37,7 @@ def template(asked: Asked, container: str, affinity: dict[str, Any] | None) -> d
     return {"metadata": _metadata(asked), "spec": spec}
 
 
-def _metadata(asked: Asked) -> dict[str, Any]:
+def _metadata(asked: CloudRequest) -> dict[str, Any]:
     metadata: dict[str, Any] = {"labels": {contract.LABEL_RUN: asked.name}}
     if any(place and place.kind == "gs" for place in (asked.data, asked.output)):
         # Asks for the side car that mounts buckets.
@@ -43,7 +45,7 @@ def _metadata(asked: Asked) -> dict[str, Any]:
     return metadata
 
 
-def _tolerations(asked: Asked) -> list[dict[str, Any]]:
+def _tolerations(asked: CloudRequest) -> list[dict[str, Any]]:
     """Return which taints are no hindrance: those of machines with GPUs, and of spot ones."""
     keys = ["nvidia.com/gpu"] if asked.gpus.number else []
     if asked.spot:
@@ -54,7 +56,7 @@ def _tolerations(asked: Asked) -> list[dict[str, Any]]:
     return [*tolerated, *([aks] if asked.gpus.number else [])]
 
 
-def _container(asked: Asked, name: str) -> dict[str, Any]:
+def _container(asked: CloudRequest, name: str) -> dict[str, Any]:
     resources = _resources(asked)
     return {
         "name": name,
@@ -72,7 +74,7 @@ def _container(asked: Asked, name: str) -> dict[str, Any]:
     }
 
 
-def _resources(asked: Asked) -> dict[str, Any]:
+def _resources(asked: CloudRequest) -> dict[str, Any]:
     """Return what the scheduler finds a machine by; memory alone is a limit too."""
     memory = {"memory": _quantity(asked.memory)} if asked.memory else {}
     requests = {**({"cpu": asked.cpus} if asked.cpus else {}), **memory}
@@ -81,7 +83,7 @@ def _resources(asked: Asked) -> dict[str, Any]:
     return {name: values for name, values in found.items() if values}
 
 
-def _variables(asked: Asked) -> list[dict[str, Any]]:
+def _variables(asked: CloudRequest) -> list[dict[str, Any]]:
     values = asked.environment() | {contract.ENV_ENGINE: "kubernetes"}
     if not asked.offline:
         values["NETRC"] = contract.NETRC
@@ -92,7 +94,7 @@ def _variables(asked: Asked) -> list[dict[str, Any]]:
     ]
 
 
-def _mounts(asked: Asked) -> list[dict[str, Any]]:
+def _mounts(asked: CloudRequest) -> list[dict[str, Any]]:
     output = {"name": "output", "mountPath": contract.OUTPUT, "subPath": _below(asked)}
     mounts: list[dict[str, Any]] = [
         output,
@@ -109,14 +111,14 @@ def _mounts(asked: Asked) -> list[dict[str, Any]]:
     return mounts
 
 
-def _below(asked: Asked) -> str:
+def _below(asked: CloudRequest) -> str:
     """Return the run's own folder on the output's volume."""
     parts = (asked.output.path if asked.output else "", asked.name)
     return "/".join(part for part in parts if part)
 
 
-def _volumes(asked: Asked) -> list[dict[str, Any]]:
-    output = asked.output or Place(kind="pvc", name=f"{asked.name}-output")
+def _volumes(asked: CloudRequest) -> list[dict[str, Any]]:
+    output = asked.output or Location(kind="pvc", name=f"{asked.name}-output")
     memory: dict[str, Any] = {"medium": "Memory"}
     shared = {**memory, "sizeLimit": _quantity(asked.shm_size)}
     volumes = [
@@ -132,7 +134,7 @@ def _volumes(asked: Asked) -> list[dict[str, Any]]:
     return volumes
 
 
-def _volume(asked: Asked, place: Place, *, read_only: bool) -> dict[str, Any]:
+def _volume(asked: CloudRequest, place: Location, *, read_only: bool) -> dict[str, Any]:
     claim = {"claimName": place.name, **({"readOnly": True} if read_only else {})}
     match place.kind:
         case "pvc":

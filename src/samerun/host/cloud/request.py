@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from samerun import contract
-from samerun.errors import NodeLost, UsageError
+from samerun.core import contract
+from samerun.core.errors import NodeLost, UsageError
 
 Engine = Literal["sky", "k8s", "vm"]
 ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")
@@ -34,7 +34,7 @@ class Gpus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Location:
     """Where data or outputs lie: a bucket (s3, gs), a cluster's volume (pvc), or a path."""
 
     kind: Literal["s3", "gs", "pvc", "path"]
@@ -55,7 +55,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class CloudRequest:
     """One run elsewhere; *image* is ``NAME@sha256:…`` and *settings* W&B's, without the key."""
 
     engine: Engine
@@ -69,8 +69,8 @@ class Asked:
     nodes: int = 1
     procs: int = 1
     spot: bool = False
-    data: Place | None = None
-    output: Place | None = None
+    data: Location | None = None
+    output: Location | None = None
     name: str
     seed: int = contract.DEFAULT_SEED
     shm_size: str = "16g"
@@ -145,7 +145,7 @@ def parse_gpus(text: str | None) -> Gpus:
     return Gpus(name=found["name"] or "", number=number)
 
 
-def parse_place(option: str, text: str | None) -> Place | None:
+def parse_place(option: str, text: str | None) -> Location | None:
     """
     Read ``s3://bucket/path``, ``gs://…``, ``pvc://claim/path`` or a path.
 
@@ -157,16 +157,16 @@ def parse_place(option: str, text: str | None) -> Place | None:
     found = PLACE.fullmatch(text)
     if found:
         kind: Literal["s3", "gs", "pvc"] = found["kind"]  # type: ignore[assignment]
-        return Place(kind=kind, name=found["name"], path=(found["path"] or "").strip("/"))
+        return Location(kind=kind, name=found["name"], path=(found["path"] or "").strip("/"))
     if re.match(r"\w+:/", text):
         raise UsageError(
             f"{option} {text!r} is no place that can be mounted.",
             "Use s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH (Kubernetes) or a path.",
         )
-    return Place(kind="path", name=text)
+    return Location(kind="path", name=text)
 
 
-def check(asked: Asked) -> None:
+def check_cloud_request(asked: CloudRequest) -> None:
     """
     Refuse what can be seen to be wrong without asking anybody.
 
@@ -210,7 +210,7 @@ def check(asked: Asked) -> None:
     _check_places(asked)
 
 
-def _check_machine(asked: Asked) -> None:
+def _check_machine(asked: CloudRequest) -> None:
     if asked.cpus is not None and asked.cpus < 1:
         raise UsageError(f"--cpus {asked.cpus}: no machine has so few.", "Use 1 or more.")
     if asked.memory is not None and not MEMORY.fullmatch(asked.memory):
@@ -224,7 +224,7 @@ def _check_machine(asked: Asked) -> None:
         )
 
 
-def _check_pod_names(asked: Asked) -> None:
+def _check_pod_names(asked: CloudRequest) -> None:
     """JobSet makes NAME-node-0-RANK-abcde of it, and makes no pod where that is too long."""
     longest = 63 - len(f"-node-0-{asked.nodes - 1}-abcde")
     if asked.engine == "k8s" and asked.nodes > 1 and len(asked.name) > longest:
@@ -234,7 +234,7 @@ def _check_pod_names(asked: Asked) -> None:
         )
 
 
-def _check_places(asked: Asked) -> None:
+def _check_places(asked: CloudRequest) -> None:
     for option, place in (("--data", asked.data), ("--output", asked.output)):
         rule = BUCKETS.get(place.kind) if place else None
         if place and rule and not rule.fullmatch(place.name):

@@ -9,12 +9,12 @@ services inside, as root, with SYS_ADMIN and a writable root. So the task runs
 import shlex
 from typing import Any
 
-from samerun import contract
-from samerun.host import registry
+from samerun.core import contract
 from samerun.host.cloud import text
-from samerun.host.cloud.request import RENDEZVOUS_PORT, Asked, Place
-from samerun.host.keys import DEFAULT_URL
-from samerun.host.launch import Launch, Mount
+from samerun.host.cloud.request import RENDEZVOUS_PORT, CloudRequest, Location
+from samerun.host.container.spec import Launch, Mount
+from samerun.host.image import registry
+from samerun.host.tracking.keys import DEFAULT_URL
 
 DATA = "/samerun/data"
 OUTPUT = "/samerun/output"
@@ -34,7 +34,7 @@ FILLED_IN = {
 }
 
 
-def render(asked: Asked) -> str:
+def render(asked: CloudRequest) -> str:
     """Return the task's YAML."""
     comment = f"""
 A run of samerun for SkyPilot. Start it as a managed job, which comes back after a
@@ -44,11 +44,11 @@ The W&B key is SkyPilot's secret; it is in no file."""
     return text.write([task(asked)], comment)
 
 
-def _secret_flag(asked: Asked) -> str:
+def _secret_flag(asked: CloudRequest) -> str:
     return "" if asked.offline else "--secret WANDB_API_KEY "
 
 
-def task(asked: Asked) -> dict[str, Any]:
+def task(asked: CloudRequest) -> dict[str, Any]:
     """Return the task as SkyPilot reads it."""
     found: dict[str, Any] = {
         "name": asked.name,
@@ -63,7 +63,7 @@ def task(asked: Asked) -> dict[str, Any]:
     return found
 
 
-def _resources(asked: Asked) -> dict[str, Any]:
+def _resources(asked: CloudRequest) -> dict[str, Any]:
     gpus = {"accelerators": f"{asked.gpus.name}:{asked.gpus.number}"} if asked.gpus.number else {}
     cpus = asked.cpus or (0 if gpus else CPUS)
     return {
@@ -80,7 +80,7 @@ def _resources(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _mounts(asked: Asked) -> dict[str, Any]:
+def _mounts(asked: CloudRequest) -> dict[str, Any]:
     mounts: dict[str, Any] = {}
     if asked.data:
         mounts[DATA] = (
@@ -92,11 +92,11 @@ def _mounts(asked: Asked) -> dict[str, Any]:
     return mounts
 
 
-def _bucket(place: Place, mode: str) -> dict[str, str]:
+def _bucket(place: Location, mode: str) -> dict[str, str]:
     return {"source": place.url, "mode": mode}
 
 
-def script(asked: Asked) -> str:
+def script(asked: CloudRequest) -> str:
     """
     Return what SkyPilot runs on every machine; its exit code is the training's.
 
@@ -126,7 +126,7 @@ def script(asked: Asked) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _several(asked: Asked) -> list[str]:
+def _several(asked: CloudRequest) -> list[str]:
     if asked.nodes == 1:
         return []
     return [
@@ -136,7 +136,7 @@ def _several(asked: Asked) -> list[str]:
     ]
 
 
-def _together(asked: Asked) -> list[str]:
+def _together(asked: CloudRequest) -> list[str]:
     """Return the lines that let the first machine upload its checkpoint before the job ends."""
     if asked.nodes == 1:
         return []
@@ -148,7 +148,7 @@ def _together(asked: Asked) -> list[str]:
     ]
 
 
-def _login(asked: Asked) -> list[str]:
+def _login(asked: CloudRequest) -> list[str]:
     """Return the lines that log in where the registry wants it; the login stays in memory."""
     user, password = REGISTRY_LOGIN
     host = asked.image.partition("/")[0] if registry.has_host(asked.image) else "docker.io"
@@ -162,7 +162,7 @@ def _login(asked: Asked) -> list[str]:
     ]
 
 
-def _key(asked: Asked) -> list[str]:
+def _key(asked: CloudRequest) -> list[str]:
     """Return the lines that put the key into a file in memory, where the container reads it."""
     if asked.offline:
         return []
@@ -177,7 +177,7 @@ def _key(asked: Asked) -> list[str]:
     ]
 
 
-def command(asked: Asked) -> str:
+def command(asked: CloudRequest) -> str:
     """Return the line that starts the container, for a shell."""
     line = shlex.join(launch(asked).argv()).removeprefix("docker ")
     for token, value in FILLED_IN.items():
@@ -185,7 +185,7 @@ def command(asked: Asked) -> str:
     return f"$docker {line}"
 
 
-def launch(asked: Asked) -> Launch:
+def launch(asked: CloudRequest) -> Launch:
     """Return the container, with tokens for what only the machine knows."""
     mounts = [Mount(source="@FOLDER@", target=contract.OUTPUT, read_only=False)]
     if asked.data:

@@ -8,9 +8,9 @@ run, or goes on with it where its folder is there already.
 import shlex
 from typing import Any
 
-from samerun import contract
+from samerun.core import contract
 from samerun.host.cloud import buckets, text
-from samerun.host.cloud.request import Asked
+from samerun.host.cloud.request import CloudRequest
 
 KIT = "/opt/samerun/kit"
 VENV = "/opt/samerun/venv"
@@ -25,7 +25,7 @@ SNAPS = 'PATH="$PATH:/snap/bin"'
 PACKAGES = ["ca-certificates", "git", "python3", "python3-venv"]
 
 
-def render(asked: Asked) -> str:
+def render(asked: CloudRequest) -> str:
     """Return the user data; its first line is what cloud-init knows it by."""
     key = f"""
 Put the W&B key on the machine, as root's own file {KEY} (mode 0600)."""
@@ -38,7 +38,7 @@ Follow it there: journalctl -fu {UNIT}"""
     return text.write([document(asked)], comment).replace("# cloud-config", "#cloud-config", 1)
 
 
-def document(asked: Asked) -> dict[str, Any]:
+def document(asked: CloudRequest) -> dict[str, Any]:
     """Return the user data as cloud-init reads it."""
     found: dict[str, Any] = {"package_update": True, "packages": _packages(asked)}
     if asked.gpus.number:
@@ -57,11 +57,11 @@ def document(asked: Asked) -> dict[str, Any]:
     return found
 
 
-def _packages(asked: Asked) -> list[str]:
+def _packages(asked: CloudRequest) -> list[str]:
     return PACKAGES + (["rclone"] if buckets.places(asked) else [])
 
 
-def _upload(asked: Asked) -> list[dict[str, str]]:
+def _upload(asked: CloudRequest) -> list[dict[str, str]]:
     """Return the files that take the outputs to their bucket while the run goes on."""
     if not buckets.takes_outputs(asked):
         return []
@@ -77,7 +77,7 @@ def _file(path: str, content: str, permissions: str) -> dict[str, str]:
     return {"path": path, "permissions": permissions, "content": content}
 
 
-def prepare(asked: Asked) -> str:
+def prepare(asked: CloudRequest) -> str:
     """Return the script that brings the machine to a running engine, with the image on it."""
     lines = [
         "#!/bin/sh",
@@ -98,7 +98,7 @@ def prepare(asked: Asked) -> str:
     return "\n".join(lines) + "\n"
 
 
-def train(asked: Asked) -> str:
+def train(asked: CloudRequest) -> str:
     """Return the script that starts the run, or goes on with it; its exit code is the run's."""
     folder = _folder(asked)
     lines = [
@@ -123,7 +123,7 @@ def train(asked: Asked) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _first(asked: Asked) -> list[str]:
+def _first(asked: CloudRequest) -> list[str]:
     """Return the arguments of `invoke train` for the first start."""
     options = ["--name", asked.name, *_common(asked), "--image", asked.image]
     options += ["--gpus", str(asked.gpus.number), "--procs", str(asked.procs)]
@@ -134,40 +134,40 @@ def _first(asked: Asked) -> list[str]:
     return [asked.target, *options, *arguments]
 
 
-def _resume(asked: Asked) -> list[str]:
+def _resume(asked: CloudRequest) -> list[str]:
     return ["--resume", asked.name, *_common(asked)]
 
 
-def _common(asked: Asked) -> list[str]:
+def _common(asked: CloudRequest) -> list[str]:
     key = [] if asked.offline else ["--api-key-file", _key_file(asked)]
     return ["--output", _runs(asked), *key]
 
 
-def _key(asked: Asked) -> list[str]:
+def _key(asked: CloudRequest) -> list[str]:
     if asked.offline or not asked.key_command:
         return []
     # In a shell of its own: the run's folder is not to be root's secret too.
     return [f"(umask 077; {asked.key_command} >{_key_file(asked)})"]
 
 
-def _key_file(asked: Asked) -> str:
+def _key_file(asked: CloudRequest) -> str:
     """Return where the key lies: placed by the user, or in memory for this start alone."""
     return "/run/samerun/wandb-key" if asked.key_command else KEY
 
 
-def _data(asked: Asked) -> str:
+def _data(asked: CloudRequest) -> str:
     return asked.data.name if asked.data and asked.data.kind == "path" else DATA
 
 
-def _runs(asked: Asked) -> str:
+def _runs(asked: CloudRequest) -> str:
     return asked.output.name if asked.output and asked.output.kind == "path" else RUNS
 
 
-def _folder(asked: Asked) -> str:
+def _folder(asked: CloudRequest) -> str:
     return f"{_runs(asked)}/{asked.name}"
 
 
-def unit(asked: Asked) -> str:
+def unit(asked: CloudRequest) -> str:
     """Return the systemd unit: 75 starts again, anything else stays; a power cut is a start."""
     uploads = buckets.takes_outputs(asked)
     environment = {"HOME": "/root", **asked.settings}

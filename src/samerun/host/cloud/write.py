@@ -4,12 +4,11 @@ import dataclasses
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samerun import contract
-from samerun.errors import (
+from samerun.core import contract
+from samerun.core.errors import (
     DataError,
     KeyFileError,
     NotPullable,
@@ -17,14 +16,25 @@ from samerun.errors import (
     TransferFailed,
     UsageError,
 )
-from samerun.host import engine, git, identity, keys, request
+from samerun.core.recipe_options import find_recipe, read_recipe
+from samerun.host.checkout import git
+from samerun.host.checkout.project import Project, tag
 from samerun.host.cloud import check, k8s, sky, vm
-from samerun.host.cloud.request import ENGINES, Asked, Engine, Place, parse_gpus, parse_place
-from samerun.host.cloud.request import check as check_request
-from samerun.host.project import Project, tag
-from samerun.options import find_recipe, read_recipe
+from samerun.host.cloud.options import CloudOptions
+from samerun.host.cloud.request import (
+    ENGINES,
+    CloudRequest,
+    Engine,
+    Location,
+    parse_gpus,
+    parse_place,
+)
+from samerun.host.cloud.request import check_cloud_request as check_request
+from samerun.host.image import identity
+from samerun.host.machine import engine
+from samerun.host.tracking import keys, tags
 
-RENDER: Mapping[Engine, Callable[[Asked], str]] = {
+RENDER: Mapping[Engine, Callable[[CloudRequest], str]] = {
     "sky": sky.render,
     "k8s": k8s.render,
     "vm": vm.render,
@@ -35,40 +45,7 @@ SUFFIX: Mapping[Engine, str] = {"sky": "sky.yaml", "k8s": "k8s.yaml", "vm": "clo
 OWN = ("WANDB_NAME", "WANDB_TAGS", "WANDB_MODE")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of `invoke cloud`, as typed."""
-
-    engine: str
-    recipe: str = "digits"
-    arguments: tuple[str, ...] = ()
-    image: str | None = None
-    cuda: str = "13"
-    gpus: str | None = None
-    cpus: int | None = None
-    memory: str | None = None
-    nodes: int = 1
-    procs: int | None = None
-    spot: bool = False
-    data: str | None = None
-    output: str | None = None
-    name: str | None = None
-    project: str | None = None
-    entity: str | None = None
-    tags: tuple[str, ...] = ()
-    seed: int = contract.DEFAULT_SEED
-    shm_size: str = "16g"
-    offline: bool = False
-    account: str | None = None
-    pull_secret: str | None = None
-    source: str | None = None
-    login_command: str | None = None
-    key_command: str | None = None
-    unchecked: bool = False
-    fingerprint: bool = True
-
-
-def read(options: Options, project: Project) -> Asked:
+def read(options: CloudOptions, project: Project) -> CloudRequest:
     """
     Return what is to be written, everything checked.
 
@@ -86,11 +63,11 @@ def read(options: Options, project: Project) -> Asked:
             f"--gpus {options.gpus}: SkyPilot finds machines by the name of their GPU.",
             f"Name it, as in --gpus L4:{gpus.number}.",
         )
-    for one in options.tags:
-        request.check_tag(one)
+    for one in tags.split_tags(options.tags):
+        tags.check_tag(one)
     _check_recipe(options, project)
-    state = git.describe(project.root)
-    asked = Asked(
+    state = git.state_of(project.root)
+    asked = CloudRequest(
         engine=engine_name,
         # Looked up last: it may take a registry's time.
         image="",
@@ -100,20 +77,20 @@ def read(options: Options, project: Project) -> Asked:
         cpus=options.cpus,
         memory=options.memory,
         nodes=options.nodes,
-        procs=options.procs or max(1, gpus.number),
+        procs=max(1, gpus.number) if options.procs is None else options.procs,
         spot=options.spot,
         data=_data(engine_name, options.data),
         output=parse_place("--output", options.output),
         name=options.name or _name(options.recipe),
         seed=options.seed,
         shm_size=options.shm_size,
-        tags=options.tags,
+        tags=tags.split_tags(options.tags),
         settings=_settings(options),
         offline=options.offline,
         commit=state.commit,
         dirty=bool(state.commit and state.dirty),
-        fingerprint=options.fingerprint,
-        account=options.account,
+        fingerprint=not options.no_fingerprint,
+        account=options.service_account,
         pull_secret=options.pull_secret,
         source=options.source or git.origin(project.root),
         login_command=options.login_command,
@@ -123,13 +100,13 @@ def read(options: Options, project: Project) -> Asked:
     return dataclasses.replace(asked, image=_image(options))
 
 
-def _data(engine_name: Engine, text: str | None) -> Place | None:
+def _data(engine_name: Engine, text: str | None) -> Location | None:
     place = parse_place("--data", text)
     is_here = engine_name == "sky" and place is not None and place.kind == "path"
     return uploaded(place.name) if place and is_here else place
 
 
-def uploaded(folder: str) -> Place:
+def uploaded(folder: str) -> Location:
     """
     Return *folder*, which SkyPilot uploads from here, by its full path.
 
@@ -142,7 +119,7 @@ def uploaded(folder: str) -> Place:
             f"--data {folder}: SkyPilot would upload the folder {path}, and there is none.",
             "Give a folder of this machine, or a bucket, s3://… or gs://….",
         )
-    return Place(kind="path", name=str(path))
+    return Location(kind="path", name=str(path))
 
 
 def _engine(name: str) -> Engine:
@@ -152,7 +129,7 @@ def _engine(name: str) -> Engine:
     raise UsageError(f"No engine is called {name!r}.", f"Use one of {', '.join(ENGINES)}.")
 
 
-def _check_recipe(options: Options, project: Project) -> None:
+def _check_recipe(options: CloudOptions, project: Project) -> None:
     """Parse the recipe's flags as the container will; of a script nothing is known."""
     if not options.recipe.endswith(".py"):
         read_recipe(find_recipe(project.recipes, options.recipe)).parse(options.arguments)
@@ -163,18 +140,18 @@ def _name(recipe: str) -> str:
     return f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def _settings(options: Options) -> dict[str, str]:
+def _settings(options: CloudOptions) -> dict[str, str]:
     found = {n: os.environ[n] for n in contract.FORWARDED if os.environ.get(n, "").strip()}
     given = {"WANDB_PROJECT": options.project, "WANDB_ENTITY": options.entity}
     kept = {name: value for name, value in found.items() if name not in OWN}
     return kept | {name: value for name, value in given.items() if value}
 
 
-def _image(options: Options) -> str:
+def _image(options: CloudOptions) -> str:
     """Return ``NAME@sha256:…``, the one given or this checkout's, after asking its registry."""
     if options.image:
         check.reference(options.image)
-    if options.image and options.unchecked:
+    if options.image and options.no_check:
         return options.image
     client = engine.connect()
     reference = options.image or identity.identify(client, tag(options.cuda)).pull_reference
@@ -184,12 +161,12 @@ def _image(options: Options) -> str:
             "Push it with `invoke push --registry HOST/NAME`.",
         )
     check.reference(reference)
-    if not options.unchecked:
+    if not options.no_check:
         check.pullable(client, reference)
     return reference
 
 
-def write(asked: Asked, file: str | None, project: Project) -> Path:
+def write(asked: CloudRequest, file: str | None, project: Project) -> Path:
     """
     Write the file for *asked*, and return its path: *file*, or one under ``.samerun/cloud``.
 
@@ -208,7 +185,7 @@ def write(asked: Asked, file: str | None, project: Project) -> Path:
     return path
 
 
-def command(asked: Asked, path: Path) -> list[str]:
+def command(asked: CloudRequest, path: Path) -> list[str]:
     """Return what hands the file to its engine; keys and passwords go by their names alone."""
     match asked.engine:
         case "sky":
@@ -226,7 +203,7 @@ def command(asked: Asked, path: Path) -> list[str]:
             )
 
 
-def launch(asked: Asked, path: Path, say: Callable[[str], None]) -> None:
+def launch(asked: CloudRequest, path: Path, say: Callable[[str], None]) -> None:
     """
     Hand the file to its engine.
 
@@ -246,7 +223,7 @@ def launch(asked: Asked, path: Path, say: Callable[[str], None]) -> None:
         )
 
 
-def _key(asked: Asked) -> dict[str, str]:
+def _key(asked: CloudRequest) -> dict[str, str]:
     """Return the key's variable for SkyPilot, which takes the value from there."""
     if asked.offline or asked.engine != "sky":
         return {}

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samerun import contract
-from samerun.errors import ResumeError
-from samerun.train import reporting
+from samerun.core import contract
+from samerun.core.checkpoint_policy import Policy
+from samerun.core.errors import ResumeError
 from samerun.train.checkpoint import snapshot
-from samerun.train.checkpoint.agree import Alone
-from samerun.train.checkpoint.policy import Policy
-from samerun.train.checkpoint.store import FORMAT, Place, Store
+from samerun.train.checkpoint.ranks import SingleProcess
+from samerun.train.checkpoint.store import FORMAT, Position, Store
+from samerun.train.report import reporting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
     """A checkpoint that a fit goes on from."""
 
-    place: Place
+    place: Position
     state: Mapping[str, Any]
 
 
@@ -43,16 +43,16 @@ class History:
             self._stores[folder] = Store(folder, self.policy.keep, epochs=is_elastic())
         return self._stores[folder]
 
-    def begin(self, learn: Any) -> Place:
+    def begin(self, learn: Any) -> Position:
         """Count a fit, and return its place."""
         known = [n for n, ref in enumerate(self._learners) if ref() is learn]
         if not known:
             self._learners.append(weakref.ref(learn))
         number = known[0] if known else len(self._learners) - 1
         self._fits += 1
-        return Place(fit=self._fits - 1, done=False, epoch=0, batch=0, learner=number)
+        return Position(fit=self._fits - 1, done=False, epoch=0, batch=0, learner=number)
 
-    def kept(self, place: Place, store: Store, ranks: Alone) -> Kept | None:
+    def kept(self, place: Position, store: Store, ranks: SingleProcess) -> Kept | None:
         """
         Return what the fit at *place* goes on from; None to run it from its start.
 
@@ -69,7 +69,7 @@ class History:
                 store.discard_after(kept.place if kept else place)
         return kept
 
-    def is_superseded(self, place: Place, store: Store, ranks: Alone) -> bool:
+    def is_superseded(self, place: Position, store: Store, ranks: SingleProcess) -> bool:
         """Whether a later fit of the same learner is kept, and this one's end no more."""
         if not self._resuming:
             return False
@@ -82,7 +82,7 @@ class History:
         return bool(ranks.first(bool(later) and not mine))
 
     @staticmethod
-    def _find(place: Place, store: Store, size: int) -> tuple[Place, dict[str, Any]] | None:
+    def _find(place: Position, store: Store, size: int) -> tuple[Position, dict[str, Any]] | None:
         mine = [entry for entry in store.entries() if entry.place.fit == place.fit]
         for entry in sorted(mine, key=lambda entry: entry.place, reverse=True):
             state = store.load(entry)
@@ -96,7 +96,7 @@ def is_elastic() -> bool:
     return os.environ.get(contract.ENV_ELASTIC) == "1"
 
 
-def _splits_otherwise(place: Place, state: Mapping[str, Any], size: int) -> bool:
+def _splits_otherwise(place: Position, state: Mapping[str, Any], size: int) -> bool:
     """
     Whether a checkpoint from within an epoch was made by another number of processes.
 
@@ -106,7 +106,9 @@ def _splits_otherwise(place: Place, state: Mapping[str, Any], size: int) -> bool
     return is_elastic() and bool(place.batch) and state.get("processes") != size
 
 
-def check(place: Place, state: Mapping[str, Any], learn: Any, n_epoch: int, size: int) -> None:
+def check_fits(
+    place: Position, state: Mapping[str, Any], learn: Any, n_epoch: int, size: int
+) -> None:
     """
     Refuse a checkpoint of another training.
 

@@ -11,16 +11,18 @@ from typing import Any
 from fastai.callback.core import CancelEpochException
 from fastai.callback.schedule import LRFinder
 
-from samerun.train import reporting, witness
-from samerun.train.checkpoint import generators, history, policy, snapshot, stopping
-from samerun.train.checkpoint.agree import Alone, ranks
+from samerun.core import checkpoint_policy
+from samerun.train.checkpoint import generators, history, snapshot, stopping
+from samerun.train.checkpoint.callback import CheckpointCallback, report_resumed
 from samerun.train.checkpoint.history import History, Kept
-from samerun.train.checkpoint.keeper import Keeper, report_resumed
+from samerun.train.checkpoint.ranks import SingleProcess, ranks
+from samerun.train.hooks import observe
+from samerun.train.report import reporting
 
 
 def install(schedule: Any) -> None:
     """Extend the ``Learner`` that the module ``fastai.callback.schedule`` uses."""
-    wanted = policy.from_environment()
+    wanted = checkpoint_policy.from_environment()
     if wanted is None or not reporting.is_recorded():
         return
     cls, past = schedule.Learner, History(wanted)
@@ -41,7 +43,7 @@ def _fit(original: Any, past: History) -> Any:
         kept = past.kept(place, store, together)
         if kept is not None and kept.place.done:
             return _bring_to_its_end(self, kept, n_epoch, together)
-        keeper = Keeper(place, kept, store, together, past.policy)
+        keeper = CheckpointCallback(place, kept, store, together, past.policy)
         with self.added_cbs(keeper), stopping.heard():
             return original(self, n_epoch, *args, cbs=cbs, **kwargs)
 
@@ -54,18 +56,18 @@ def _finds_rates(learn: Any, cbs: Any) -> bool:
     return any(isinstance(cb, LRFinder) for cb in [*given, *learn.cbs])
 
 
-def _bring_to_its_end(learn: Any, kept: Kept, n_epoch: int, together: Alone) -> None:
+def _bring_to_its_end(learn: Any, kept: Kept, n_epoch: int, together: SingleProcess) -> None:
     """Leave the learner as a fit that an earlier start completed did; nothing is trained."""
     if not learn.opt:
         learn.create_opt()
     learn.n_epoch = n_epoch
-    history.check(kept.place, kept.state, learn, n_epoch, together.size)
+    history.check_fits(kept.place, kept.state, learn, n_epoch, together.size)
     own = history.of_rank(kept.state, together.rank)
     snapshot.restore(learn, dict(kept.state))
     snapshot.restore_own(learn, dict(kept.state), own["callbacks"])
     generators.restore(own["generators"], learn.dls)
     if together.rank == 0:
-        witness.load_state(own["witness"])
+        observe.load_state(own["witness"])
     report_resumed(kept.place)
 
 
@@ -100,5 +102,5 @@ def _all_batches(original: Any) -> Any:
     return all_batches
 
 
-def _keeper(learn: Any) -> Keeper | None:
-    return next((cb for cb in learn.cbs if isinstance(cb, Keeper)), None)
+def _keeper(learn: Any) -> CheckpointCallback | None:
+    return next((cb for cb in learn.cbs if isinstance(cb, CheckpointCallback)), None)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from samerun import contract
-from samerun.train import reporting
-from samerun.train.quiet import quietly
+from samerun.core import contract
+from samerun.train.report import reporting
+from samerun.train.report.quiet import quietly
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _asked: list[int] = []

@@ -21,7 +21,7 @@ DONE_KEPT = 20
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class Place:
+class Position:
     """
     Where in a training: in *fit* (of *learner*) *epoch* epochs and *batch* batches are done.
 
@@ -44,7 +44,7 @@ class Place:
 class Entry:
     """A checkpoint's JSON: its place, and what its file must be."""
 
-    place: Place
+    place: Position
     path: Path
     sha256: str
     bytes: int
@@ -61,7 +61,7 @@ class Store:
     def __init__(self, folder: Path, keep: int, *, epochs: bool = False) -> None:
         self.folder, self._keep, self._epochs = folder, keep, epochs
 
-    def write(self, place: Place, state: dict[str, Any]) -> Entry:
+    def write(self, place: Position, state: dict[str, Any]) -> Entry:
         """Write a checkpoint, then drop what it makes unneeded."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{place.name}.pt"
@@ -92,13 +92,13 @@ class Store:
         sys.stderr.write(f"samerun: checkpoint {entry.path.name} is not used: {problem}.\n")
         return None
 
-    def discard_after(self, place: Place) -> None:
+    def discard_after(self, place: Position) -> None:
         """Remove what lies after *place*: the training is about to write it anew."""
         for entry in self.entries():
             if entry.place > place:
                 _remove(entry.path)
 
-    def _drop(self, newest: Place) -> None:
+    def _drop(self, newest: Position) -> None:
         entries = self.entries()
         running = [e for e in entries if e.place.fit == newest.fit and not e.place.done]
         ends = [e for e in entries if e.place.done and e.place.learner == newest.learner]
@@ -139,7 +139,7 @@ class _Hashing:
 def _entry(path: Path) -> Entry | None:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        place = Place(**{name: raw[name] for name in Place.__dataclass_fields__})
+        place = Position(**{name: raw[name] for name in Position.__dataclass_fields__})
         data = path.with_suffix(".pt")
         return Entry(place=place, path=data, sha256=raw["sha256"], bytes=raw["bytes"])
     except (OSError, ValueError, KeyError, TypeError):

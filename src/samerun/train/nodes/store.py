@@ -11,8 +11,8 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from samerun.errors import RendezvousFailed
-from samerun.train.nodes.place import Nodes
+from samerun.core.errors import RendezvousFailed
+from samerun.core.placement import NodePlacement
 
 BEAT_S = 0.25
 # As torch's own rendezvous: three beats of five seconds each.
@@ -26,7 +26,7 @@ class Lost(Exception):
 class Store:
     """What all nodes read and write, by keys; made anew for each thread that waits."""
 
-    def __init__(self, nodes: Nodes, *, serves: bool = False) -> None:
+    def __init__(self, nodes: NodePlacement, *, serves: bool = False) -> None:
         if not serves:
             _await_port(nodes)
         try:
@@ -64,7 +64,7 @@ class Store:
             raise Lost(str(error).partition("\n")[0]) from None
 
 
-def _open(nodes: Nodes, *, serves: bool) -> Any:
+def _open(nodes: NodePlacement, *, serves: bool) -> Any:
     """Open torch's store; its own limit does not count where something else listens there."""
     from torch.distributed import TCPStore
 
@@ -89,7 +89,7 @@ def _open(nodes: Nodes, *, serves: bool) -> Any:
     return found[0]
 
 
-def _await_port(nodes: Nodes) -> None:
+def _await_port(nodes: NodePlacement) -> None:
     """Wait until node 0 listens; torch's own waiting fills the log with stacks of C++."""
     ends = time.monotonic() + nodes.timeout_s
     while True:
@@ -104,13 +104,13 @@ def _await_port(nodes: Nodes) -> None:
             return
 
 
-def _unreachable(nodes: Nodes, what: str) -> str:
+def _unreachable(nodes: NodePlacement, what: str) -> str:
     if nodes.rank == 0:
         return f"Node 0 can't serve the rendezvous at {nodes.endpoint}: {what}."
     return f"Node 0 did not answer at {nodes.endpoint} within {nodes.timeout_s} s: {what}."
 
 
-def _remedy(nodes: Nodes) -> str:
+def _remedy(nodes: NodePlacement) -> str:
     if nodes.rank == 0:
         return "--rdzv names an address of node 0 itself, and a free port."
     return "Is node 0 started, and does its firewall let this port and those of NCCL or gloo in?"

@@ -1,0 +1,97 @@
+"""The image: build, check and look at it."""
+
+from typing import Annotated, Literal
+
+from invoke.context import Context
+
+from samerun.cli.common import CudaOption, Json, checkout, reference, say
+from samerun.cli.verb import verb
+from samerun.host.checkout.project import Cuda
+
+Named = Annotated[str | None, "a tag, a digest or an ID; default: the image of this checkout"]
+
+
+@verb()
+def build(
+    context: Context,
+    cuda: Annotated[
+        Cuda, "CUDA release: 13, 12 (for drivers older than 580) or none (CPU only)"
+    ] = "13",
+    base: Annotated[
+        Literal["auto", "pulled", "bootstrapped"], "where the base comes from"
+    ] = "auto",
+    no_cache: Annotated[bool, "build every layer again"] = False,
+    frozen: Annotated[bool, "fail unless the image is the one of image.lock.json"] = False,
+    json: Json = False,
+) -> None:
+    """
+    Build the image, print its identity, and write it to image.lock.json.
+
+    Does nothing if the image of these very sources, locks and base is present.
+    """
+    from samerun.cli.show import images
+    from samerun.host.image import lockfile
+
+    tell = images.to_stderr if json else say
+    image = lockfile.build_and_lock(
+        checkout(), cuda=cuda, base_choice=base, no_cache=no_cache, frozen=frozen, say=tell
+    )
+    say(images.to_json(image) if json else images.identity(image))
+
+
+@verb()
+def verify(context: Context, cuda: CudaOption = "13", json: Json = False) -> None:
+    """
+    Build base and image again from nothing, and compare.
+
+    Other folder, other file times, nothing cached, packages downloaded anew: the same
+    digest, or the first files that differ.
+    """
+    from samerun.cli.show import images
+    from samerun.host.image import verify
+    from samerun.host.machine import engine
+
+    tell = images.to_stderr if json else say
+    found = verify.verify(engine.connect(), checkout(), cuda, tell)
+    say(images.to_json(found) if json else images.verification(found))
+
+
+@verb(positional=["image"])
+def inspect(
+    context: Context,
+    image: Named = None,
+    cuda: CudaOption = "13",
+    packages: Annotated[bool, "list every package, not only the largest"] = False,
+    sbom: Annotated[bool, "print the software bill of materials, CycloneDX JSON"] = False,
+    json: Json = False,
+) -> None:
+    """Show what an image is and holds: digests, labels, layers, packages with licenses."""
+    from samerun.cli.show import inspection
+    from samerun.host.image import inspect
+    from samerun.host.machine import engine
+
+    named, client = reference(image, cuda), engine.connect()
+    if sbom:
+        say(inspect.sbom(client, named).rstrip())
+        return
+    found = inspect.inspect(client, named)
+    if json:
+        say(inspection.to_json(found))
+    else:
+        inspection.show(found, everything=packages)
+
+
+@verb()
+def digest(
+    context: Context,
+    image: Named = None,
+    cuda: CudaOption = "13",
+    json: Annotated[bool, "print every digest, by name"] = False,
+) -> None:
+    """Print the image's digest alone: 64 hexadecimal digits, the tag of its W&B runs."""
+    from samerun.cli.show import images
+    from samerun.host.image import identity
+    from samerun.host.machine import engine
+
+    found = identity.identify(engine.connect(), reference(image, cuda))
+    say(images.to_json(found) if json else found.digest)

@@ -1,0 +1,103 @@
+"""
+What Invoke has no extension point for, in one place, and the command `samerun`.
+
+Invoke (3.0) takes only arguments without a default as positional, and then insists on them;
+its parser says "No idea what '--x' is!" and exits with 1, the code of a failed training. Three
+methods of its parser are extended here, for our verbs alone. The plain `invoke` command offers
+no other way; a test fails where a new Invoke changes what is relied on.
+"""
+
+from collections.abc import Callable
+from importlib import metadata
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+from invoke.parser.parser import ParseMachine
+from invoke.program import Program
+
+from samerun.cli.verb import NOT_GIVEN, VerbArgument
+from samerun.core.errors import UsageError
+
+_EXTENDED = "_samerun"
+# Verbs after whose `--` a recipe's or script's own flags come.
+WITH_FLAGS = ("train", "cloud")
+
+
+def extend_invoke() -> None:
+    """Extend Invoke's parser; once per process."""
+    if hasattr(ParseMachine, _EXTENDED):
+        return
+    setattr(ParseMachine, _EXTENDED, True)
+    for name, extension in (
+        ("complete_context", _complete_context),
+        ("see_positional_arg", _see_positional_arg),
+        ("error", _error),
+    ):
+        setattr(ParseMachine, name, extension(getattr(ParseMachine, name)))
+
+
+def _is_ours(machine: ParseMachine) -> bool:
+    """Whether the words read now are a verb's, or name no verb of a collection of ours."""
+    at_start = machine.context is machine.initial
+    contexts = machine.contexts.values() if at_start else [machine.context]
+    return any(isinstance(a, VerbArgument) for context in contexts for a in context.args.values())
+
+
+def _complete_context(original: Callable[..., None]) -> Callable[..., None]:
+    """Let a positional argument that may be left out be left out."""
+
+    def complete_context(self: ParseMachine) -> None:
+        for argument in self.context.missing_positional_args if self.context else ():
+            if isinstance(argument, VerbArgument) and not argument.option.required:
+                argument.set_value(NOT_GIVEN, cast=False)
+        original(self)
+
+    return complete_context
+
+
+def _see_positional_arg(original: Callable[..., None]) -> Callable[..., None]:
+    """Let no flag be taken for a recipe: `train --help`, `train --epochs 3`."""
+
+    def see_positional_arg(self: ParseMachine, value: str) -> None:
+        known = self.initial.flags if self.initial else {}
+        # Invoke's `get` does not find aliases, as -h.
+        flag = known[value] if value in known else None  # noqa: SIM401
+        if flag is not None and flag.name == "help":
+            flag.value = self.context.name
+        elif _is_ours(self) and value.startswith("-"):
+            self.error(f"No idea what {value!r} is!")
+        else:
+            original(self, value)
+
+    return see_positional_arg
+
+
+def _error(original: Callable[..., None]) -> Callable[..., None]:
+    """Say what is wrong as our errors do, with their exit code."""
+
+    def error(self: ParseMachine, message: str) -> None:
+        if not _is_ours(self):
+            original(self, message)
+        problem = UsageError(_reworded(message), _remedy(self))
+        raise Exit(f"UsageError: {problem}", problem.exit_code)
+
+    return error
+
+
+def _remedy(machine: ParseMachine) -> str:
+    name = machine.context.name
+    if name is None:
+        return f"`invoke --list` lists the verbs: {', '.join(sorted(machine.contexts))}."
+    flags = "; flags of the recipe or script come after --" if name in WITH_FLAGS else ""
+    return f"`invoke --help {name}` lists the options{flags}."
+
+
+def _reworded(message: str) -> str:
+    unknown = message.removeprefix("No idea what ").removesuffix(" is!")
+    return f"unknown option or argument: {unknown}" if unknown != message else message
+
+
+def program(namespace: Collection) -> Program:
+    """Return the command `samerun`, which offers the verbs of *namespace*."""
+    extend_invoke()
+    return Program(name="samerun", version=metadata.version("samerun"), namespace=namespace)

@@ -1,0 +1,50 @@
+"""The comparison of two runs as text."""
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from samerun.cli.show import plot, verdicts
+from samerun.core.errors import UsageError
+from samerun.host.reproduce import traces
+from samerun.host.reproduce.compare import Comparison
+from samerun.host.reproduce.find_run import FoundRun
+
+
+def show(found: Comparison, metric: str | None) -> None:
+    """Print the differences, the code's, and a plot of one metric."""
+    out = verdicts.console()
+    one, two = found.one.run, found.two.run
+    name = choose_metric(found.one, found.two, metric)
+    out.print(verdicts.findings(found.findings, f"A {found.one.link}", f"B {found.two.link}"))
+    if found.patch:
+        out.print(Text("\n".join(("", *found.patch))))
+    if name is not None:
+        out.print(Text(f"\n{name} per epoch: A {one.name}, B {two.name}, * both"))
+        out.print(Text("\n".join(plot.draw(*(curve(f, name) for f in (found.one, found.two))))))
+    for note in found.notes:
+        out.print(Text(f"note: {note}"))
+    out.print(Text(f"\nThe same: {', '.join(_grouped(found.same)) or 'nothing'}."))
+
+
+def _grouped(subjects: tuple[str, ...]) -> Iterator[str]:
+    """Yield the subjects, those of one kind as a number."""
+    groups: dict[str, list[str]] = {}
+    for subject in subjects:
+        groups.setdefault(subject.partition(".")[0], []).append(subject)
+    for name, members in groups.items():
+        yield f"{len(members)} of {name}" if len(members) > 1 else members[0]
+
+
+def choose_metric(one: FoundRun, two: FoundRun, wanted: str | None) -> str | None:
+    """Return the metric to plot: *wanted*, else valid_loss, else the first; None without any."""
+    rows = (*one.trace.epochs, *two.trace.epochs)
+    names = list(dict.fromkeys(name for epoch in rows for name in epoch.metrics))
+    if wanted is not None and wanted not in names:
+        raise UsageError(f"Neither run has a metric {wanted!r}.", f"They have {', '.join(names)}.")
+    return wanted or ("valid_loss" if "valid_loss" in names else next(iter(names), None))
+
+
+def curve(found: FoundRun, name: str) -> list[float | None]:
+    """Return a metric over the epochs."""
+    return [traces.number(epoch.metrics.get(name)) for epoch in found.trace.epochs]

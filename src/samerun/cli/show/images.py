@@ -1,0 +1,74 @@
+"""What the host side shows of its data."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from samerun.core.record import Image, Run
+from samerun.host.image.verify import Verification
+
+
+def to_stderr(text: str) -> None:
+    """Print beside the data: stdout is for machines then."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def identity(image: Image) -> str:
+    """Return an image's digests, one a line, by name."""
+    base = image.base
+    rows = [
+        ("image", image.reference),
+        ("digest", f"{image.digest}  ({image.digest_kind})"),
+        ("config", image.config_digest or "not known in this store"),
+        ("layers", image.layers_digest),
+        ("base", f"{base.reference}  ({base.origin})"),
+        ("lock", f"sha256:{image.lock}"),
+        ("holds", ", ".join(f"{name} {version}" for name, version in image.packages.items())),
+    ]
+    return "\n".join(f"  {name:<7} {value}" for name, value in rows)
+
+
+def to_json(value: Any) -> str:
+    """Return a record as JSON, for machines."""
+    return json.dumps(dataclasses.asdict(value), indent=2)
+
+
+def verification(found: Verification) -> str:
+    """Return the digests of two builds that came out the same."""
+    one, two = found.built, found.rebuilt
+    lines = [
+        "The image comes out the same from nothing.",
+        f"  built    {one.digest}  layers {one.layers_digest}",
+        f"  rebuilt  {two.digest}  layers {two.layers_digest}",
+    ]
+    if found.moved:
+        lines += [
+            "Its base can't be made again: Debian serves other versions today. It was kept.",
+            *(f"  {package}" for package in found.moved),
+        ]
+    return "\n".join(lines)
+
+
+def many_to_json(values: Sequence[Any]) -> str:
+    """Return a list of dataclasses as JSON, for machines."""
+    return json.dumps([dataclasses.asdict(value) for value in values], indent=2)
+
+
+def whole(run: Run) -> str:
+    """Return every field of a record that has a value, one a line, by its path."""
+    return "\n".join(f"  {name:<32} {value}" for name, value in _flat(dataclasses.asdict(run)))
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple) and any(isinstance(v, dict) for v in value):
+        for number, item in enumerate(value):
+            yield from _flat(item, f"{path}.{number}")
+    elif value not in (None, (), [], ""):
+        joined = isinstance(value, list | tuple)
+        between = "; " if path == "unknown" else " "
+        yield path, between.join(map(str, value)) if joined else value

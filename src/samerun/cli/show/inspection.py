@@ -1,0 +1,82 @@
+"""An image as tables for a terminal."""
+
+import dataclasses
+import json
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from samerun.host.image.inspect import Inspection
+
+SHOWN = 15
+
+
+def to_json(found: Inspection) -> str:
+    """Return everything as JSON."""
+    return json.dumps(dataclasses.asdict(found), indent=2)
+
+
+def show(found: Inspection, *, everything: bool) -> None:
+    """Print tables: the identity, labels, layers and packages, the largest first."""
+    # Into a pipe nothing is folded: digests are there to be copied.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    tables = (_facts(found), _layer_table(found), _package_table(found, everything=everything))
+    for table in tables:
+        console.print(table)
+        console.print()
+
+
+def _facts(found: Inspection) -> Table:
+    table = _table("", "")
+    image = found.image
+    rows = {
+        "image": image.reference,
+        "tags": ", ".join(found.tags),
+        "index digest": image.index_digest,
+        "manifest digest": image.manifest_digest,
+        "config digest": image.config_digest,
+        "layers digest": image.layers_digest,
+        "pull reference": image.pull_reference,
+        "store, platform": f"{image.store}, {image.platform}",
+        "base": f"{image.base.reference} ({image.base.origin})",
+        "commit": found.commit,
+        "user": found.user,
+        "entrypoint": " ".join(found.entrypoint),
+        **found.labels,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value or "-")
+    return table
+
+
+def _layer_table(found: Inspection) -> Table:
+    table = _table("layer", "MB", "made by")
+    for layer in found.layers:
+        table.add_row(layer.diff_id[7:19], _megabytes(layer.bytes), layer.made_by[:90])
+    table.add_row("all", _megabytes(sum(layer.bytes for layer in found.layers)), "")
+    return table
+
+
+def _package_table(found: Inspection, *, everything: bool) -> Table:
+    table = _table("package", "version", "MB", "license")
+    packages = sorted(found.packages, key=lambda package: (-package.bytes, package.name))
+    for package in packages if everything else packages[:SHOWN]:
+        size = _megabytes(package.bytes)
+        table.add_row(package.name, package.version, size, package.license[:60])
+    rest = packages[SHOWN:]
+    if rest and not everything:
+        size = _megabytes(sum(package.bytes for package in rest))
+        table.add_row(f"{len(rest)} more", "", size, "list them with --packages")
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, show_header=any(columns), pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column == "MB" else "left", overflow="fold")
+    return table
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"

@@ -1,0 +1,208 @@
+"""
+A verb: an Invoke task whose options are typed once, where they are used.
+
+An option is a parameter, or a field of a dataclass parameter, of type ``Annotated[TYPE, "help"]``.
+Invoke documents subclasses of `Task` (``@task(klass=…)``); this one reads type, help and choices
+from there. Options that were not given are not passed on, so that defaults stand once as well,
+in the signature or the dataclass, and "not given" differs from "given with its default".
+"""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import os
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
+from invoke.tasks import Task
+
+from samerun.core.errors import SamerunError, UsageError
+
+NOT_GIVEN = object()
+"""The value of a positional argument that may be left out, and was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option as the command line needs it; *required* ones are positional."""
+
+    name: str
+    kind: type
+    help: str
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The option as it is typed."""
+        return "--" + self.name.replace("_", "-")
+
+
+class VerbArgument(Argument):
+    """An argument that knows its option."""
+
+    option: Option
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        """
+        Take *value* as it was typed.
+
+        Raises:
+            Exit: With 64: it is empty, not a whole number, or not one of the choices.
+        """
+        if cast and isinstance(value, str):
+            with exit_codes():
+                _check(self.option, value, is_positional=self.positional)
+        super().set_value(value, cast)
+
+
+def _check(option: Option, value: str, *, is_positional: bool) -> None:
+    shown = option.name.upper() if is_positional else option.flag
+    if not value.strip():
+        raise UsageError(f"{shown} is empty.", "Give a value, or leave it out.")
+    if option.kind is int and not value.removeprefix("-").isdecimal():
+        raise UsageError(f"invalid value for {shown}: {value!r}", "Write a whole number, e.g. 2.")
+    if option.choices and value not in option.choices:
+        raise UsageError(
+            f"invalid value for {shown}: {value!r}", f"Use one of {', '.join(option.choices)}."
+        )
+
+
+class Verb(Task[Callable[..., None]]):
+    """An Invoke task made of a function; see the module."""
+
+    def __init__(self, function: Callable[..., None], **settings: Any) -> None:
+        self.function = function
+        self.options = {option.name: option for option in _options(function)}
+        settings.setdefault("auto_shortflags", False)
+        required = [option.name for option in self.options.values() if option.required]
+        positional = (*required, *settings.pop("positional", ()))
+        lists = [option.name for option in self.options.values() if option.kind is list]
+        super().__init__(self._caller(), positional=positional, iterable=lists, **settings)
+
+    def _caller(self) -> Callable[..., None]:
+        @functools.wraps(self.function)
+        def call(context: Context, **values: Any) -> None:
+            with exit_codes():
+                self.function(context, **_arguments(self.function, values))
+
+        return call
+
+    def argspec(self, body: Callable[..., None]) -> inspect.Signature:
+        """Return a signature with one parameter per option."""
+        kind, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
+        return inspect.Signature(
+            [
+                inspect.Parameter(o.name, kind, default=empty if o.required else None)
+                for o in self.options.values()
+            ]
+        )
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return Invoke's arguments, positional ones first."""
+        arguments: list[Argument] = []
+        taken = set(self.options)
+        for option in self.options.values():
+            argument = self._argument(option, taken)
+            taken |= set(argument.names)
+            arguments.append(argument)
+        order = list(self.positional)
+        return sorted(arguments, key=lambda a: order.index(str(a.name)) if a.positional else 99)
+
+    def _argument(self, option: Option, taken: set[str]) -> VerbArgument:
+        given = self.arg_opts(option.name, None, taken)  # type: ignore[arg-type]
+        given |= {"kind": option.kind, "help": option.help}
+        argument = VerbArgument(**given)
+        argument.option = option
+        return argument
+
+
+def verb(**settings: Any) -> Callable[[Callable[..., None]], Verb]:
+    """Make a verb of a function; *settings* are those of Invoke's ``@task``."""
+
+    def make(function: Callable[..., None]) -> Verb:
+        return Verb(function, **settings)
+
+    return make
+
+
+def _options(function: Callable[..., None]) -> Iterator[Option]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        hint = hints[parameter.name]
+        if dataclasses.is_dataclass(hint):
+            yield from _fields(hint)
+        else:
+            yield _option(parameter.name, hint, required=parameter.default is parameter.empty)
+
+
+def _fields(cls: Any) -> Iterator[Option]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        if typing.get_origin(hints[field.name]) is typing.Annotated:
+            required = field.default is dataclasses.MISSING
+            yield _option(field.name, hints[field.name], required=required)
+
+
+def _option(name: str, hint: Any, *, required: bool) -> Option:
+    inner, text = typing.get_args(hint)
+    members = typing.get_args(inner) if _is_union(inner) else (inner,)
+    (only,) = (member for member in members if member is not types.NoneType)
+    origin = typing.get_origin(only)
+    choices = typing.get_args(only) if origin is Literal else ()
+    kind = list if origin is tuple else str if choices else only
+    return Option(name=name, kind=kind, help=text, choices=choices, required=required)
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, Union)
+
+
+def _arguments(function: Callable[..., None], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what *function* is called with: the given options alone."""
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if value is not None and value is not NOT_GIVEN and value != []
+    }
+    for name, hint in typing.get_type_hints(function).items():
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            own = {field.name for field in dataclasses.fields(hint)} & set(given)
+            theirs = {key: given.pop(key) for key in own}
+            make: Callable[..., Any] = hint
+            given[name] = make(**theirs, given=frozenset(own), arguments=after_dashes(sys.argv))
+    return given
+
+
+def after_dashes(argv: Sequence[str]) -> tuple[str, ...]:
+    """
+    Return what stands after ``--`` on the command line, each argument as it was.
+
+    Invoke joins the remainder into one string and so loses the quoting.
+    """
+    arguments = list(argv)
+    return tuple(arguments[arguments.index("--") + 1 :]) if "--" in arguments else ()
+
+
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """Show our errors as text, and exit with their code."""
+    try:
+        yield
+    except SamerunError as error:
+        raise Exit(f"{type(error).__name__}: {error}", error.exit_code) from error
+    except BrokenPipeError as error:
+        # `invoke … | head`: the reader has gone, and the rest has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Exit(code=128 + signal.SIGPIPE) from error
+    except KeyboardInterrupt as error:
+        raise Exit("Interrupted.", 130) from error

@@ -1,0 +1,1 @@
+"""What host and container share. Standard library only; imports nothing of ours."""

@@ -1,0 +1,113 @@
+"""One of several nodes: what `invoke train --nodes` asks for, checked."""
+
+import re
+from dataclasses import dataclass
+
+from samerun.core.errors import UsageError
+
+DEFAULT_TIMEOUT_S = 300
+DEFAULT_PORT = 29400
+ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})")
+RANGE = re.compile(r"((?P<least>[0-9]{1,5}):)?(?P<most>[0-9]{1,5})")
+LARGEST_PORT = 65535
+# Nodes reach each other over many ports that nobody can name beforehand.
+NETWORK = "host"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodePlacement:
+    """
+    The place of this machine among *count*; *endpoint* is node 0's ``HOST:PORT``.
+
+    With *least* the job goes on without nodes that are lost, as long as so many are left.
+    """
+
+    count: int = 1
+    least: int | None = None
+    rank: int = 0
+    endpoint: str = ""
+    timeout_s: int = DEFAULT_TIMEOUT_S
+
+    def argv(self) -> list[str]:
+        """Return the entry's options; none for a run on one machine."""
+        if self.count == 1:
+            return []
+        numbers = ["--nodes", str(self.count), "--node-rank", str(self.rank)]
+        if self.is_elastic:
+            numbers += ["--least-nodes", str(self.least)]
+        return [*numbers, "--rdzv", self.endpoint, "--rdzv-timeout", str(self.timeout_s)]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the rendezvous."""
+        host, _, port = self.endpoint.rpartition(":")
+        return host, int(port)
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of nodes may change while the job goes on."""
+        return self.needed < self.count
+
+    @property
+    def needed(self) -> int:
+        """The nodes without which there is no training."""
+        return self.least or self.count
+
+    def named(self, run: str) -> str:
+        """Return the run's name on this node: node 0 has the job's own."""
+        return f"{run}-node{self.rank}" if self.rank else run
+
+
+ALONE = NodePlacement()
+
+
+def shown(least: int | None, count: int) -> str:
+    """Return a number of nodes as it is typed."""
+    return str(count) if least in (None, count) else f"{least}:{count}"
+
+
+def parse(text: str) -> tuple[int | None, int]:
+    """
+    Read ``2``, or ``1:2`` as torchrun has it: the least number of nodes, if given, and all.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    found = RANGE.fullmatch(text)
+    most = int(found["most"]) if found else 0
+    least = int(found["least"]) if found and found["least"] else None
+    if not 0 < (most if least is None else least) <= most:
+        raise UsageError(
+            f"--nodes {text!r} is not a number of nodes.",
+            "Use e.g. 2, or MIN:MAX, as 1:2, to continue while at least MIN nodes remain.",
+        )
+    return least, most
+
+
+def check_placement(place: NodePlacement) -> None:
+    """
+    Refuse a place that can't be.
+
+    Raises:
+        UsageError: With the value and the rule.
+    """
+    if not 0 <= place.rank < place.count:
+        raise UsageError(
+            f"--node-rank {place.rank} is not one of {place.count} nodes.",
+            f"Use 0 to {place.count - 1}, each once.",
+        )
+    if place.count == 1:
+        if place.endpoint:
+            raise UsageError("--rdzv is for several nodes.", "Say how many with --nodes.")
+        return
+    found = ENDPOINT.fullmatch(place.endpoint)
+    if not found or not 0 < int(found["port"]) <= LARGEST_PORT:
+        given = f"invalid value for --rdzv: --rdzv {place.endpoint!r}"
+        raise UsageError(
+            given if place.endpoint else f"--nodes {place.count} requires --rdzv HOST:PORT.",
+            "Give the address of node 0, the same on every node, e.g. 10.0.0.4:29400.",
+        )
+    if place.timeout_s < 1:
+        raise UsageError(
+            f"--rdzv-timeout {place.timeout_s} must be positive.", "Give seconds, e.g. 300."
+        )

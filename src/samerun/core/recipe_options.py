@@ -1,0 +1,169 @@
+"""
+The options of a recipe, read from its source without running it.
+
+A recipe is a file with ``def train(session, *, epochs: Annotated[int, "help"] = 4)``.
+Host and container read the same signature with the same parser, so a wrong flag is
+found before anything starts, and the host needs no framework to find it.
+"""
+
+import argparse
+import ast
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from samerun.core.errors import UsageError
+
+TYPES = {"int": int, "float": float, "str": str}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One keyword argument of ``train``; *choices* for a ``Literal``."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """The option as typed."""
+        return "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe's name, first sentence and options, and whether it *downloads* anything."""
+
+    name: str
+    summary: str
+    options: tuple[Option, ...]
+    downloads: bool = False
+
+    def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """
+        Return the value of every option, *arguments* over defaults.
+
+        Raises:
+            UsageError: An unknown flag or a value of the wrong type.
+        """
+        parser = _Parser(prog=self.name, add_help=False, allow_abbrev=False)
+        for option in self.options:
+            _add(parser, option)
+        return vars(parser.parse_args(list(arguments)))
+
+    def usage(self) -> str:
+        """Return one line per option: flag, default, help."""
+        width = max((len(o.flag) for o in self.options), default=0)
+        return "\n".join(
+            f"  {o.flag:<{width}}  {o.help} (default {o.default})" for o in self.options
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        flags = " ".join(a.option_strings[0] for a in self._actions)
+        raise UsageError(f"Recipe {self.prog}: {message}.", f"It takes: {flags}")
+
+
+def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    if option.type == "bool":
+        parser.add_argument(
+            option.flag, action=argparse.BooleanOptionalAction, default=option.default
+        )
+        return
+    parser.add_argument(
+        option.flag,
+        type=TYPES.get(option.type, str),
+        default=option.default,
+        choices=option.choices or None,
+    )
+
+
+def read_recipe(path: Path) -> Recipe:
+    """
+    Read the recipe in the file *path*.
+
+    Raises:
+        UsageError: The file has no ``train`` function.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    summary = (ast.get_docstring(tree) or "").strip().split("\n")[0]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "train":
+            return Recipe(
+                name=path.stem,
+                summary=summary,
+                options=_options(node.args),
+                downloads=any(_says_downloads(statement) for statement in tree.body),
+            )
+    raise UsageError(f"{path.name} has no train function.", "See docs/recipes.md.")
+
+
+def _says_downloads(statement: ast.stmt) -> bool:
+    """Whether it is the line ``DOWNLOADS = True``."""
+    return ast.unparse(statement) == "DOWNLOADS = True"
+
+
+def _options(args: ast.arguments) -> tuple[Option, ...]:
+    pairs = zip(args.kwonlyargs, args.kw_defaults, strict=True)
+    return tuple(_option(arg, default) for arg, default in pairs if default is not None)
+
+
+def _option(arg: ast.arg, default: ast.expr) -> Option:
+    """Read ``name: Annotated[type, "help"] = default``; type may be ``Literal[...]``."""
+    hint, text = _annotated(arg.annotation)
+    return Option(
+        name=arg.arg,
+        type=hint.id if isinstance(hint, ast.Name) else "str",
+        default=ast.literal_eval(default),
+        help=text,
+        choices=_choices(hint),
+    )
+
+
+def _annotated(hint: ast.expr | None) -> tuple[ast.expr | None, str]:
+    """Split ``Annotated[type, "help"]``; any other hint has no help."""
+    if isinstance(hint, ast.Subscript) and ast.unparse(hint.value) == "Annotated":
+        kind, note = hint.slice.elts if isinstance(hint.slice, ast.Tuple) else (hint.slice, None)
+        return kind, str(ast.literal_eval(note)) if note is not None else ""
+    return hint, ""
+
+
+def _choices(hint: ast.expr | None) -> tuple[str, ...]:
+    """Return the values of ``Literal[...]``."""
+    if not isinstance(hint, ast.Subscript):
+        return ()
+    values = ast.literal_eval(hint.slice)
+    return tuple(map(str, values if isinstance(values, tuple) else (values,)))
+
+
+def find_recipe(folder: Path, name: str) -> Path:
+    """
+    Return the file of the recipe *name* in *folder*.
+
+    Raises:
+        UsageError: There is none; with the list and the nearest name.
+    """
+    files = {path.stem: path for path in _files(folder)}
+    if name in files:
+        return files[name]
+    near = difflib.get_close_matches(name, files, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise UsageError(
+        f"There is no recipe {name!r}.",
+        f"{hint}Recipes: {', '.join(files)}. A script of your own ends in .py.",
+    )
+
+
+def list_recipes(folder: Path) -> tuple[Recipe, ...]:
+    """Read every recipe in *folder*, by name."""
+    return tuple(read_recipe(path) for path in _files(folder))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))

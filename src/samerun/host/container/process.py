@@ -1,0 +1,132 @@
+"""The life of one container: start, state, stop, removal."""
+
+import contextlib
+import dataclasses
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samerun.core import contract
+from samerun.core.errors import (
+    DataError,
+    EngineMissing,
+    ImageNotFound,
+    NoGpu,
+    OutputError,
+    SamerunError,
+    UsageError,
+)
+from samerun.host.container.spec import Launch, Mount
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+
+# What the engine says when it can't start a container, and what that means.
+START_ERRORS: tuple[tuple[str, type[SamerunError], str], ...] = (
+    ("could not select device driver", NoGpu, "Run `invoke setup`, or train with --gpus 0."),
+    ("nvidia-container-cli", NoGpu, "Run `nvidia-smi`; the driver may need a restart."),
+    ("No such image", ImageNotFound, "Build it with `invoke build`."),
+    ("bind source path does not exist", DataError, "It vanished after it was checked; try again."),
+    ("network .* not found", UsageError, "List them with `docker network ls`."),
+    ("is already in use by container", UsageError, "Choose another --name."),
+    ("no space left on device", OutputError, "Make room on the engine's disk."),
+    (
+        r"(?i)unknown flag|invalid|conflicting options|minimum memory|range of CPUs|runtime name",
+        UsageError,
+        "Check --memory, --shm-size, --network and --docker-arg.",
+    ),
+)
+
+
+# How long an engine may be away, to restart, before a run counts as lost.
+ENGINE_AWAY_S = 120.0
+
+
+def with_key(launch: Launch, netrc: Path | None) -> Launch:
+    """Return *launch* with the key's file mounted, if there is one."""
+    if netrc is None:
+        return launch
+    mount = Mount(source=str(netrc), target=contract.NETRC)
+    return dataclasses.replace(launch, mounts=(*launch.mounts, mount))
+
+
+def start(client: "DockerClient", launch: Launch) -> "Container":
+    """
+    Start the container; errors of the engine come out as ours.
+
+    Raises:
+        NoGpu, ImageNotFound, UsageError, OutputError, EngineMissing: By what it said.
+    """
+    # A session of its own: a Ctrl-C meant for us must not cut the start in two.
+    done = subprocess.run(
+        launch.argv(), capture_output=True, text=True, check=False, start_new_session=True
+    )
+    if done.returncode == 0:
+        return client.containers.get(done.stdout.strip())
+    # A container that was created but could not start stays behind.
+    if "is already in use" not in done.stderr:
+        remove = ["docker", "rm", "--force", f"samerun-{launch.run}"]
+        subprocess.run(remove, capture_output=True, check=False)
+    message = done.stderr.strip().splitlines()[0] if done.stderr.strip() else "no message"
+    for pattern, error, remedy in START_ERRORS:
+        if re.search(pattern, done.stderr):
+            raise error(f"The container can't start: {message}", remedy)
+    raise EngineMissing(f"The container can't start: {message}", "See `invoke doctor`.")
+
+
+def _wait(container: "Container", lost: list[bool]) -> None:
+    """Wait for the end; note in *lost* that the engine went away first."""
+    try:
+        container.wait()
+    except Exception:  # noqa: BLE001 - whatever breaks the line, `state_of` asks again
+        lost.append(True)
+
+
+def state_of(container: "Container") -> dict[str, Any]:
+    """
+    Return the engine's word on a container that has ended, after the engine is back.
+
+    Raises:
+        EngineMissing: It stays away.
+    """
+    from docker.errors import APIError, NotFound
+    from requests.exceptions import RequestException
+
+    until = time.monotonic() + ENGINE_AWAY_S
+    while True:
+        try:
+            container.wait()
+            container.reload()
+            return dict(container.attrs["State"])
+        except NotFound:
+            return {"ExitCode": 128 + signal.SIGKILL, "Removed": True}
+        except (APIError, RequestException) as error:
+            if time.monotonic() > until:
+                raise EngineMissing(
+                    f"The engine has been away for {ENGINE_AWAY_S:.0f} s.",
+                    "Start it; `invoke runs` then completes the record.",
+                ) from error
+            time.sleep(1)
+
+
+def remove(container: "Container") -> None:
+    """Remove a container that has ended; it may be gone already."""
+    _quiet(lambda: container.remove(force=True))
+
+
+def stop_container(container: "Container") -> None:
+    """SIGTERM, and SIGKILL after the time that a checkpoint may take."""
+    _quiet(lambda: container.stop(timeout=contract.STOP_TIMEOUT_S))
+
+
+def _quiet(call: Callable[[], Any]) -> None:
+    from docker.errors import APIError
+
+    with contextlib.suppress(APIError):  # It may have ended by itself meanwhile.
+        call()

@@ -1,0 +1,92 @@
+"""One container of a run, as data; its command is a pure function of it."""
+
+import csv
+import io
+from dataclasses import dataclass, field
+
+from samerun.core import contract
+from samerun.core.placement import ALONE, NodePlacement
+
+PIDS_LIMIT = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A folder or file of the host in the container."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+    def spec(self) -> str:
+        """Return Docker's ``--mount`` value: CSV, so that a comma in a path survives."""
+        fields = ["type=bind", f"source={self.source}", f"target={self.target}"]
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="").writerow(
+            [*fields, *(["readonly"] if self.read_only else [])]
+        )
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """All that the engine is told about a run."""
+
+    run: str
+    image: str
+    user: str
+    target: str
+    arguments: tuple[str, ...]
+    procs: int
+    seed: int
+    shm_size: str
+    mounts: tuple[Mount, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    gpus: str | None = None
+    network: str | None = None
+    pids_limit: int = PIDS_LIMIT
+    memory: str | None = None
+    docker_args: tuple[str, ...] = ()
+    place: NodePlacement = ALONE
+    entrypoint: str | None = None
+    detach: bool = True
+
+    def argv(self) -> list[str]:
+        """Return the complete command; there is no secret in it to hide."""
+        return ["docker", "run", *self._isolation(), *self._resources(), *self._inside()]
+
+    def _isolation(self) -> list[str]:
+        return [
+            "--detach" if self.detach else "--rm",
+            "--pull=never",
+            f"--name=samerun-{self.run}",
+            f"--label={contract.LABEL_RUN}={self.run}",
+            # PID 1 must reap and pass on signals; Python as PID 1 ignores SIGTERM.
+            "--init",
+            f"--user={self.user}",
+            "--read-only",
+            "--cap-drop=ALL",
+            # seccomp's default profile is the engine's; naming one could only loosen it.
+            "--security-opt=no-new-privileges",
+            "--ipc=private",
+            f"--pids-limit={self.pids_limit}",
+            f"--stop-timeout={contract.STOP_TIMEOUT_S}",
+            # Readable whatever the engine's default driver is.
+            "--log-driver=local",
+        ]
+
+    def _resources(self) -> list[str]:
+        argv = ["--tmpfs=/tmp:rw,nosuid,nodev,mode=1777", f"--shm-size={self.shm_size}"]
+        # The same number again: no swap, so that a run can't grind the host to a halt.
+        argv += [f"--memory={self.memory}", f"--memory-swap={self.memory}"] if self.memory else []
+        argv += [f"--gpus={self.gpus}"] if self.gpus else []
+        argv += [f"--network={self.network}"] if self.network else []
+        argv += [f"--mount={mount.spec()}" for mount in self.mounts]
+        argv += [f"--env={k}={v}" for k, v in sorted(self.environment.items())]
+        return [*argv, *self.docker_args]
+
+    def _inside(self) -> list[str]:
+        if self.entrypoint:
+            return [f"--entrypoint={self.entrypoint}", self.image, *self.arguments]
+        options = ["--procs", str(self.procs), "--seed", str(self.seed)]
+        return [self.image, *options, *self.place.argv(), self.target, *self.arguments]

@@ -1,0 +1,110 @@
+"""Build the image with BuildKit; nothing to do where its inputs are unchanged."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samerun.core import contract
+from samerun.core.record import Base, Image
+from samerun.host.checkout import git, lock_check
+from samerun.host.checkout.project import Project, tag, variant
+from samerun.host.image import base, buildkit, identity
+from samerun.host.image.buildkit import Build
+from samerun.host.machine import engine
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+
+CACHE_ENV = "SAMERUN_BUILD_CACHE"
+"""Layers kept between machines, for CI: ``type=registry,ref=HOST/NAME:cache``."""
+
+
+def plan(project: Project, base_tag: str, under: Base, cuda: str, *, no_cache: bool) -> Build:
+    """Return the build of the image for CUDA release *cuda* on *under*."""
+    return Build(
+        context=str(project.root),
+        tag=tag(cuda),
+        arguments={
+            "BASE": base_tag,
+            "BASE_REFERENCE": under.reference,
+            "BASE_ORIGIN": under.origin,
+            "CUDA": variant(cuda),
+            "SOURCE_DATE_EPOCH": str(contract.EPOCH),
+        },
+        labels={
+            "org.opencontainers.image.title": "samerun",
+            "org.opencontainers.image.base.name": under.reference,
+            contract.LABEL_INPUTS: inputs(project, under, cuda),
+            contract.LABEL_BASE: under.reference,
+            contract.LABEL_BASE_ORIGIN: under.origin,
+            contract.LABEL_CUDA: cuda,
+            contract.LABEL_LOCK: project.lock_sha256(),
+        },
+        ca=buildkit.find_ca(),
+        # A file of this process: two builds at once must not read each other's.
+        metadata=str(project.state / f"build-metadata-{os.getpid()}.json"),
+        no_cache=no_cache,
+        cache=os.environ.get(CACHE_ENV) or None,
+    )
+
+
+def inputs(project: Project, under: Base, cuda: str) -> str:
+    """Return the hash over all that the image is made from."""
+    return project.inputs_sha256(under.reference, cuda)
+
+
+def ensure(
+    client: "DockerClient",
+    project: Project,
+    *,
+    cuda: str,
+    base_choice: str = "auto",
+    no_cache: bool = False,
+    say: Callable[[str], None],
+) -> Image:
+    """
+    Return the image of this checkout, built if its inputs have changed.
+
+    Raises:
+        LockStale: pyproject.toml and the locks disagree.
+        BuildFailed: With the last lines of the log, which is kept.
+    """
+    lock_check.check_lock(project, cuda)
+    base_tag, under = base.provide(client, project, base_choice, say=say)
+    if not no_cache and _is_current(client, project, under, cuda):
+        image = identity.identify(client, tag(cuda))
+        # Only a build tells the config's digest in containerd's store. Where it was
+        # forgotten the build is repeated, from the cache, to the same image.
+        if image.config_digest or engine.buildx_version() is None:
+            return image
+    build = plan(project, base_tag, under, cuda, no_cache=no_cache)
+    buildkit.run(client, build, project.state / "build.log", say)
+    remember(client, project, build)
+    return identity.identify(client, tag(cuda))
+
+
+def _is_current(client: "DockerClient", project: Project, under: Base, cuda: str) -> bool:
+    from docker.errors import ImageNotFound
+
+    try:
+        raw = client.api.inspect_image(tag(cuda))
+    except ImageNotFound:
+        return False
+    labels = raw["Config"].get("Labels") or {}
+    return bool(labels.get(contract.LABEL_INPUTS) == inputs(project, under, cuda))
+
+
+def remember(client: "DockerClient", project: Project, build: Build) -> None:
+    """Keep what the image can't tell later: its config's digest, the commit that it is from."""
+    if engine.buildx_version() is None or build.metadata is None:
+        return
+    path = Path(build.metadata)
+    config = json.loads(path.read_text(encoding="utf-8")).get("containerimage.config.digest")
+    path.unlink()
+    if config:
+        raw = client.api.inspect_image(build.tag)
+        commit = git.state_of(project.root).commit
+        identity.remember(raw["Id"], {"config_digest": config, "commit": commit})

@@ -1,0 +1,69 @@
+"""The image of a record, and no other: by digest from this machine, else from its registry."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from samerun.core.errors import ImageNotFound, TransferFailed
+from samerun.core.record import Image
+from samerun.host.image import identity, registry
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+DIGEST = re.compile(r"(^|@)sha256:[0-9a-f]{64}$")
+
+
+def local(client: "DockerClient", wanted: Image) -> Image | None:
+    """Return *wanted* as it is on this machine, by any digest that its record names."""
+    for reference in references(wanted):
+        with contextlib.suppress(ImageNotFound):
+            return identity.identify(client, reference)
+    return None
+
+
+def references(wanted: Image) -> Iterator[str]:
+    """Yield what this machine may know *wanted* by; never a tag, which moves on."""
+    digests = (wanted.manifest_digest, wanted.index_digest, wanted.config_digest)
+    named = (wanted.reference, wanted.pull_reference, *wanted.repo_digests)
+    candidates = (*named, f"sha256:{wanted.digest}", *digests)
+    yield from dict.fromkeys(c for c in candidates if c and DIGEST.search(c))
+
+
+def sources(wanted: Image) -> tuple[str, ...]:
+    """Return the references that a registry may serve, each NAME@sha256:… with its host."""
+    named = (wanted.pull_reference, wanted.reference, *wanted.repo_digests)
+    by_digest = (name for name in named if name and registry.BY_DIGEST.fullmatch(name))
+    return tuple(dict.fromkeys(name for name in by_digest if registry.has_host(name)))
+
+
+def obtain(client: "DockerClient", wanted: Image, say: Callable[[str], None]) -> Image | None:
+    """Return *wanted*, pulled where it is not here; None where nobody serves it."""
+    found = local(client, wanted)
+    for source in sources(wanted) if found is None else ():
+        try:
+            return registry.pull(client, source, say)
+        except (ImageNotFound, TransferFailed) as error:
+            say(f"{source}: {error.what}")
+    return found
+
+
+def mismatch(wanted: Image, found: Image) -> str | None:
+    """
+    Return what tells *found* from the image of the record; None where it is the one.
+
+    The layers decide what runs; the config says how it starts. A manifest may differ with
+    both the same: the layers were compressed anew.
+    """
+    if not wanted.layers_digest:  # A container that wrote its own record can't see them.
+        same = identity.same_image(wanted, found)
+        return None if same else f"its digest is {found.digest}, the record says {wanted.digest}"
+    if wanted.layers_digest != found.layers_digest:
+        return f"its layers are {found.layers_digest}, the record says {wanted.layers_digest}"
+    for kind in ("config_digest", "manifest_digest"):
+        one, two = getattr(wanted, kind), getattr(found, kind)
+        if one and two:
+            name = kind.replace("_", " ")
+            return None if one == two else f"its {name} is {two}, the record says {one}"
+    return None

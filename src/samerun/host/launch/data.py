@@ -1,0 +1,116 @@
+"""A data folder: there, not empty, and known by its content."""
+
+import functools
+import os
+import shlex
+import stat
+from pathlib import Path
+
+from samerun.core import content, contract
+from samerun.core.errors import DataError
+from samerun.core.record import Data
+from samerun.host.launch import data_cache
+
+# Folders whose content would give a run a hold on the machine.
+SYSTEM = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var", "/var/lib")
+
+
+def fingerprint_folder(folder: Path) -> Data:
+    """
+    Return *folder* with the fingerprint of its content.
+
+    Raises:
+        DataError: As `list_files`, or a file can't be read.
+    """
+    files = list_files(folder)
+    return Data(
+        source=str(folder.resolve()),
+        target=contract.DATA,
+        fingerprint=fingerprint(folder, files),
+        files=len(files),
+        size_bytes=content.size(files),
+    )
+
+
+def list_files(folder: Path) -> list[Path]:
+    """
+    Return all files under *folder*, sorted.
+
+    Raises:
+        DataError: It does not exist, is no folder or the system's, or holds no file.
+    """
+    if str(folder.resolve()) in SYSTEM or folder.resolve().is_relative_to("/proc"):
+        raise DataError(
+            f"--data {folder} is a folder of the system, not of data.",
+            "A run must not see it: it holds passwords, devices or the engine's socket.",
+        )
+    if not folder.is_dir():
+        kind = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"--data {folder} {kind}.", "Give the folder that holds the data.")
+    files = content.files(folder)
+    if not files:
+        raise DataError(f"--data {folder} holds no file.", "Is it mounted or downloaded?")
+    return files
+
+
+def check_readable(files: list[Path], owner: tuple[int, int]) -> None:
+    """
+    Refuse what the run's user *owner* could not read, though the caller (root) can.
+
+    Raises:
+        DataError: The first such file or folder, with its rights.
+    """
+    if os.geteuid() != 0:
+        return  # The run's user is the caller: reading for the fingerprint is the check.
+    for path in (*dict.fromkeys(file.parent for file in files), *files):
+        if not _is_readable(path.stat(), owner):
+            raise DataError(
+                f"{path} can't be read by the run, which is not root but uid {owner[0]}.",
+                f"Let others read it (`chmod -R o+rX {shlex.quote(str(path))}`), or train as "
+                "its owner.",
+            )
+
+
+def _is_readable(status: os.stat_result, owner: tuple[int, int]) -> bool:
+    """Whether *owner* may read the file, or read and enter the folder, of *status*."""
+    wanted = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
+    if status.st_uid == owner[0]:
+        return status.st_mode >> 6 & wanted == wanted
+    shift = 3 if status.st_gid == owner[1] else 0
+    return status.st_mode >> shift & wanted == wanted
+
+
+def fingerprint(folder: Path, files: list[Path]) -> str:
+    """
+    Return the SHA-256 over relative names and contents.
+
+    Files are hashed in parallel, those that are as they were the last time not at all.
+    """
+    cache = data_cache.load(folder)
+    names = content.names(folder, files)
+    known = [_known(cache, name, path) for name, path in zip(names, files, strict=True)]
+    unknown = [path for path, digest in zip(files, known, strict=True) if digest is None]
+    read = content.hash_all(unknown, functools.partial(_read_and_keep, cache, folder))
+    contents = [next(read) if digest is None else digest for digest in known]
+    cache.save()
+    return content.combine(names, contents)
+
+
+def _known(cache: data_cache.Cache, name: str, path: Path) -> str | None:
+    known = cache.get(name, data_cache.stamp(path.stat()))
+    return known if os.access(path, os.R_OK) else None
+
+
+def _read_and_keep(cache: data_cache.Cache, folder: Path, path: Path) -> str:
+    before = data_cache.stamp(path.stat())
+    digest = _hash(path)
+    if data_cache.stamp(path.stat()) == before:
+        cache.put(str(path.relative_to(folder)), before, digest)
+    return digest
+
+
+def _hash(path: Path) -> str:
+    try:
+        return content.hash_file(path)
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}.", "Check its rights.") from error

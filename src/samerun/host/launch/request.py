@@ -1,0 +1,212 @@
+"""What a user asked `invoke train` for, checked."""
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from samerun.core import checkpoint_policy, contract, placement
+from samerun.core.errors import UsageError
+from samerun.core.placement import DEFAULT_TIMEOUT_S, NodePlacement
+from samerun.host.checkout.project import Cuda
+from samerun.host.container import docker_args
+from samerun.host.container.spec import PIDS_LIMIT
+from samerun.host.tracking.tags import check_tag, split_tags
+
+# Measured on 2 cores: a recipe in two processes has 28 tasks, W&B's service among them.
+LEAST_PIDS = 64
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of `invoke train`; *given* names those that were typed."""
+
+    given: frozenset[str] = frozenset()
+    arguments: tuple[str, ...] = ()
+    target: Annotated[
+        str,
+        "a recipe (see `invoke recipes`) or the path of your own .py script; its flags go after --",
+    ] = "digits"
+    gpus: Annotated[
+        str | None, "a number, all, device=0,1, or 0 for the CPU; default: all there are"
+    ] = None
+    procs: Annotated[int | None, "processes; default: one per GPU, or one on the CPU"] = None
+    data: Annotated[str | None, "folder that the run sees read-only as /data"] = None
+    output: Annotated[str, "folder under which the run gets its own"] = "runs"
+    project: Annotated[str | None, "W&B project"] = None
+    entity: Annotated[str | None, "W&B entity (user or team)"] = None
+    name: Annotated[
+        str | None, "name of the run, here and in W&B; default: the target's and the time"
+    ] = None
+    tags: Annotated[str | None, "W&B tags, a,b; the image's digest is added"] = None
+    seed: Annotated[int, "seed of all random generators"] = contract.DEFAULT_SEED
+    shm_size: Annotated[str, "shared memory for loaders and NCCL"] = "2g"
+    api_key_file: Annotated[
+        str | None, "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc"
+    ] = None
+    mount_code: Annotated[
+        bool, "mount the script's folder instead of putting it into the image"
+    ] = False
+    image: Annotated[
+        str | None, "run in exactly this image: NAME@sha256:… is pulled where it is not here"
+    ] = None
+    cuda: Annotated[Cuda, "CUDA release of the image: 13, 12 or none"] = "13"
+    network: Annotated[
+        str | None,
+        "Docker network of the container; default: none where nothing needs one, else one that "
+        "leads outward only (docs/security.md)",
+    ] = None
+    no_network: Annotated[bool, "no network at all; W&B records offline"] = False
+    memory: Annotated[
+        str | None, "limit, e.g. 8g, or 0 for none; default: nine tenths of this machine's"
+    ] = None
+    pids_limit: Annotated[int, "limit of processes and threads"] = PIDS_LIMIT
+    docker_arg: Annotated[
+        tuple[str, ...],
+        "a flag of `docker run`, as --docker-arg=--cpus=2; may be repeated; an allow-list "
+        "(docs/security.md)",
+    ] = ()
+    nodes: Annotated[
+        str,
+        "machines that train together; run this on each. MIN:MAX: continue while at least MIN "
+        "nodes remain",
+    ] = "1"
+    node_rank: Annotated[
+        int, "number of this machine, from 0; node 0 has the W&B run and the results"
+    ] = 0
+    rdzv: Annotated[str | None, "HOST:PORT of node 0, the same on every node"] = None
+    rdzv_timeout: Annotated[int, "seconds to wait for the other nodes"] = DEFAULT_TIMEOUT_S
+    fast: Annotated[bool, "leave out the costly switches of determinism; the record says so"] = (
+        False
+    )
+    stop_on_nan: Annotated[
+        bool, "end the training, with exit code 111, once the loss is not finite"
+    ] = False
+    checkpoints: Annotated[str, "when to write checkpoints and how many to keep, or off"] = (
+        contract.DEFAULT_CHECKPOINTS
+    )
+    resume: Annotated[str | None, "resume this run (name or folder) from its last checkpoint"] = (
+        None
+    )
+    restarts: Annotated[
+        int, "restart automatically after an interruption, this many times at most"
+    ] = 0
+    dry: Annotated[bool, "print the command that would run, and run nothing"] = False
+
+    @cached_property
+    def place(self) -> NodePlacement:
+        """
+        Which of several nodes this machine is.
+
+        Raises:
+            UsageError: ``--nodes`` is neither a number nor MIN:MAX.
+        """
+        least, count = placement.parse(self.nodes)
+        return NodePlacement(
+            count=count,
+            least=least,
+            rank=self.node_rank,
+            endpoint=self.rdzv or "",
+            timeout_s=self.rdzv_timeout,
+        )
+
+    def gpus_or_cpu(self) -> str | None:
+        """Return what was asked of GPUs; the CPU-only image asks for none by itself."""
+        return "0" if self.gpus is None and self.cuda == "none" else self.gpus
+
+    @property
+    def is_script(self) -> bool:
+        """Whether the target is a file of the user's, not a recipe."""
+        return self.target.endswith(".py")
+
+    def command(self) -> tuple[str, ...]:
+        """Return what was typed after `invoke train`: target, then its own arguments."""
+        return (self.target, *self.arguments)
+
+    def wandb_settings(self) -> dict[str, str]:
+        """Return W&B's variables: the host's, overridden by the options."""
+        settings = {n: os.environ[n] for n in contract.FORWARDED if os.environ.get(n, "").strip()}
+        given = {
+            "WANDB_PROJECT": self.project,
+            "WANDB_ENTITY": self.entity,
+            "WANDB_NAME": self.name,
+            # W&B would try for minutes; a run that shall not be logged at all stays so.
+            "WANDB_MODE": self._offline_mode(),
+        }
+        return settings | {name: value for name, value in given.items() if value}
+
+    def switches(self) -> dict[str, str]:
+        """Return the variables of checkpoints and determinism that the container is given."""
+        values = {
+            contract.ENV_CHECKPOINTS: checkpoint_policy.variable(self.checkpoints),
+            contract.ENV_FAST: "1" if self.fast else "",
+            contract.ENV_STOP_ON_NAN: "1" if self.stop_on_nan else "",
+        }
+        return {name: value for name, value in values.items() if value}
+
+    def _offline_mode(self) -> str | None:
+        if not self.no_network or os.environ.get("WANDB_MODE") == "disabled":
+            return None
+        return "offline"
+
+
+def check_request(request: Request) -> None:
+    """
+    Refuse what can be seen to be wrong without an engine.
+
+    Raises:
+        UsageError, TagError: With the value and the rule.
+    """
+    for tag in split_tags(request.tags):
+        check_tag(tag)
+    if request.procs is not None and request.procs < 1:
+        raise UsageError(f"--procs {request.procs} is not a number of processes.", "Use 1 or more.")
+    if not 0 <= request.seed < 2**32:
+        raise UsageError(f"--seed {request.seed} is out of range.", "Use 0 to 4294967295.")
+    if not re.fullmatch(r"\d+[bkmgBKMG]?", request.shm_size):
+        raise UsageError(f"--shm-size {request.shm_size!r} is no size.", "Use e.g. 512m or 2g.")
+    placement.check_placement(request.place)
+    if request.place.count > 1 and request.no_network:
+        raise UsageError("--no-network and --nodes exclude each other.", "Nodes have to talk.")
+    _check_limits(request)
+    checkpoint_policy.Policy.read(request.checkpoints)
+    if request.restarts < 0:
+        raise UsageError(f"--restarts {request.restarts} is negative.", "Use 0 or more.")
+    docker_args.parse(request.docker_arg)
+    if request.name is not None and not NAME.fullmatch(request.name):
+        raise UsageError(
+            f"--name {request.name!r} can't name a folder.", "Use letters, digits, - _ and dots."
+        )
+
+
+def _check_limits(request: Request) -> None:
+    if request.pids_limit < LEAST_PIDS:
+        raise UsageError(
+            f"--pids-limit {request.pids_limit} is too small.",
+            f"Python, torch and W&B alone need {LEAST_PIDS}; threads count too.",
+        )
+    if request.memory is not None and not re.fullmatch(r"[0-9]+[bkmgBKMG]?", request.memory):
+        raise UsageError(f"--memory {request.memory!r} is no size.", "Use e.g. 8g, or 0: no limit.")
+    if request.no_network and request.network:
+        raise UsageError("--network and --no-network exclude each other.", "Give one.")
+    if request.network is not None and not NAME.fullmatch(request.network):
+        raise UsageError(
+            f"--network {request.network!r} is no network's name.",
+            "Use one of `docker network ls`, or none.",
+        )
+
+
+def all_tags(request: Request, digest: str) -> tuple[str, ...]:
+    """Return the user's tags (options, else WANDB_TAGS), then the image's digest."""
+    names = split_tags(request.tags or os.environ.get("WANDB_TAGS") or None)
+    for name in names:
+        check_tag(name)
+    return (*(name for name in names if name != digest), digest)
+
+
+def script_path(request: Request) -> Path:
+    """Return the path of the user's script."""
+    return Path(request.target).expanduser()

@@ -1,0 +1,141 @@
+"""What two runs were given and ran on, in words; and which of it may explain a difference."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from samerun.core import content
+from samerun.core.record import Run
+from samerun.host.image.identity import same_image
+
+# Fields of the record's environment that name a version.
+VERSIONS = ("python", "torch", "cuda", "cudnn")
+
+
+def of(original: Run, again: Run) -> Iterator[str]:
+    """Yield the likely causes of another result, the strongest first."""
+    a, b = original, again
+    if same_image(a.image, b.image) is False:
+        yield "another image"
+    if "mounted" in (a.code.where, b.code.where):
+        yield "mounted code: no image holds what ran"
+    yield from _data(a, b)
+    if topology(a) != topology(b):
+        yield f"another seed or topology: {topology(a)} and {topology(b)}"
+    if "fast" in (a.determinism, b.determinism):
+        yield "--fast: the costly switches of determinism were off"
+    yield from _machine(a, b)
+    if threads(a) != threads(b):
+        yield f"other threads: {threads(a)} and {threads(b)}"
+    if None not in (versions(a), versions(b)) and versions(a) != versions(b):
+        yield f"other versions: {versions(a)} and {versions(b)}"
+    if a.outcome.restarts or b.outcome.restarts:
+        yield "a restart from a checkpoint"
+    if given_alike(a, b):
+        yield (
+            "nothing that is recorded differs: an operation without a deterministic form, code "
+            "that reads the clock or the network, or a record that was changed"
+        )
+
+
+def given_alike(a: Run, b: Run) -> bool:
+    """Whether nothing recorded tells the two apart."""
+    pairs = [(f(a), f(b)) for f in (data, code, topology, threads, hardware)]
+    known = None not in (data(a), data(b)) and same_image(a.image, b.image) is True
+    is_plain = "fast" not in (a.determinism, b.determinism) and a.code.where == "image"
+    return known and is_plain and all(x == y for x, y in pairs)
+
+
+def _data(a: Run, b: Run) -> Iterator[str]:
+    if None in (data(a), data(b)):
+        yield "the data, of which no fingerprint was taken"
+    elif data(a) != data(b):
+        yield "other data"
+
+
+def _machine(a: Run, b: Run) -> Iterator[str]:
+    if a.hardware.gpus != b.hardware.gpus:
+        yield f"another GPU: {_list(a.hardware.gpus)} and {_list(b.hardware.gpus)}"
+    if a.hardware.driver != b.hardware.driver:
+        yield f"another driver: {a.hardware.driver} and {b.hardware.driver}"
+    one, two = capability(a), capability(b)
+    if None not in (one, two) and one != two:
+        yield f"another CPU capability: {one} and {two}"
+    if a.hardware.cpu != b.hardware.cpu:
+        yield f"another CPU: {a.hardware.cpu} and {b.hardware.cpu}"
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "none"
+
+
+def code(run: Run) -> str:
+    """Return what ran and where its source stood."""
+    commit = f" at {run.code.git_commit[:12]}" if run.code.git_commit else ""
+    patch = f" {run.code.patch_sha256[:12]}" if run.code.patch_sha256 else ""
+    changed = f" with changes{patch}" if run.code.git_dirty else ""
+    place = "in the image" if run.code.where == "image" else "mounted"
+    return f"{' '.join(run.command)}, {place}{commit}{changed}"
+
+
+def data(run: Run) -> str | None:
+    """Return the fingerprints of the data; None where one was not taken."""
+    found = content.together(entry.fingerprint for entry in run.data)
+    return "none mounted" if found == "" else found
+
+
+def topology(run: Run) -> str:
+    """Return seed, processes and the mode of determinism."""
+    shape = run.topology
+    device = "CPU" if shape.gpus == "0" else "GPU"
+    nodes = f" on {shape.nodes} nodes" if shape.nodes > 1 else ""
+    if len({len(one["nodes"]) for one in run.rounds}) > 1:
+        nodes += ", of which not all were there all the time"
+    mode = ", --fast" if run.determinism == "fast" else ""
+    return f"seed {run.seed}, {shape.world_size} on {device}{nodes}{mode}"
+
+
+def hardware(run: Run) -> str:
+    """Return the parts of the machine that results may depend on."""
+    parts = [*run.hardware.gpus]
+    if run.hardware.driver:
+        parts.append(f"driver {run.hardware.driver}")
+    parts.append(run.hardware.cpu)
+    if capability(run):
+        parts.append(str(capability(run)))
+    return ", ".join(parts)
+
+
+def capability(run: Run) -> str | None:
+    """Return the instruction set that torch used on the CPU."""
+    value = run.environment.get("cpu_capability")
+    return str(value) if value else None
+
+
+def threads(run: Run) -> str:
+    """Return the number of threads per process."""
+    return str(number_of_threads(run))
+
+
+def number_of_threads(run: Run) -> int | None:
+    """
+    Return the threads that the training used; None where nothing tells.
+
+    As the container saw it: the host's own count knows nothing of limits on the container.
+    """
+    variables = run.environment.get("variables")
+    told = variables.get("OMP_NUM_THREADS") if isinstance(variables, dict) else None
+    numbers = map(_number, (told, run.environment.get("threads"), run.topology.threads))
+    return next((number for number in numbers if number), None)
+
+
+def _number(value: Any) -> int:
+    """Return the whole number that *value* is or spells; 0 for anything else."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() else 0
+    return value if isinstance(value, int) else 0
+
+
+def versions(run: Run) -> str | None:
+    """Return the versions that torch reported; None where the container told nothing."""
+    found = [f"{name} {run.environment[name]}" for name in VERSIONS if run.environment.get(name)]
+    return ", ".join(found) or None

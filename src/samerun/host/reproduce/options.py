@@ -1,0 +1,51 @@
+"""What `invoke reproduce` can be asked for."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from samerun.core.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions:
+    """The options of `invoke reproduce`; *given* names those that were typed."""
+
+    given: frozenset[str] = frozenset()
+    arguments: tuple[str, ...] = ()
+    data: Annotated[str | None, "folder of the data, where it is not where the record says"] = None
+    check: Annotated[
+        bool, "only list what is needed and whether it is available; train nothing"
+    ] = False
+    anyway: Annotated[
+        bool, "continue with other data, with mounted code as it is today, without a result"
+    ] = False
+    tolerance: Annotated[
+        str, "largest relative difference of a metric or loss that ends with 93, not 94"
+    ] = "1e-6"
+    output: Annotated[str, "folder of the runs"] = "runs"
+    name: Annotated[
+        str | None, "name of the new run; default: the original's with -again and the time"
+    ] = None
+    api_key_file: Annotated[
+        str | None, "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc"
+    ] = None
+    network: Annotated[str | None, "Docker network of the container, as of `invoke train`"] = None
+    no_network: Annotated[bool, "no network at all; W&B records offline"] = False
+
+    def largest_difference(self) -> float:
+        """
+        Return the tolerance as a number.
+
+        Raises:
+            UsageError: It is not a number of 0 or more.
+        """
+        try:
+            value = float(self.tolerance)
+        except ValueError:
+            value = math.nan
+        if not value >= 0:
+            raise UsageError(
+                f"invalid value for --tolerance: {self.tolerance!r}", "Use 0 or more, e.g. 1e-6."
+            )
+        return value

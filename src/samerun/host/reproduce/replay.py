@@ -1,0 +1,158 @@
+"""From a run's record to a launch that does the same again."""
+
+import dataclasses
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+
+from samerun.core import contract, hardware
+from samerun.core.record import Code, Image, Outcome, Run
+from samerun.host.checkout import git
+from samerun.host.container.spec import Launch, Mount
+from samerun.host.launch import prepare
+from samerun.host.launch.prepare import Prepared
+from samerun.host.launch.request import Request
+from samerun.host.machine import engine
+from samerun.host.reproduce import causes, rebuild, requirements
+from samerun.host.reproduce.find_run import FoundRun
+from samerun.host.reproduce.options import ReproduceOptions
+from samerun.host.reproduce.requirements import Requirements
+from samerun.host.run import folders
+
+LINK = "reproduces:"
+# What torch reads at its start and a record may set again; any other name stays out.
+VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NCCL_ALGO")
+
+
+def asked(found: FoundRun, options: ReproduceOptions) -> Request:
+    """
+    Return what `invoke train` would have been asked for.
+
+    The target is the recipe's name or the script's without its suffix: a script's code is
+    looked for in the image, not on this machine.
+    """
+    run, place = found.run, found.wandb
+    name = options.name or f"{run.name[:70]}-again-{datetime.now(UTC):%m%d-%H%M%S}-{token_hex(2)}"
+    own = os.environ.get("WANDB_TAGS", "").strip()
+    return Request(
+        target=run.code.target.removesuffix(".py"),
+        arguments=run.command[1:],
+        procs=run.topology.world_size,
+        output=options.output,
+        # Only a run that was found in W&B has a place there that is known to be right.
+        project=place.project if place else None,
+        entity=place.entity if place else None,
+        name=name,
+        tags=",".join(filter(None, (own, link_tag(found.link)))),
+        seed=run.seed,
+        shm_size=run.topology.shm_size,
+        api_key_file=options.api_key_file,
+        network=options.network,
+        no_network=options.no_network,
+    )
+
+
+def link_tag(link: str) -> str:
+    """Return the W&B tag that names the original, cut to what W&B takes."""
+    return f"{LINK}{link}"[: contract.TAG_LIMIT]
+
+
+def environment(run: Run) -> dict[str, str]:
+    """Return the variables on which the bits depend, as the original had them."""
+    told = run.environment.get("variables")
+    values = told if isinstance(told, dict) else {}
+    again = {name: str(values[name]) for name in VARIABLES if name in values}
+    threads = causes.number_of_threads(run)
+    if threads is not None:
+        again["OMP_NUM_THREADS"] = str(threads)
+    if run.determinism == "fast":
+        again[contract.ENV_FAST] = "1"
+    if f"--env={contract.ENV_STOP_ON_NAN}=1" in run.arguments:
+        again[contract.ENV_STOP_ON_NAN] = "1"
+    return again
+
+
+def prepared(
+    found: FoundRun,
+    wanted: Request,
+    around: Requirements,
+    image: Image,
+    facts: engine.Engine,
+    *,
+    code: Path | None,
+    has_key: bool,
+) -> Prepared:
+    """Return launch and record of the replay; *code* is the folder of mounted code."""
+    if around.selection is None:
+        raise ValueError("no device was selected")  # `needs.refuse` let nothing through.
+    here = prepare.Resources(
+        data=around.data,
+        selection=around.selection,
+        name=str(wanted.name),
+        downloads="--network=none" not in found.run.arguments,
+    )
+    folder = folders.free_folder(Path(wanted.output), here.name)
+    planned = prepare.plan(wanted, here, image, folder, has_key=has_key)
+    original = found.run
+    ran, patch = _ran(found, around, code)
+    run = Run(
+        name=here.name,
+        image=image,
+        code=ran,
+        command=original.command,
+        arguments=(),
+        seed=original.seed,
+        topology=dataclasses.replace(
+            original.topology,
+            gpus=around.selection.asked,
+            procs=original.topology.world_size,
+            nodes=1,
+            least_nodes=None,
+            rendezvous=None,
+            threads=causes.number_of_threads(original),
+        ),
+        data=(around.data,) if around.data else (),
+        secrets=("WANDB_API_KEY",) if has_key else (),
+        hardware=hardware.describe(around.selection.gpus, f"Docker {facts.version}"),
+        outcome=Outcome(created=datetime.now(UTC).isoformat(timespec="milliseconds")),
+        determinism=original.determinism,
+        reproduces=found.link,
+    )
+    return Prepared(launch=_launch(planned, found, code), run=run, folder=folder, patch=patch)
+
+
+def _ran(found: FoundRun, around: Requirements, code: Path | None) -> tuple[Code, bytes]:
+    """Return what runs, and the patch over its commit: the original's, or today's folder."""
+    original = found.run.code
+    if around.source is not None:
+        return original, around.source.patch
+    if code is None:
+        return original, b""
+    state = git.state_of(code)
+    today = dataclasses.replace(
+        original,
+        git_commit=state.commit,
+        git_dirty=state.dirty,
+        patch_sha256=state.patch_sha256,
+    )
+    return today, state.patch
+
+
+def _launch(planned: Launch, found: FoundRun, code: Path | None) -> Launch:
+    """Return *planned* with the original's own variables and its script."""
+    mounts = planned.mounts
+    if code is not None:
+        mounts = (*mounts, Mount(source=str(code), target=contract.CODE))
+    is_script = found.run.code.kind == "script"
+    return dataclasses.replace(
+        planned,
+        target=requirements.script_target(found) if is_script else planned.target,
+        mounts=mounts,
+        environment={**planned.environment, **environment(found.run)},
+    )
+
+
+def today(found: FoundRun) -> Path | None:
+    """Return the folder of mounted code as it lies there today; None for code in the image."""
+    return rebuild.mounted_folder(found.run) if found.run.code.where == "mounted" else None

@@ -1,0 +1,1 @@
+"""Runs on this disk, whatever started them: their folders, ends, lists, delivery."""

@@ -1,0 +1,196 @@
+"""A run's folder on the host: made once, held by one command, written to the last word."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from samerun.core import contract, parts, record
+from samerun.core.errors import OutputError, RunBusy
+from samerun.core.record import Run
+from samerun.host.machine import user
+
+# The folder keeps this much free for the last word, for the day its disk is full.
+RESERVE_BYTES = contract.FULL_BYTES
+# Who only looks whether a folder is held holds it for a moment.
+PATIENCE_S = 1.0
+
+
+def make(folder: Path, patch: bytes, owner: tuple[int, int]) -> None:
+    """
+    Make the run's folder and its first files, the property of the run's user.
+
+    Raises:
+        OutputError: It exists already, or can't be written.
+    """
+    new = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True)
+        if patch:
+            (folder / contract.PATCH).write_bytes(patch)
+        for path in (*new, *folder.iterdir()):
+            user.give(path, owner)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} can't be written: {error.strerror}.", "Choose another --output."
+        ) from error
+
+
+@contextlib.contextmanager
+def held(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
+    """
+    Hold *folder* for this process alone; the kernel lets go of it when the process dies.
+
+    Raises:
+        RunBusy: Another command holds it.
+    """
+    # Of the folder itself: a file in it the container could exchange.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    if not _is_taken(descriptor, patience_s):
+        os.close(descriptor)
+        raise RunBusy(
+            f"Another command is at work on {folder}.",
+            f"`invoke logs {folder.name} -f` shows it, `invoke stop {folder.name}` ends it.",
+        )
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_taken(descriptor: int, patience_s: float) -> bool:
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
+def is_held(folder: Path) -> bool:
+    """Whether another command holds *folder*."""
+    try:
+        with held(folder, 0):
+            return False
+    except RunBusy:
+        return True
+
+
+def reserve(folder: Path, owner: tuple[int, int]) -> None:
+    """Lay out the room for the last version of the record."""
+    path = folder / contract.RESERVE
+    with contextlib.suppress(OSError):  # The run may have put anything there.
+        path.unlink(missing_ok=True)
+        with path.open("xb") as file:
+            file.write(os.urandom(RESERVE_BYTES))  # No file system stores that in less.
+        user.give(path, owner)
+
+
+def write(folder: Path, run: Run, owner: tuple[int, int]) -> None:
+    """Write the record, the property of the run's user."""
+    record.write(folder, run)
+    user.give(folder / contract.RECORD, owner)
+
+
+def open_log(folder: Path, owner: tuple[int, int]) -> BinaryIO:
+    """
+    Open the log, at its end, and never through a link that the run laid in its place.
+
+    Raises:
+        OutputError: Something else lies there.
+    """
+    path = folder / contract.LOG
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except OSError as error:
+        raise OutputError(f"{path} can't be written: {error.strerror}.", "Remove it.") from error
+    user.give(path, owner)
+    return os.fdopen(descriptor, "ab", buffering=0)  # Else a full disk would fail at closing.
+
+
+def finish(folder: Path, run: Run, owner: tuple[int, int]) -> Run:
+    """Write the final record, with all that the container has reported."""
+    run = parts.assemble(folder, run)
+    for name in (contract.RESERVE, contract.STOP):
+        with contextlib.suppress(OSError):  # The run may have put anything there.
+            (folder / name).unlink(missing_ok=True)
+    user.disarm(folder)
+    try:
+        write(folder, run, owner)
+    except OSError as error:
+        raise OutputError(
+            f"The record can't be written to {folder}: {error.strerror}; "
+            f"the run ended with exit code {run.outcome.exit_code}.",
+            "Make room on that disk.",
+        ) from error
+    return run
+
+
+def ask_to_stop(folder: Path) -> None:
+    """Leave word for the command that follows the run: it was stopped, don't start it again."""
+    with contextlib.suppress(FileExistsError), (folder / contract.STOP).open("x"):
+        pass
+
+
+def is_asked_to_stop(folder: Path) -> bool:
+    """Whether someone left that word."""
+    return os.path.lexists(folder / contract.STOP)
+
+
+def forget_failure(folder: Path) -> None:
+    """Remove what the last start told of its failure, before the next one."""
+    reports = folder / contract.PARTS
+    if not reports.is_symlink():
+        with contextlib.suppress(OSError):
+            for path in reports.glob("failure-*.json"):
+                path.unlink(missing_ok=True)
+
+
+def shown(folder: Path) -> str:
+    """Return *folder* relative to here where that is shorter."""
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)
+
+
+def folder_of(name: str, output: str = "runs") -> Path:
+    """Return the folder of a run given by its path or its name; OutputError if none."""
+    for path in (Path(name), Path(output) / name):
+        if (path / "run.json").is_file():
+            return path.resolve()
+    raise OutputError(f"There is no run {name!r} here or in {output}/.", "Give its folder.")
+
+
+LEAST_FREE_BYTES = 100 * 2**20
+
+
+def free_folder(output: Path, name: str) -> Path:
+    """
+    Return the run's folder, which must not exist yet; nothing is created.
+
+    Raises:
+        OutputError: It exists, its parent can't be written, or its disk is full.
+    """
+    folder = output.expanduser().resolve() / name
+    if folder.exists():
+        raise OutputError(f"The run's folder {folder} exists already.", "Choose another --name.")
+    existing = next(p for p in folder.parents if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"{existing} can't be written by you.", "Choose another --output.")
+    status = os.statvfs(existing)
+    free = status.f_bavail * status.f_frsize
+    if free < LEAST_FREE_BYTES:
+        raise OutputError(
+            f"Only {free / 2**20:.0f} MiB are free under {existing}.",
+            "Make room, or choose another --output.",
+        )
+    return folder

@@ -1,0 +1,60 @@
+"""
+What was started in a folder, kept where no container can write: in the user's cache.
+
+While a command follows a run, its memory counts, not the record. Only a run whose command
+died leaves its record to whoever wrote there last, and that may have been the container.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from samerun.core.errors import RecordError
+from samerun.core.files import write_atomically
+from samerun.core.record import Run
+
+FIELDS = ("name", "arguments", "command", "seed")
+PARTS = ("code", "topology", "data")
+
+
+def put(folder: Path, run: Run) -> None:
+    """Keep what *run* was started with."""
+    place = _place(folder)
+    with contextlib.suppress(OSError):  # A home that can't be written: there is no seal then.
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(place, digest(run))
+
+
+def verify(folder: Path, run: Run) -> None:
+    """
+    Refuse a record that is not what was started; on another machine nothing is known.
+
+    Raises:
+        RecordError: It was changed.
+    """
+    try:
+        kept = _place(folder).read_text(encoding="utf-8")
+    except OSError:
+        return
+    if kept != digest(run):
+        raise RecordError(
+            f"The record in {folder} was changed since the run was started.",
+            "Nothing of it is run again; start a new run.",
+        )
+
+
+def digest(run: Run) -> str:
+    """Return a hash over all that a next start would take from the record."""
+    raw = dataclasses.asdict(run)
+    image = [run.image.reference, run.image.layers_digest]
+    values = [raw[name] for name in (*FIELDS, *PARTS)]
+    return hashlib.sha256(json.dumps([image, *values]).encode()).hexdigest()
+
+
+def _place(folder: Path) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    key = hashlib.sha256(str(folder).encode()).hexdigest()
+    return cache / "samerun" / "started" / key

@@ -1,0 +1,173 @@
+"""The runs in a folder: list them, show one, follow its log, stop it."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samerun.core import contract, record
+from samerun.core.errors import EngineMissing, EnginePermission, OutputError, RecordError, RunBusy
+from samerun.core.record import Run
+from samerun.host.container import process
+from samerun.host.machine import engine
+from samerun.host.run import folders, recover
+from samerun.host.tracking import synced
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+STEP_S = 0.3
+# How long the command that follows a run has for its last words, beyond the container's end.
+LAST_WORDS_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One run as `invoke runs` lists it."""
+
+    name: str
+    state: str
+    target: str
+    digest: str
+    metric: str
+    created: str
+    synced: str
+    folder: str
+    restarts: int = 0
+
+
+def engine_or_none() -> "DockerClient | None":
+    """Return the engine where one answers: records can be read without."""
+    try:
+        return engine.connect()
+    except (EngineMissing, EnginePermission):
+        return None
+
+
+def records(output: Path) -> Iterator[Path]:
+    """Yield the folders under *output* that hold a record, the oldest first."""
+    found = [p.parent for p in output.expanduser().resolve().glob(f"*/{contract.RECORD}")]
+    yield from sorted(found, key=lambda folder: (folder / contract.RECORD).stat().st_mtime)
+
+
+def settled(client: "DockerClient | None", folder: Path) -> Run:
+    """Return the record in *folder*, completed if the run ended with nobody watching."""
+    run = record.read(folder)
+    if client is None or not recover.is_open(run) or folders.is_held(folder):
+        return run
+    try:
+        return recover.settle(client, folder)
+    except RunBusy:
+        return record.read(folder)
+
+
+def list_runs(output: Path) -> list[Listed]:
+    """List the runs under *output*; a record that can't be read is listed as damaged."""
+    client = engine_or_none()
+    return [_listed(client, folder) for folder in records(output)]
+
+
+def _listed(client: "DockerClient | None", folder: Path) -> Listed:
+    try:
+        run = settled(client, folder)
+    except RecordError:
+        return Listed(
+            name=folder.name, state="damaged", target="", digest="", metric="", created="",
+            synced="", folder=str(folder),
+        )  # fmt: skip
+    return Listed(
+        name=run.name,
+        state=run.outcome.state,
+        target=run.code.target,
+        digest=run.image.digest[:12],
+        metric=main_metric(run),
+        created=run.outcome.created,
+        synced=synced.state(folder, run),
+        folder=str(folder),
+        restarts=run.outcome.restarts,
+    )
+
+
+def main_metric(run: Run) -> str:
+    """Return the last metric of the last epoch: the user's own, where there is one."""
+    metrics = run.result.get("metrics")
+    found = metrics.items() if isinstance(metrics, dict) else ()
+    numbers = [(k, v) for k, v in found if isinstance(v, int | float) and k != "train_loss"]
+    return f"{numbers[-1][0]} {numbers[-1][1]:.4f}" if numbers else ""
+
+
+def log(folder: Path, *, follow: bool) -> Iterator[bytes]:
+    """
+    Yield what the run printed; with *follow* until it ends.
+
+    Raises:
+        OutputError: There is no log, or something else in its place.
+    """
+    client = engine_or_none() if recover.is_open(record.read(folder)) else None
+    container = recover.container_of(client, folder) if client else None
+    if container is not None and not folders.is_held(folder):
+        # Nobody copies its output any longer.
+        yield from container.logs(stream=True, follow=follow)
+        return
+    yield from _tail(folder, follow=follow)
+
+
+def _tail(folder: Path, *, follow: bool) -> Iterator[bytes]:
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(folder / contract.LOG, flags)
+    except OSError as error:
+        own = record.read(folder).written_by == "container"
+        remedy = "What started its container has it: kubectl, sky or docker logs." if own else ""
+        raise OutputError(f"{folder} has no log: {error.strerror}.", remedy) from error
+    with os.fdopen(descriptor, "rb") as file:
+        while True:
+            # Asked before reading: what is printed up to the end is then read after it.
+            more = follow and folders.is_held(folder)
+            while chunk := file.read(1 << 16):
+                yield chunk
+            if not more:
+                return
+            time.sleep(STEP_S)
+
+
+def stop(folder: Path, *, kill: bool, say: Callable[[str], None]) -> Run:
+    """
+    Stop the run in *folder*, wait for its end, and return its record.
+
+    Raises:
+        RunBusy: The command that follows it did not let go.
+    """
+    client = engine.connect()
+    run = record.read(folder)
+    if not recover.is_open(run) and not folders.is_held(folder):
+        elsewhere = run.outcome.state in recover.OPEN
+        where = f"It was not started from here, but by {run.hardware.engine}: stop it there."
+        say(where if elsewhere else "It is not going on.")
+        return run
+    folders.ask_to_stop(folder)
+    until = time.monotonic() + contract.STOP_TIMEOUT_S + LAST_WORDS_S
+    while True:
+        container = recover.container_of(client, folder)
+        if container is not None and container.status == "running":
+            _end(container, kill=kill)
+        elif not folders.is_held(folder):
+            return recover.settle(client, folder)
+        if time.monotonic() > until:
+            raise RunBusy(f"{folder} is still held by another command.", "Look what it does.")
+        time.sleep(STEP_S)
+
+
+def _end(container: "Container", *, kill: bool) -> None:
+    from docker.errors import APIError
+
+    if not kill:
+        process.stop_container(container)
+        return
+    try:
+        container.kill()
+    except APIError:
+        return  # It ended by itself.

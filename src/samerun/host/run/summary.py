@@ -1,0 +1,117 @@
+"""A run in lines of text: what it is, how it went, what to do next."""
+
+import shlex
+from pathlib import Path
+
+from samerun.core import contract, placement
+from samerun.core.record import Run
+from samerun.host.checkout.project import DEFAULT_CUDA
+from samerun.host.run.folders import shown
+
+
+def headline(run: Run) -> str:
+    """Return one line: what runs where."""
+    topology = run.topology
+    device = "CPU" if topology.gpus == "0" else f"GPUs: {', '.join(run.hardware.gpus)}"
+    number = f"{topology.procs} process{'es' if topology.procs > 1 else ''}"
+    if topology.nodes > 1:
+        number += f", node {topology.node_rank} of "
+        number += placement.shown(topology.least_nodes, topology.nodes)
+    return f"Run {run.name} in {run.image.reference[:60]}… on {device}, {number}."
+
+
+def summarize(run: Run, folder: Path) -> str:
+    """Return the closing lines: result, where things lie, how to go on."""
+    result = run.result.get("metrics", {})
+    metrics = ", ".join(f"{k} {v:.4f}" for k, v in result.items() if isinstance(v, float))
+    place = shown(folder)
+    lines = [
+        ("result", metrics or "none recorded"),
+        ("state", _state(run)),
+        *(("nodes", text) for text in [rounds(run)] if text),
+        *(("failed", text) for text in [failure(run)] if text),
+        *(("remedy", text) for text in [remedy(run)] if text),
+        *(("go on", text) for text in [go_on(run, folder)] if text),
+        ("image", run.image.digest or "not known"),
+        ("record", f"{place}/run.json"),
+        ("W&B", _wandb(run, place)),
+        ("again", again(run) if run.image.digest else "not known in which image"),
+        *(("unknown", text) for text in run.unknown),
+    ]
+    if any(entry["mode"] == "offline" for entry in run.wandb):
+        lines.append(("sync", f"invoke sync {place}  (with WANDB_API_KEY or ~/.netrc)"))
+    return "\n".join(f"  {name:<7} {text}" for name, text in lines)
+
+
+def _state(run: Run) -> str:
+    outcome = run.outcome
+    reason = f" ({outcome.reason})" if outcome.reason else ""
+    starts = f", {outcome.restarts + 1} starts" if outcome.restarts else ""
+    spent = f", {outcome.duration_s:.1f} s" if outcome.duration_s is not None else ""
+    return f"{outcome.state}{reason}, exit code {outcome.exit_code}{spent}{starts}"
+
+
+def rounds(run: Run) -> str:
+    """Return how the number of nodes changed, and why; empty if it did not."""
+    sizes = [
+        f"{len(one['nodes'])} ({one['why']})" if one["why"] else str(len(one["nodes"]))
+        for one in run.rounds
+    ]
+    return ", then ".join(sizes) if len(sizes) > 1 else ""
+
+
+def failure(run: Run) -> str:
+    """Return in one line how the training failed, as the container told it; empty if not."""
+    told = run.outcome.failure or {}
+    words = [str(told[name]) for name in ("kind", "what", "where") if told.get(name)]
+    rank = f"rank {told['rank']}: " if told.get("rank") is not None else ""
+    return f"{rank}{', '.join(words)}"[:500] if words else ""
+
+
+def go_on(run: Run, folder: Path) -> str:
+    """Return the command that goes on with a run that was ended from outside; else empty."""
+    if run.outcome.state not in ("preempted", "killed", "stopped") or run.code.where == "mounted":
+        return ""
+    return f"invoke train --resume {shlex.quote(shown(folder))}"
+
+
+def remedy(run: Run) -> str:
+    """Return what to do about a run that its surroundings ended; empty for all others."""
+    reason = run.outcome.reason or ""
+    if reason == contract.OUT_OF_MEMORY:
+        limit = next((a[9:] for a in run.arguments if a.startswith("--memory=")), None)
+        return (
+            f"it used up its --memory{f' of {limit}' if limit else ''} (/tmp and shared memory "
+            "count): a smaller batch, fewer loader workers, or a larger --memory"
+        )
+    if reason == contract.OUTPUT_FULL:
+        return "make room there, or choose another --output"
+    if reason.startswith(contract.DATA_GONE):
+        return "is the disk still mounted? then train again"
+    return ""
+
+
+def _wandb(run: Run, place: str) -> str:
+    if not run.wandb:
+        return "no run was started"
+    return ", ".join(entry["url"] or f"{place}/{entry['dir']}" for entry in run.wandb)
+
+
+def again(run: Run) -> str:
+    """Return the line that runs the same again in the same image."""
+    words = ["invoke", "train", run.code.target, "--gpus", run.topology.gpus]
+    if run.code.kind == "recipe" and run.image.reference:
+        # A script's code is in its image; named again, it would lie in there twice.
+        words += ["--image", run.image.reference]
+    elif run.image.cuda and run.image.cuda != DEFAULT_CUDA:
+        words += ["--cuda", run.image.cuda]
+    if run.topology.gpus == "0" and run.topology.procs > 1:
+        words += ["--procs", str(run.topology.procs)]
+    words += ["--seed", str(run.seed), *(["--fast"] if run.determinism == "fast" else [])]
+    if run.topology.nodes > 1:
+        number = placement.shown(run.topology.least_nodes, run.topology.nodes)
+        words += ["--nodes", number, "--node-rank", str(run.topology.node_rank)]
+        words += ["--rdzv", str(run.topology.rendezvous)]
+    words += [word for data in run.data for word in ("--data", data.source or "FOLDER")]
+    arguments = run.command[1:]
+    return shlex.join([*words, *(["--", *arguments] if arguments else [])])

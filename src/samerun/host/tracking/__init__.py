@@ -1,0 +1,1 @@
+"""What W&B's server is asked, and with which key. It imports core only."""

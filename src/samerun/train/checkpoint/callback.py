@@ -1,0 +1,174 @@
+"""The callback that writes checkpoints, and gives a fit back what one holds."""
+
+import dataclasses
+import sys
+import time
+from typing import Any
+
+from fastai.callback.core import Callback
+from torch.nn.parallel import DistributedDataParallel
+
+from samerun.core.checkpoint_policy import Policy
+from samerun.train.checkpoint import generators, history, snapshot, stopping
+from samerun.train.checkpoint.history import Kept
+from samerun.train.checkpoint.ranks import SingleProcess
+from samerun.train.checkpoint.store import FORMAT, Position, Store
+from samerun.train.hooks import observe
+from samerun.train.report import reporting
+from samerun.train.report.quiet import quietly
+
+# With as many ranks DDP's second layout of its buckets changes the order of additions.
+_RANKS_WITH_LAYOUT = 3
+
+
+class CheckpointCallback(Callback):
+    """One fit's checkpoints; the last of all callbacks, so that it sees what they left."""
+
+    order, remove_on_fetch = 10_000, True
+
+    def __init__(
+        self, place: Position, kept: Kept | None, store: Store, ranks: SingleProcess, policy: Policy
+    ) -> None:
+        self.place, self.kept, self.store, self.ranks = place, kept, store, ranks
+        self.policy = policy
+        self.written_at = time.monotonic()
+        self.epoch_generators: dict[str, Any] | None = None
+
+    # -- going on ------------------------------------------------------------------------
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch that the fit goes on in."""
+        return self.kept.place.epoch if self.kept else 0
+
+    def before_fit(self) -> None:
+        """Give the learner what the checkpoint holds, after all callbacks have set up."""
+        if self.kept is None:
+            return
+        state = self.kept.state
+        history.check_fits(self.kept.place, state, self.learn, self.learn.n_epoch, self.ranks.size)
+        self._warm_up()
+        snapshot.restore(self.learn, dict(state))
+        self._restore_own()
+        if not self.kept.place.batch:
+            generators.restore(self._of_rank("generators"), self.learn.dls)
+        report_resumed(self.kept.place)
+
+    def _of_rank(self, name: str) -> Any:
+        assert self.kept is not None
+        return history.of_rank(self.kept.state, self.ranks.rank)[name]
+
+    def _restore_own(self) -> None:
+        assert self.kept is not None
+        snapshot.restore_own(self.learn, dict(self.kept.state), self._of_rank("callbacks"))
+        if self.ranks.rank == 0:
+            observe.load_state(self._of_rank("witness"))
+
+    def _warm_up(self) -> None:
+        """Let DDP lay out its buckets as it does after the first step."""
+        learn = self.learn
+        layout = self.ranks.size >= _RANKS_WITH_LAYOUT
+        if not layout or not isinstance(learn.model, DistributedDataParallel):
+            return
+        batch = generators.unwrapped(learn.dls.train).one_batch()
+        inputs = getattr(learn.dls, "n_inp", 1)
+        learn.model.train()
+        loss = learn.loss_func(learn.model(*batch[:inputs]), *batch[inputs:])
+        loss.mean().backward()
+        for parameter in learn.model.parameters():
+            parameter.grad = None
+
+    def batches(self) -> Any:
+        """Iterate over the training batches, those before the checkpoint's left out."""
+        skip = self.kept.place.batch if self.kept else 0
+        if skip:
+            generators.restore(self._of_rank("epoch_generators"), self.learn.dls)
+        self.epoch_generators = generators.capture(self.learn.dls)
+        numbered = enumerate(self.learn.dl)
+        for _ in range(skip):
+            # Loaded again, because later items may depend on what these drew.
+            next(numbered)
+        if skip:
+            generators.restore(self._of_rank("generators"))
+            self._restore_own()
+        self.kept = None
+        yield from numbered
+
+    # -- writing -------------------------------------------------------------------------
+
+    def after_batch(self) -> None:
+        """Write if a signal, the clock or the count asks for it."""
+        if not self.learn.training:
+            return
+        due = self.policy.due_after_batch(self.learn.train_iter, self.written_at)
+        due_anywhere, stop = self.ranks.most(int(due), stopping.asked())
+        if due_anywhere or stop:
+            self.write(self._at(self.learn.epoch, self.learn.iter + 1))
+        if stop:
+            stopping.leave(self.place.name)
+
+    def after_epoch(self) -> None:
+        """Write at the end of an epoch; the last one's is written when the fit has ended."""
+        self.kept = None
+        (stop,) = self.ranks.most(stopping.asked() or reporting.pause_is_asked())
+        epoch = self.learn.epoch
+        last = epoch + 1 >= self.learn.n_epoch
+        if stop or (self.policy.due_after_epoch(epoch) and not last):
+            self.write(self._at(epoch + 1, 0))
+        if stop:
+            stopping.leave(self.place.name)
+
+    def after_fit(self) -> None:
+        """Write the fit's end, so that a later start need not train it again."""
+        self.write(dataclasses.replace(self.place, done=True, epoch=self.learn.n_epoch, batch=0))
+
+    def _at(self, epoch: int, batch: int) -> Position:
+        return dataclasses.replace(self.place, epoch=epoch, batch=batch)
+
+    def write(self, place: Position) -> None:
+        """Write a checkpoint; what fails is said, and training goes on."""
+        self.place = dataclasses.replace(place, done=False)
+        began = time.perf_counter()
+        ranks = self.ranks.gather(self._own(place))
+        if self.ranks.rank == 0:
+            quietly("write a checkpoint", self._write, place, ranks, began)
+        self.written_at = time.monotonic()
+
+    def _own(self, place: Position) -> dict[str, Any]:
+        return {
+            "generators": generators.capture(self.learn.dls),
+            "epoch_generators": self.epoch_generators if place.batch else None,
+            "callbacks": snapshot.capture_own(self.learn, (CheckpointCallback, observe.Witness)),
+            "witness": observe.state(),
+        }
+
+    def _write(self, place: Position, ranks: list[Any], began: float) -> None:
+        state = snapshot.capture(self.learn)
+        about = {
+            "format": FORMAT,
+            "processes": self.ranks.size,
+            "epochs": self.learn.n_epoch,
+            "batches": len(self.learn.dls.train),
+            "shapes": snapshot.shapes(self.learn.model),
+        }
+        entry = self.store.write(place, {**about, **state, "ranks": ranks})
+        report_written(entry.path.name, entry.bytes, time.perf_counter() - began)
+
+
+_written: dict[str, Any] = {"count": 0, "seconds": 0.0}
+
+
+def report_written(file: str, size: int, seconds: float) -> None:
+    """Report the newest checkpoint, and what they cost so far; sizes in bytes."""
+    _written["count"] += 1
+    _written["seconds"] = round(_written["seconds"] + seconds, 4)
+    last = {"last": file, "last_bytes": size, "last_seconds": round(seconds, 4)}
+    if reporting.rank() == 0:
+        reporting.report("checkpoints", {**_written, **last})
+
+
+def report_resumed(place: Position) -> None:
+    """Say, and report, where the training goes on."""
+    if reporting.rank() == 0:
+        sys.stderr.write(f"samerun: going on from checkpoint {place.name}.\n")
+        reporting.resumed({"checkpoint": place.name, "epoch": place.epoch, "batch": place.batch})

@@ -1,0 +1,1 @@
+"""What is done to a library when it has been imported: signing, observing, determinism."""

@@ -1,0 +1,47 @@
+"""``--stop-on-nan``: end a training whose loss is not a finite number."""
+
+import functools
+import os
+from typing import Any
+
+import torch
+from fastai.callback.core import Callback
+
+from samerun.core import contract
+from samerun.core.errors import NotFinite
+from samerun.train.report import reporting
+
+
+def install(learner: Any) -> None:
+    """Extend ``Learner.fit`` of the module ``fastai.learner``, where it is asked for."""
+    if os.environ.get(contract.ENV_STOP_ON_NAN) != "1" or not reporting.is_recorded():
+        return
+    original = learner.Learner.fit
+
+    @functools.wraps(original)
+    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.added_cbs(Finite()):
+            return original(self, *args, **kwargs)
+
+    learner.Learner.fit = fit
+
+
+class Finite(Callback):
+    """Look at the loss before the step that it would spoil; this waits for the device."""
+
+    order, remove_on_fetch, run_valid = -1000, True, False
+
+    def after_loss(self) -> None:
+        """
+        Refuse a loss that is not finite.
+
+        Raises:
+            NotFinite: With the loss, its epoch and batch.
+        """
+        learn = self.learn
+        if hasattr(learn, "lr_finder") or torch.isfinite(learn.loss.detach()).all():
+            return
+        raise NotFinite(
+            f"The loss is {float(learn.loss.mean())} in epoch {learn.epoch}, batch {learn.iter}.",
+            "Lower the learning rate, or look at the data of that batch.",
+        )

@@ -1,0 +1,178 @@
+"""
+Note what a training made: time of the first batch, metrics per epoch, losses per step, hashes.
+
+``Learner.fit`` is extended rather than a callback left on the learner, so that an
+exported learner does not need this package to be loaded.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import torch
+from fastai.callback.core import Callback
+from fastai.torch_core import get_model
+
+from samerun.core import contract, files, record
+from samerun.train.hooks.tensor_hash import hash_history, hash_tensor, hash_weights
+from samerun.train.report import reporting
+from samerun.train.report.quiet import quietly
+
+# Over all fits of the process: fine_tune has two, and they are one training.
+_epochs: list[dict[str, float | None]] = []
+_fits = 0
+_batch_seen = False
+# Losses of the epoch's steps so far; tensors stay on their device until it ends.
+_losses: list[Any] = []
+
+
+def install(learner: Any) -> None:
+    """Extend ``Learner.fit`` of the module ``fastai.learner``; on the main process only."""
+    if not reporting.is_recorded() or reporting.rank() != 0:
+        return
+    original = learner.Learner.fit
+
+    @functools.wraps(original)
+    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.added_cbs(Witness()):
+            return original(self, *args, **kwargs)
+
+    learner.Learner.fit = fit
+
+
+class Witness(Callback):
+    """Report to the record; after all other callbacks, and never in lr_find or get_preds."""
+
+    order = 1000
+    remove_on_fetch = True
+
+    def before_fit(self) -> None:
+        """Count the fit."""
+        global _fits
+        if not hasattr(self.learn, "lr_finder"):
+            _fits += 1
+            _losses.clear()
+
+    def before_batch(self) -> None:
+        """Note when the first batch of the training stood ready."""
+        global _batch_seen
+        if not _batch_seen:
+            _batch_seen = True
+            quietly("note the first batch", report_first_batch)
+
+    def after_batch(self) -> None:
+        """Keep the step's loss where it is: nothing waits for the device."""
+        if self.learn.training and not hasattr(self.learn, "lr_finder"):
+            loss = self.learn.loss
+            _losses.append(loss.detach() if isinstance(loss, torch.Tensor) else loss)
+
+    def after_epoch(self) -> None:
+        """Keep the epoch's losses and metrics as Python floats."""
+        if not hasattr(self.learn, "lr_finder"):
+            quietly("note the metrics", self._keep)
+            _losses.clear()
+
+    def after_cancel_fit(self) -> None:
+        """Keep the epoch after which early stopping ended the fit: its end came past us."""
+        if _losses and len(self.learn.recorder.values) > self.learn.epoch:
+            quietly("note the metrics", self._keep)
+            _losses.clear()
+
+    def after_fit(self) -> None:
+        """Report metrics and hashes; the model is out of its distributed wrapper by now."""
+        if not hasattr(self.learn, "lr_finder"):
+            quietly("record the result", report_result, self.learn.model.state_dict())
+
+    def _keep(self) -> None:
+        recorder = self.learn.recorder
+        if not recorder.values:
+            return
+        names = recorder.metric_names[1:]
+        row = {n: _number(v) for n, v in zip(names, recorder.values[-1], strict=False)}
+        _epochs.append(row)
+        line = {"fit": _fits - 1, "epoch": self.learn.epoch, **_exact(row, self.learn.model)}
+        _steps.append(line, len(_epochs) - 1)
+
+
+def state() -> dict[str, Any]:
+    """Return all that was noted so far, for a checkpoint."""
+    return {"epochs": [dict(row) for row in _epochs], "fits": _fits, "losses": _floats(_losses)}
+
+
+def load_state(state: Mapping[str, Any]) -> None:
+    """Go on from what `state` returned; later lines of an earlier start are dropped."""
+    global _fits
+    _epochs[:] = [dict(row) for row in state["epochs"]]
+    _losses[:] = list(state["losses"])
+    _fits = state["fits"]
+    _steps.known = False
+
+
+def _exact(row: Mapping[str, float | None], model: Any) -> dict[str, Any]:
+    """Return an epoch to the last bit: metrics and losses in hex, a hash of each tensor."""
+    tensors = get_model(model).state_dict()
+    return {
+        "metrics": {name: None if v is None else v.hex() for name, v in row.items()},
+        "losses": [loss.hex() for loss in _floats(_losses)],
+        "tensors": {name: hash_tensor(name, value)[:16] for name, value in tensors.items()},
+    }
+
+
+def _floats(losses: Sequence[Any]) -> list[float]:
+    """Return losses as floats, with one copy from the device for all that are tensors."""
+    tensors = [loss for loss in losses if isinstance(loss, torch.Tensor)]
+    if len(tensors) == len(losses) and all(t.ndim == 0 for t in tensors) and tensors:
+        plain = [t.as_subclass(torch.Tensor).double() for t in tensors]
+        return [float(value) for value in torch.stack(plain).tolist()]
+    return [
+        float(loss.double().mean()) if hasattr(loss, "ndim") else float(loss) for loss in losses
+    ]
+
+
+class _Steps:
+    """The file of the epochs; an earlier start may have left lines that come again."""
+
+    def __init__(self) -> None:
+        self.known = False
+
+    def append(self, line: Mapping[str, Any], before: int) -> None:
+        """Add a line behind the first *before* ones."""
+        path = reporting.folder() / contract.STEPS
+        path.parent.mkdir(exist_ok=True)
+        if not self.known:
+            there = path.read_text(encoding="utf-8") if path.exists() else ""
+            files.write_atomically(path, "".join(there.splitlines(keepends=True)[:before]))
+            self.known = True
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+_steps = _Steps()
+
+
+def _number(value: Any) -> float | None:
+    """Return *value* as a float, or None for what is no single number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def report_first_batch() -> None:
+    """Report the seconds from the record's creation (`invoke train`) to now."""
+    created = datetime.fromisoformat(record.read(reporting.folder()).outcome.created)
+    reporting.report("first_batch", {"seconds": round(time.time() - created.timestamp(), 3)})
+
+
+def report_result(state: Mapping[str, Any]) -> None:
+    """Report the last epoch's metrics, all epochs, and the hashes over both and *state*."""
+    result = {
+        "metrics": _epochs[-1] if _epochs else {},
+        "epochs": _epochs,
+        "metric_history_sha256": hash_history(_epochs),
+        "weights_sha256": hash_weights(state),
+    }
+    reporting.report("result", result)

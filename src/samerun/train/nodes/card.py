@@ -1,0 +1,77 @@
+"""
+Several nodes, one training: what each tells the others, and whether that fits.
+
+torch's own rendezvous would start nodes that disagree on image, seed or data, and the
+result would be nobody's. So every node first lays down a card (see `meeting`), and node 0
+compares.
+"""
+
+import dataclasses
+import os
+import shlex
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from samerun.core import content, contract, record
+from samerun.core.errors import RecordError
+from samerun.core.placement import NodePlacement
+from samerun.train.report import reporting
+
+Card = dict[str, Any]
+
+
+def card(
+    command: Sequence[str], *, place: NodePlacement, seed: int, procs: int, threads: int
+) -> Card:
+    """
+    Return what this node tells the others: who it is, and what must be the same on all.
+
+    Image and data come from the record; one that a cluster started may have none, and what
+    is not known is not compared.
+    """
+    run = _record()
+    must = {
+        "command": shlex.join(command),
+        "seed": seed,
+        "nodes": f"{place.needed}:{place.count}" if place.is_elastic else str(place.count),
+        "processes per node": procs,
+        "image": (run.image.layers_digest or run.image.digest if run else _told_digest()) or None,
+        "data": content.together(d.fingerprint for d in run.data) if run else None,
+        "determinism": run.determinism if run else None,
+    }
+    hardware = dataclasses.asdict(run.hardware) if run else {}
+    # A container's own name is a random one.
+    host = (run.hardware.host if run else "") or socket.gethostname()
+    return {"host": host, "must": must, "threads": threads, "hardware": hardware}
+
+
+def _record() -> record.Run | None:
+    try:
+        return record.read(reporting.folder()) if reporting.is_recorded() else None
+    except RecordError:
+        return None
+
+
+def _told_digest() -> str:
+    return os.environ.get(contract.ENV_IMAGE, "").rpartition("sha256:")[2]
+
+
+def disagreement(cards: Mapping[int, Mapping[str, Any]]) -> str:
+    """Return who, by rank, differs from node 0 in what, a line each; empty where all agree."""
+    first = cards[0]
+    lines = []
+    for rank in sorted(cards):
+        for name, value in first["must"].items():
+            other = cards[rank]["must"].get(name)
+            if None not in (value, other) and other != value:
+                lines.append(
+                    f"{named(rank, cards)} has {name} {other}, node 0 ({first['host']}) has "
+                    f"{value}."
+                )
+    return "\n".join(lines)
+
+
+def named(rank: int, cards: Mapping[int, Mapping[str, Any]]) -> str:
+    """Return what messages call the node *rank*."""
+    return f"Node {rank} ({cards[rank]['host']})" if rank in cards else f"Node {rank}"

@@ -1,0 +1,1 @@
+"""What a process of the training reports to the record."""

@@ -1,0 +1,69 @@
+"""Why a training failed, told to the record, and by an exit code of its own."""
+
+import contextlib
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+
+from samerun.core.errors import NotFinite, OutOfMemory, SamerunError
+from samerun.train.report import reporting
+from samerun.train.report.quiet import quietly
+
+KINDS = {NotFinite.exit_code: "not finite", OutOfMemory.exit_code: "out of memory"}
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """
+    Report what ends the training inside; then let it end as Python would.
+
+    Out of memory exits with 112, errors of ours with their own code, all others with
+    Python's 1. Traceback and message are printed in any case.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = exit_code(error)
+        quietly("report the failure", report, error, KINDS.get(code, "exception"))
+        if code == 1:
+            raise
+        if not isinstance(error, SamerunError):
+            traceback.print_exc()
+        sys.stderr.write(f"samerun: {message(error)}\n")
+        sys.exit(code)
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code for an exception that ends a training."""
+    if isinstance(error, SamerunError):
+        return error.exit_code
+    return OutOfMemory.exit_code if is_out_of_memory(error) else 1
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether GPU or machine had too little memory; torch's CPU allocator says it in words."""
+    if isinstance(error, MemoryError):
+        return True
+    kind, text = type(error).__name__, str(error)
+    return kind == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in text
+    )
+
+
+def message(error: Exception) -> str:
+    """Return the exception as a line or two."""
+    if isinstance(error, SamerunError):
+        return str(error)
+    return f"out of memory: a smaller batch, or another machine, would help. {error}"
+
+
+def report(error: Exception, kind: str) -> None:
+    """Report kind, rank, exception, and the last line of code that is not a library's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    last = (own or list(frames))[-1]
+    rank = reporting.rank()
+    told = {"kind": kind, "rank": rank, "what": f"{type(error).__name__}: {error}"[:2000]}
+    told |= {"where": f"{last.filename}:{last.lineno}", "time": time.time()}
+    reporting.report(f"failure-{rank}", told)

@@ -1,0 +1,87 @@
+"""Where this process reports to the run's record, and whether it is the one that does."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from samerun.core import contract, parts, record
+
+# Left by the node that leads a job, for rank 0 beside it.
+PAUSE = "pause"
+
+
+def is_recorded() -> bool:
+    """Whether the kit started this container; one started by hand has no record."""
+    return contract.ENV_RECORD in os.environ
+
+
+def rank() -> int:
+    """Return the rank of this process, 0 outside of a distributed job."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def folder() -> Path:
+    """Return the run's folder."""
+    return Path(os.environ[contract.ENV_RECORD]).parent
+
+
+def started() -> None:
+    """Note a start of the run; by the main process, once."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    start = {"started": record.now(), "processes": processes, "resumed": None}
+    _starts([*_read_starts(), start])
+
+
+def resumed(where: Mapping[str, Any]) -> None:
+    """Note from where this start went on; the first fit that it goes on in counts."""
+    starts = _read_starts()
+    if starts:
+        _starts([*starts[:-1], {**starts[-1], "resumed": dict(where)}])
+
+
+def preempted() -> bool:
+    """Whether a training of this start wrote its checkpoint after a signal."""
+    return is_recorded() and bool(parts.read_part(folder(), "preempted"))
+
+
+def forget_end() -> None:
+    """Remove what an earlier start told of its end."""
+    if is_recorded():
+        for pattern in ("preempted.json", "failure-*.json", PAUSE):
+            for path in (folder() / contract.PARTS).glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def ask_pause() -> None:
+    """Ask the training to stop, with a checkpoint, at the end of its epoch."""
+    if is_recorded():
+        (folder() / contract.PARTS).mkdir(exist_ok=True)
+        (folder() / contract.PARTS / PAUSE).touch()
+
+
+def pause_is_asked() -> bool:
+    """Whether a pause is asked for; rank 0 alone sees it."""
+    return is_recorded() and (folder() / contract.PARTS / PAUSE).exists()
+
+
+def start_number() -> int:
+    """Return which start of the run this is, from 1."""
+    return max(1, len(_read_starts()))
+
+
+def _starts(starts: Sequence[Mapping[str, Any]]) -> None:
+    report("starts", {"starts": list(starts)})
+
+
+def _read_starts() -> list[dict[str, Any]]:
+    if not is_recorded():
+        return []
+    starts = parts.read_part(folder(), "starts").get("starts")
+    return starts if isinstance(starts, list) else []
+
+
+def report(part: str, value: Any) -> None:
+    """Report one part of the record; does nothing without a record."""
+    if is_recorded():
+        parts.report(folder(), part, value)

@@ -1,0 +1,1 @@
+"""A container that no host side started: it keeps its own record."""

@@ -1,0 +1,107 @@
+import os
+import stat
+
+import pytest
+
+from samerun.core.errors import KeyFileError
+from samerun.host.tracking import keys
+
+KEY = "0123456789" * 4
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch, tmp_path):
+    """No key anywhere."""
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def test_no_key_is_none():
+    """A run without a key is recorded offline."""
+    assert keys.find() is None
+
+
+def test_file_wins_over_environment_and_netrc(monkeypatch, tmp_path):
+    """The most explicit source is taken."""
+    monkeypatch.setenv("WANDB_API_KEY", "e" * 40)
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {'n' * 40}\n")
+    (tmp_path / "key").write_text(KEY + "\n")
+
+    assert keys.find(tmp_path / "key").value == KEY
+    assert keys.find().value == "e" * 40
+    monkeypatch.delenv("WANDB_API_KEY")
+    assert keys.find().value == "n" * 40
+
+
+def test_netrc_entry_of_the_server_in_use(monkeypatch, tmp_path):
+    """A key for another server is not sent to this one."""
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {KEY}\n")
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.com/x")
+
+    assert keys.find() is None
+
+
+@pytest.mark.parametrize("content", ["", "two words", None])
+def test_bad_key_file_is_an_error_without_its_content(tmp_path, content):
+    """The message names the file, never what is in it."""
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(KeyFileError) as caught:
+        keys.find(path)
+    assert "two words" not in str(caught.value)
+
+
+def test_lent_key_is_private_and_gone_afterwards():
+    """One netrc file, mode 0400, on tmpfs where there is one."""
+    key = keys.Key(value=KEY, source="test")
+
+    with keys.lent(key, os.getuid(), os.getgid()) as path:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o400
+        assert KEY in path.read_text()
+        assert path.is_relative_to(keys.TMPFS) or not os.access(keys.TMPFS, os.W_OK)
+    assert not path.exists()
+
+
+def test_key_is_not_in_its_repr():
+    """A traceback that shows it shows nothing."""
+    assert KEY not in repr(keys.Key(value=KEY, source="test"))
+
+
+def test_server_with_a_port_is_named_with_it(monkeypatch):
+    """As wandb itself writes and reads its netrc entries."""
+    monkeypatch.setenv("WANDB_BASE_URL", "http://localhost:8080")
+
+    assert keys.host() == "localhost:8080"
+
+
+def test_key_is_starred_out_of_logs(tmp_path):
+    """As often as it is there, at any depth; the length stays, other files too."""
+    (tmp_path / "wandb" / "logs").mkdir(parents=True)
+    log = tmp_path / "wandb" / "logs" / "debug-internal.log"
+    log.write_text(f"a {KEY} b {KEY}{KEY}")
+    (tmp_path / "log.txt").write_text(KEY)
+    (tmp_path / "empty.log").touch()
+    (tmp_path / "model.bin").write_text(KEY)
+
+    keys.redact(tmp_path, keys.Key(value=KEY, source="test"))
+
+    stars = "*" * len(KEY)
+    assert log.read_text() == f"a {stars} b {stars}{stars}"
+    assert (tmp_path / "log.txt").read_text() == stars
+    assert (tmp_path / "model.bin").read_text() == KEY
+
+
+def test_starring_out_follows_no_link(tmp_path):
+    """A run could lay one to a file of the user's."""
+    victim = tmp_path / "victim"
+    victim.write_text(KEY)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "x.log").symlink_to(victim)
+    os.mkfifo(tmp_path / "run" / "y.log")
+
+    keys.redact(tmp_path / "run", keys.Key(value=KEY, source="test"))
+
+    assert victim.read_text() == KEY

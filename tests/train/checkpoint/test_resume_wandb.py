@@ -1,0 +1,93 @@
+"""A resumed training goes on in its W&B run: no row is lost, none is there twice."""
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from resuming import EVERY_EPOCH, EVERY_STEP, fork, log
+
+from samerun.train.hooks import wandb_log
+
+NOT_REPEATABLE = {"_timestamp", "_runtime", "_step", "train_samples_per_sec"}
+
+
+def rows(folder):
+    """Return the rows of all segments in *folder*, in the order in which a sync delivers them."""
+    found = []
+    for path in wandb_log.find([str(folder / "wandb" / "x")]):
+        for entry in wandb_log.records(path.read_bytes()):
+            if entry.WhichOneof("record_type") == "history":
+                items = {".".join(i.nested_key) or i.key: i.value_json for i in entry.history.item}
+                row = {k: json.loads(v) for k, v in items.items() if k not in NOT_REPEATABLE}
+                found.append(row)
+    return [row for row in found if "train_loss" in row or "valid_loss" in row]
+
+
+def ids(folder):
+    """Return the W&B runs that the segments in *folder* belong to."""
+    return {path.stem for path in wandb_log.find([str(folder / "wandb" / "x")])}
+
+
+def by_step(found):
+    """Return each value under its step (or epoch) and name: metrics may have a row of their own."""
+    values = {}
+    for row in found:
+        place = row.pop("train_step", None), row.pop("epoch")
+        values |= {(place[1], name): value for name, value in row.items()}
+    return values
+
+
+def test_killed_training_goes_on_in_its_run(tmp_path):
+    """The same id in every segment; every step once, with the values of an undisturbed run."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    jobs = [(whole, ["logged"]), (killed, ["logged", "--kill", 6])]
+    jobs += [(killed, ["logged", "--kill", 4]), (killed, ["logged"])]
+    codes = fork(jobs, EVERY_EPOCH)
+
+    assert codes == [0, -signal.SIGKILL, -signal.SIGKILL, 0], log(killed)
+    steps = [row["train_step"] for row in rows(killed) if "train_step" in row]
+    assert len(ids(killed)) == 1
+    assert steps == list(range(12))
+    assert by_step(rows(killed)) == by_step(rows(whole))
+
+
+def test_stopped_training_goes_on_in_its_run(tmp_path):
+    """With checkpoints at each step, and a signal in the midst of an epoch."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    jobs = [(whole, ["logged"]), (stopped, ["logged", "--signal", 6]), (stopped, ["logged"])]
+
+    assert fork(jobs, EVERY_STEP) == [0, 75, 0], log(stopped)
+    assert len(ids(stopped)) == 1
+    steps = [row["train_step"] for row in rows(stopped) if "train_step" in row]
+    assert steps == list(range(12))
+    assert by_step(rows(stopped)) == by_step(rows(whole))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """The stand-in for W&B's service, on loopback."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "standin"))
+    import wbserver
+
+    running = wbserver.make_server(0, str(tmp_path / "server"), "ent", ["0" * 40])
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield running
+    running.shutdown()
+
+
+def test_killed_online_training_goes_on_in_its_run(tmp_path, server, monkeypatch):
+    """What the server has is not sent again, what it never got is."""
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    online = tmp_path / "online"
+    jobs = [(online, ["logged", "--kill", 6]), (online, ["logged", "--kill", 4])]
+    codes = fork([*jobs, (online, ["logged"])], EVERY_EPOCH, WANDB_MODE="online")
+
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0], log(online)
+    (run,) = server.store.s["runs"].values()
+    found = server.store.history(run)
+    steps = [row["train_step"] for row in found if "train_loss" in row]
+    assert steps == list(range(12))

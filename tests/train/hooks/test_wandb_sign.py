@@ -1,0 +1,58 @@
+"""What a W&B run carries for whoever makes it again, read from a W&B stand-in."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from samerun.core import contract, record
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "standin"))
+import wbserver
+
+SCRIPT = """
+import samerun.train.hook, wandb
+with wandb.init(mode="online", project="proj"):
+    pass
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    """The state of a stand-in on loopback; it also sets the way to it."""
+    server = wbserver.make_server(0, str(tmp_path / "server"), "ent", [])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.store.address = f"http://127.0.0.1:{server.server_address[1]}"
+    yield server.store
+    server.shutdown()
+
+
+def test_record_and_epochs_are_logged_and_the_link_is_in_the_config(store, folder):
+    """Enough to make the run again, and to judge it, without the machine that ran it."""
+    record.write(folder, dataclasses.replace(record.read(folder), reproduces="ent/proj/old"))
+    (folder / contract.PARTS).mkdir()
+    (folder / contract.STEPS).write_text("{}\n")
+    surroundings = {
+        "WANDB_BASE_URL": store.address,
+        "WANDB_API_KEY": "k" * 40,
+        "WANDB_DIR": str(folder),
+        "SAMERUN_RECORD": str(folder / contract.RECORD),
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        check=False,
+        env=os.environ | surroundings,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    (run,) = store.s["runs"].values()
+    (artifact,) = (a for a in store.s["artifacts"].values() if "run-record" in a["collection"])
+    assert set(artifact["files"]) == {"run.json", "epochs.jsonl"}
+    assert run["config"]["samerun"]["value"]["reproduces"] == "ent/proj/old"
