@@ -25,6 +25,7 @@ def log_dataset(
     description: str = "raw dataset",
     *,
     reference: bool = False,
+    run: Any = None,
 ) -> None:
     """
     Log the folder *path* as an artifact of type ``dataset`` that the run uses.
@@ -38,13 +39,14 @@ def log_dataset(
         description: A sentence for the artifact's page.
         reference: Log only path, size and checksum of each file, not its content, for
             datasets too large to upload.
+        run: The run to log to; None: ``wandb.run``.
 
     Raises:
         NoRun: ``wandb.init`` was not called.
         ValueError: *path* is not a folder.
     """
     folder = Path(path)
-    run = current_run("log_dataset()")
+    run = current_run("log_dataset()", run)
     if not folder.is_dir():
         msg = f"{folder} is not a folder. Give log_dataset() the folder that holds the data."
         raise ValueError(msg)
@@ -80,6 +82,7 @@ def log_model(
     description: str = "trained model",
     *,
     aliases: Sequence[str] = ("latest",),
+    run: Any = None,
 ) -> None:
     """
     Log the file *path* as an artifact of type ``model``.
@@ -91,12 +94,13 @@ def log_model(
         metadata: Anything; logged as JSON. The dictionary is not changed.
         description: A sentence for the artifact's page.
         aliases: Names for this version.
+        run: The run to log to; None: ``wandb.run``.
 
     Raises:
         NoRun: ``wandb.init`` was not called.
         ValueError: *path* is not a file.
     """
-    run = current_run("log_model()")
+    run = current_run("log_model()", run)
     if not Path(path).is_file():
         msg = f"{path} is not a file. Give log_model() what learn.save() returned."
         raise ValueError(msg)

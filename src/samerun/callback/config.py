@@ -51,7 +51,7 @@ _SHORTEST_SECRET = 8
 
 
 # Described elsewhere, or of no use without their objects.
-_LEFT_OUT = ("self", "learn", "dls", "model")
+_LEFT_OUT = ("self", "learn", "dls", "model", "run")
 
 
 def describe_learner(learn: Any) -> dict[str, Any]:

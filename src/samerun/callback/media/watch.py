@@ -10,6 +10,7 @@ import torch
 from fastai.callback.core import CancelValidException, Callback
 from fastai.learner import Recorder
 
+from samerun.callback.fits import infers
 from samerun.callback.media.batches import (
     elements,
     full,
@@ -87,8 +88,8 @@ class _Probe(Callback):
             handler()
 
     def __reduce__(self) -> Any:
-        """Leave the functions out of a copy."""
-        return _Probe, (self.order,)
+        """Leave no trace in a copy or an export of the learner."""
+        return Callback, ()
 
 
 class Watch:
@@ -159,7 +160,7 @@ class Watch:
         def guarded() -> None:
             learn = self._learn
             # Other events than those of this validation: get_preds within it, say.
-            if learn.training or learn.dl is not self._dl or learn.lock.locked():
+            if learn.training or learn.dl is not self._dl or infers(learn):
                 return
             self._batch = self._handled(handler)
             if self._stops and self._draw is not None and self._draw.done:
