@@ -19,6 +19,8 @@ def items_of(xb: Any, yb: Any = ()) -> int:
     rows; a list of pictures of several sizes, as detectors take them, has one per element.
     """
     listed = xb[0] if isinstance(xb, tuple | list) and len(xb) else None
+    if isinstance(listed, torch.Tensor) and listed.ndim:
+        return len(listed)
     if isinstance(listed, list) and listed:
         rows = {len(part) for part in _tensors(listed) if part.ndim}
         of_items = len(rows) != 1 or len(listed) == _sized(yb[0] if len(yb) else None)

@@ -103,7 +103,7 @@ def _scaled(given: torch.Tensor, got: torch.Tensor) -> bool:
     one, other = (_centered(part) for part in (given, got))
     norms = one.norm(dim=1), other.norm(dim=1)
     flat = (norms[0] < 1e-6) & (norms[1] < 1e-6)
-    alike = (one * other).sum(dim=1).abs() >= _ALIKE * norms[0] * norms[1]
+    alike = (one * other).sum(dim=1) >= _ALIKE * norms[0] * norms[1]
     return bool((flat | (alike & (norms[0] >= 1e-6) & (norms[1] >= 1e-6))).all())
 
 
