@@ -72,7 +72,7 @@ class Session:
         """Start the clock: validation is no part of the training throughput."""
         if self.open_epoch is not None:  # a subclass has an `after_epoch` of its own
             self.close_epoch()
-        self._note_saved_model()  # by a callback that comes after ours
+        self.note_saved_model()  # by a callback that comes after ours
         self.metrics = {}
         self.open_epoch = self.learn.epoch
         self._iter, self._n_iter, self._dl = -1, 0, None
@@ -142,7 +142,7 @@ class Session:
             self.metrics = self.heard.metrics()
         self.progress.epoch = self.offset + self.open_epoch + 1
         self.last = {**self._monitored(), **self.metrics, "epoch": self.progress.epoch}
-        self._note_saved_model()
+        self.note_saved_model()
         self._define(self.metrics)
         self._end_rows({**self.metrics, "epoch": self.progress.epoch})
         self._note_best()
@@ -235,7 +235,8 @@ class Session:
         ):
             file.write(bytes(_PROBE_BYTES))
 
-    def _note_saved_model(self) -> None:
+    def note_saved_model(self) -> None:
+        """Look whether a model was saved since the last look, in the epoch that was the last."""
         file = saved_file(self.learn)
         if file is not None and file != self._saved_file:
             self._saved_file, self.saved = file, self.last
