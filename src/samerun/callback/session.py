@@ -45,7 +45,7 @@ class Session:
         self.buffer = RowBuffer(Handover(run), self.prefix, every, seconds)
         self._histograms: dict[str, Any] = {}
         self._since_histograms = 0
-        self._first_epoch = learn.epoch
+        self._first_epoch = self._next_epoch = learn.epoch
         self.courier = Courier(run, self.warner, threaded=not run.offline, patience_s=_PATIENCE_S)
         self.samples: Any = None
         self.open_epoch: int | None = None
@@ -74,7 +74,9 @@ class Session:
             self.close_epoch()
         self.note_saved_model()  # by a callback that comes after ours
         self.metrics = {}
-        self.open_epoch = self.learn.epoch
+        # What another callback predicts in `before_epoch` sets the learner's number to 0.
+        self.open_epoch = max(self.learn.epoch, self._next_epoch)
+        self._next_epoch = self.open_epoch + 1
         self._iter, self._n_iter, self._dl = -1, 0, None
         self._last_s = time.perf_counter()
 
