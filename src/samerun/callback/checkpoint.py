@@ -159,6 +159,14 @@ def log_saved_model(session: Session, model_name: str | None) -> None:
     )
 
 
+def loads_saved(learn: Any, session: Session) -> bool:
+    """Say whether the fit that ends has loaded the best model that it saved."""
+    saver = saver_of(learn)
+    if saver is None or session.saved is None or getattr(saver, "missing", False):
+        return False
+    return not (saver.at_end or saver.every_epoch)
+
+
 def _is_best(session: Session, saver: Any, metadata: dict[str, Any]) -> bool:
     monitor = getattr(saver, "monitor", "valid_loss")
     value, best = metadata.get(monitor), session.progress.best.get(monitor)

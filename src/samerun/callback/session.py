@@ -11,6 +11,7 @@ from typing import Any
 from samerun.callback.distributed import bare, key_prefix, rank
 from samerun.callback.fits import saver_of
 from samerun.callback.histograms import What, histograms
+from samerun.callback.media.batches import items_of
 from samerun.callback.stream.background import Courier
 from samerun.callback.stream.bulk import Handover, Row
 from samerun.callback.stream.heard import Heard
@@ -97,7 +98,7 @@ class Session:
             raw_loss=raw_loss,
             smooth_loss=learn.__dict__.get("smooth_loss"),
             hypers=tuple([dict(group) for group in learn.opt.hypers]),
-            samples_per_s=_batch_size(learn) / max(elapsed, 1e-9),
+            samples_per_s=items_of(learn.xb, learn.yb) / max(elapsed, 1e-9),
             extra=self.extra,
         )
         self.extra = None
@@ -242,6 +243,8 @@ class Session:
         file = saved_file(self.learn)
         if file is not None and file != self._saved_file:
             self._saved_file, self.saved = file, self.last
+            if self.samples is not None:
+                self.samples.model_saved()
 
 
 def saved_file(learn: Any) -> tuple[Path, int] | None:
@@ -255,10 +258,3 @@ def saved_file(learn: Any) -> tuple[Path, int] | None:
 def _detached(loss: Any) -> Any:
     # Without detach() the graph of every kept step would stay in memory.
     return loss.detach() if hasattr(loss, "detach") else loss
-
-
-def _batch_size(learn: Any) -> int:
-    try:
-        return len(learn.xb[0])
-    except (TypeError, IndexError):
-        return len(learn.yb[0]) if len(learn.yb) and hasattr(learn.yb[0], "__len__") else 0

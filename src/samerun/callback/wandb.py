@@ -11,7 +11,7 @@ from fastai.callback.core import Callback
 from fastai.callback.tracker import SaveModelCallback
 
 from samerun.callback.artifacts import log_dataset, log_model
-from samerun.callback.checkpoint import BestModelCallback, log_saved_model
+from samerun.callback.checkpoint import BestModelCallback, loads_saved, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
 from samerun.callback.distributed import NoRun, bare, current_run
 from samerun.callback.exports import StaysOut
@@ -197,7 +197,18 @@ class WandbCallback(StaysOut, Callback):
             self._begin()
         if self._session is not None:
             self._session.begin_epoch()
+            self._watch("begin_epoch")
         self._heard.forget()
+
+    def _on_validate(self) -> None:
+        """Watch the validation: samples and charts are of what it sees and computes."""
+        if self._session is not None and not self._elsewhere():
+            self._watch("begin_validation")
+
+    def _on_validated(self) -> None:
+        """Keep what the validation has shown."""
+        if self._session is not None and not self._elsewhere():
+            self._watch("end_validation")
 
     def _on_step(self) -> None:
         """Look at the gradients as the optimiser is about to use them."""
@@ -231,6 +242,7 @@ class WandbCallback(StaysOut, Callback):
         session = self._session
         if session is None or self._elsewhere() or session.open_epoch is None:
             return
+        self._watch("end_validation")
         session.close_epoch()
         if self.log_preds and self.log_preds_every_epoch:
             self._call_log_predictions()
@@ -240,6 +252,7 @@ class WandbCallback(StaysOut, Callback):
         session = self._session
         if session is None or self._elsewhere():
             return
+        self._watch("end_validation")
         # Now, while the model is that of the epoch: the best one is loaded in `after_fit`.
         if session.break_epoch() and self.log_preds and self.log_preds_every_epoch:
             self._call_log_predictions()
@@ -253,6 +266,7 @@ class WandbCallback(StaysOut, Callback):
         session = self._session
         if session is not None:
             session.break_epoch()
+            self._watch("end_fit", loaded=loads_saved(self.learn, session))
             if self.log_preds:
                 self._log_end()
             if self.log_model and session.main:
@@ -330,7 +344,15 @@ class WandbCallback(StaysOut, Callback):
                 log_dataset(folder, self.dataset_name, reference=by_reference, run=session.run)
         if self.log_preds and session.main:
             with self._warner.guarded("prediction samples", "Give them as valid_dl=..."):
-                session.samples = Samples(self.learn, self.valid_dl, self.n_preds, self.seed)
+                given = (self.valid_dl, self.n_preds, self.seed)
+                session.samples = Samples(self.learn, self._warner, *given)
+
+    def _watch(self, step: str, **options: Any) -> None:
+        """Let the samples take the next *step* of what they keep."""
+        samples = self._session.samples if self._session is not None else None
+        if samples is not None:
+            with self._warner.guarded("prediction samples"):
+                getattr(samples, step)(**options)
 
     def _dataset_folder(self) -> Path:
         if not isinstance(self.log_dataset, bool):
@@ -353,7 +375,7 @@ class WandbCallback(StaysOut, Callback):
         if session is None or session.samples is None or not session.alive:
             return
         with untouched_random_state(), self._warner.guarded("prediction samples"):
-            values = session.samples.table(self.learn)
+            values = session.samples.table()
             if values:
                 session.log("prediction samples", values)
 
@@ -369,7 +391,7 @@ class WandbCallback(StaysOut, Callback):
             return
         with untouched_random_state(), self._warner.guarded("charts"):
             values = {}
-            for key, draw in session.samples.charts(self.learn).items():
+            for key, draw in session.samples.charts().items():
                 with self._warner.guarded(f"chart {key}", _REMEDIES.get(key, "")):
                     values[key] = draw()
             if values:
@@ -398,6 +420,7 @@ class WandbCallback(StaysOut, Callback):
 
     def _end(self) -> None:
         if self._session is not None:
+            self._watch("end_validation")
             self._session.close()
         if self._heard is not None:
             self._heard.close()
@@ -425,5 +448,7 @@ def _grad_norm(model: Any) -> Any:
 _ACTS = {
     "before_train": WandbCallback._on_train,
     "before_step": WandbCallback._on_step,
+    "before_validate": WandbCallback._on_validate,
+    "after_validate": WandbCallback._on_validated,
     "after_cancel_fit": WandbCallback._on_cancel_fit,
 }
