@@ -134,6 +134,7 @@ def log_saved_model(session: Session, model_name: str | None) -> None:
     """
     learn = session.learn
     saver = saver_of(learn)
+    session.note_saved_model()
     metadata = dict(session.saved or session.last)
     if getattr(saver, "failed", False):
         return  # and warned of

@@ -46,7 +46,7 @@ class Session:
         self.buffer = RowBuffer(Handover(run), self.prefix, every, seconds)
         self._histograms: dict[str, Any] = {}
         self._since_histograms = 0
-        self._first_epoch = learn.epoch
+        self._first_epoch = self._next_epoch = learn.epoch
         self.courier = Courier(run, self.warner, threaded=not run.offline, patience_s=_PATIENCE_S)
         self.samples: Any = None
         self.open_epoch: int | None = None
@@ -73,9 +73,11 @@ class Session:
         """Start the clock: validation is no part of the training throughput."""
         if self.open_epoch is not None:  # a subclass has an `after_epoch` of its own
             self.close_epoch()
-        self._note_saved_model()  # by a callback that comes after ours
+        self.note_saved_model()  # by a callback that comes after ours
         self.metrics = {}
-        self.open_epoch = self.learn.epoch
+        # What another callback predicts in `before_epoch` sets the learner's number to 0.
+        self.open_epoch = max(self.learn.epoch, self._next_epoch)
+        self._next_epoch = self.open_epoch + 1
         self._iter, self._n_iter, self._dl = -1, 0, None
         self._last_s = time.perf_counter()
 
@@ -143,7 +145,7 @@ class Session:
             self.metrics = self.heard.metrics()
         self.progress.epoch = self.offset + self.open_epoch + 1
         self.last = {**self._monitored(), **self.metrics, "epoch": self.progress.epoch}
-        self._note_saved_model()
+        self.note_saved_model()
         self._define(self.metrics)
         self._end_rows({**self.metrics, "epoch": self.progress.epoch})
         self._note_best()
@@ -236,7 +238,8 @@ class Session:
         ):
             file.write(bytes(_PROBE_BYTES))
 
-    def _note_saved_model(self) -> None:
+    def note_saved_model(self) -> None:
+        """Look whether a model was saved since the last look, in the epoch that was the last."""
         file = saved_file(self.learn)
         if file is not None and file != self._saved_file:
             self._saved_file, self.saved = file, self.last

@@ -94,14 +94,13 @@ class WandbCallback(StaysOut, Callback):
             choices = '"gradients", "parameters", "all" or None'
             msg = f"log={log!r} is none of the choices. Give {choices}."
             raise ValueError(msg)
+        vars(self).update(self._outside(), _run=run)
         self.log, self.log_freq, self.log_every = log, log_freq, log_every
         self.log_preds, self.log_preds_every_epoch = log_preds, log_preds_every_epoch
         self.log_model, self.model_name = log_model, model_name
         self.log_dataset, self.dataset_name = log_dataset, dataset_name
         self.valid_dl, self.n_preds, self.seed, self.reorder = valid_dl, n_preds, seed, reorder
         self.log_grad_norm, self.dataset_reference = log_grad_norm, dataset_reference
-        vars(self).update(self._outside(), _run=run)
-
     def _outside(self) -> dict[str, Any]:
         """Return what belongs to one fit; the run and the data stay in this process, too."""
         return {
