@@ -18,7 +18,6 @@ from samerun.callback.stream.heard import Heard
 from samerun.callback.stream.metrics import smaller_is_better
 from samerun.callback.stream.progress import progress_of
 from samerun.callback.stream.rows import RowBuffer, Step
-from samerun.callback.warn import Warner
 
 # A gradient histogram of a ResNet takes seconds: 20 per fit, and one in 1000 steps at least.
 _HISTOGRAMS, _FEWEST_STEPS = 20, 1000

@@ -101,6 +101,7 @@ class WandbCallback(StaysOut, Callback):
         self.log_dataset, self.dataset_name = log_dataset, dataset_name
         self.valid_dl, self.n_preds, self.seed, self.reorder = valid_dl, n_preds, seed, reorder
         self.log_grad_norm, self.dataset_reference = log_grad_norm, dataset_reference
+
     def _outside(self) -> dict[str, Any]:
         """Return what belongs to one fit; the run and the data stay in this process, too."""
         return {

@@ -50,7 +50,7 @@ class LogProbabilities(Oracle):
     ("loss", "model"),
     [
         (torch.nn.CrossEntropyLoss(), Oracle), (F.cross_entropy, Oracle),
-        (lambda p, y: F.cross_entropy(p, y), Oracle), (NoActivation(), Oracle),
+        (lambda p, y: F.cross_entropy(p, y, reduction="mean"), Oracle), (NoActivation(), Oracle),
         (functools.partial(F.cross_entropy, label_smoothing=0.1), Oracle),
         (torch.nn.NLLLoss(), LogProbabilities),
     ],

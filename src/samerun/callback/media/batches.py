@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from fastai.torch_core import TensorBase
 
-Rows = Sequence[int] | torch.Tensor
+Rows: TypeAlias = Sequence[int] | torch.Tensor
 
 
 def items_of(xb: Any, yb: Any = ()) -> int:
@@ -170,4 +170,5 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def _sized(part: Any) -> int:
-    return len(part) if hasattr(part, "__len__") and getattr(part, "ndim", 1) else 0
+    sized = hasattr(part, "__len__") and getattr(part, "ndim", None) != 0
+    return len(part) if sized else 0
