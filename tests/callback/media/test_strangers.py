@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from fastai.basics import DataLoaders
-from fastai.vision.all import CrossEntropyLossFlat, ImageBlock, Learner, noop
+from fastai.vision.all import CrossEntropyLossFlat, ImageBlock, Learner, noop, set_seed
 from fastai.vision.gan import GANLearner, basic_critic, basic_generator, generate_noise
 
 from .oracle import Oracle, fit, learner, pictures
@@ -96,7 +96,7 @@ def test_generative_adversarial_network(run, finished, tmp_path):
 
     trained = []
     for logged_too in (False, True):
-        torch.manual_seed(0)
+        set_seed(0)
         blocks = (TransformBlock, ImageBlock)
         dls = pictures(tmp_path, blocks, **generate)
         models = basic_generator(8, 3, in_sz=6, n_features=4), basic_critic(8, 3, n_features=4)

@@ -276,3 +276,13 @@ def test_a_model_with_state_stays_as_it_is(run, tmp_path, given):
         ]  # fmt: skip
 
     assert torch.equal(states[0][0], states[1][0])
+
+
+def test_given_items_end_where_enough_are_shown(run, finished, tmp_path):
+    """The item that fills the table is in it, and the model is asked for no more."""
+    learn = learner(pictures(tmp_path), Oracle(), CrossEntropyLossFlat())
+    given = learn.dls.test_dl(list(range(6)), with_labels=True, bs=1)
+    fit(learn, valid_dl=given, n_preds=3)
+
+    assert column(finished(run).table("Prediction_Samples"), "Ground_Truth") == ["a", "b", "a"]
+    assert learn.model.asked == len(learn.dls.train) + len(learn.dls.valid) + 3

@@ -125,7 +125,7 @@ class Watch:
         self._most, self._seed, self._charts = n_preds, seed, charts
         self._dl, self.record = learn.dl, Record(learn.dl)
         self._draw: Draw | None = InOrder(n_preds) if in_order else None
-        self._stops = in_order and not charts
+        self._stops, self._over = in_order and not charts, False
         self._charted = Draw(0, 0, 0)
         self._losses = ItemLosses()
         self._batch: _Batch | None = None
@@ -163,7 +163,7 @@ class Watch:
             if learn.training or learn.dl is not self._dl or infers(learn):
                 return
             self._batch = self._handled(handler)
-            if self._stops and self._draw is not None and self._draw.done:
+            if self._over:
                 raise CancelValidException
 
         return guarded
@@ -211,6 +211,7 @@ class Watch:
         if self._changes is None:
             self._changes = versions(batch.loaded) != batch.versions
         self.record.items += batch.items
+        self._over = self._stops and self._draw is not None and self._draw.done
         if batch.rows:
             self._keep_shown(batch)
         if self._charts:
