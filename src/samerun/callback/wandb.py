@@ -94,13 +94,14 @@ class WandbCallback(StaysOut, Callback):
             choices = '"gradients", "parameters", "all" or None'
             msg = f"log={log!r} is none of the choices. Give {choices}."
             raise ValueError(msg)
-        vars(self).update(self._outside(), _run=run)
+        self.__dict__.update(self._outside(), _run=run)
         self.log, self.log_freq, self.log_every = log, log_freq, log_every
         self.log_preds, self.log_preds_every_epoch = log_preds, log_preds_every_epoch
         self.log_model, self.model_name = log_model, model_name
         self.log_dataset, self.dataset_name = log_dataset, dataset_name
         self.valid_dl, self.n_preds, self.seed, self.reorder = valid_dl, n_preds, seed, reorder
         self.log_grad_norm, self.dataset_reference = log_grad_norm, dataset_reference
+
     def _outside(self) -> dict[str, Any]:
         """Return what belongs to one fit; the run and the data stay in this process, too."""
         return {
@@ -112,7 +113,7 @@ class WandbCallback(StaysOut, Callback):
     def __deepcopy__(self, memo: dict[int, Any]) -> WandbCallback:
         """Return a copy that logs to the same run and shows the same items."""
         copied: WandbCallback = super().__deepcopy__(memo)
-        vars(copied).update(_run=self._run, valid_dl=self.valid_dl)
+        copied.__dict__.update(_run=self._run, valid_dl=self.valid_dl)
         return copied
 
     def __call__(self, event_name: str) -> Any:
@@ -426,7 +427,8 @@ class WandbCallback(StaysOut, Callback):
             self._heard.close()
         if self._own_saver is not None and self._fit is not None:
             self._fit.learn.remove_cb(self._own_saver)
-        self._session = self._heard = self._own_saver = self._fit = None
+        for name in ("_session", "_heard", "_own_saver", "_fit"):
+            self.__dict__[name] = None
 
 
 def _validates(learn: Any) -> bool:
