@@ -131,7 +131,8 @@ def _artifact(name: str, kind: str, metadata: Mapping[str, Any], description: st
 
 def _files(folder: Path) -> list[Path]:
     """Return all files below *folder*, linked ones and those of linked folders among them."""
-    found, left_out = [], []
+    found: list[Path] = []
+    left_out: list[Any] = []
     for place, folders, names in os.walk(folder, onerror=left_out.append, followlinks=True):
         here = Path(place)
         folders[:] = [name for name in folders if name != "models" and not _is_loop(here / name)]
@@ -142,7 +143,9 @@ def _files(folder: Path) -> list[Path]:
                 left_out.append(f"{path.relative_to(folder)} leads nowhere")
     if left_out:
         more = f", and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        Warner().once("dataset", f"The dataset is logged without a part of it: {left_out[0]}{more}.")
+        Warner().once(
+            "dataset", f"The dataset is logged without a part of it: {left_out[0]}{more}."
+        )
     return sorted(found)
 
 

@@ -127,8 +127,11 @@ class WandbCallback(StaysOut, Callback):
         if act is not None and self.run:
             act(self)
         # In no time if there is none: 20 events come per batch.
-        if getattr(type(self), event_name, None) is None:
+        handler = getattr(type(self), event_name, None)
+        if handler is None or handler is WandbCallback.before_batch:
             return None
+        if handler is WandbCallback.after_batch:  # raises nothing, and looks at `training` itself
+            return handler(self) if self.run else None
         return super().__call__(event_name)
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from fastai.torch_core import TensorBase
 
-Rows = Sequence[int] | torch.Tensor
+Rows: TypeAlias = Sequence[int] | torch.Tensor
 
 
 def items_of(xb: Any, yb: Any = ()) -> int:
@@ -19,6 +19,8 @@ def items_of(xb: Any, yb: Any = ()) -> int:
     rows; a list of pictures of several sizes, as detectors take them, has one per element.
     """
     listed = xb[0] if isinstance(xb, tuple | list) and len(xb) else None
+    if isinstance(listed, torch.Tensor) and listed.ndim:
+        return len(listed)
     if isinstance(listed, list) and listed:
         rows = {len(part) for part in _tensors(listed) if part.ndim}
         of_items = len(rows) != 1 or len(listed) == _sized(yb[0] if len(yb) else None)
@@ -168,4 +170,5 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def _sized(part: Any) -> int:
-    return len(part) if hasattr(part, "__len__") and getattr(part, "ndim", 1) else 0
+    sized = hasattr(part, "__len__") and getattr(part, "ndim", None) != 0
+    return len(part) if sized else 0

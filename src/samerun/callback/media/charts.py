@@ -17,9 +17,7 @@ Chart = Callable[[], Any]
 _MOST_CLASSES = 50
 
 
-def charts(
-    classes: Sequence[Any], yb: Sequence[Any], preds: Any, found: Any
-) -> dict[str, Chart]:
+def charts(classes: Sequence[Any], yb: Sequence[Any], preds: Any, found: Any) -> dict[str, Chart]:
     """
     Return what draws the charts, by their keys.
 

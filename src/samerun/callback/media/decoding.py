@@ -12,6 +12,8 @@ from samerun.callback.media.batches import joined, shapes, take, typed
 from samerun.callback.media.predictions import decode
 from samerun.callback.media.watch import Seen, merged
 
+# A channel that is the same everywhere.
+_FLAT = 1e-6
 # Inputs that a callback has only scaled, as normalizations on the device do.
 _ALIKE = 0.999
 
@@ -102,9 +104,9 @@ def _scaled(given: torch.Tensor, got: torch.Tensor) -> bool:
         return torch.equal(given.as_subclass(torch.Tensor), got.as_subclass(torch.Tensor))
     one, other = (_centered(part) for part in (given, got))
     norms = one.norm(dim=1), other.norm(dim=1)
-    flat = (norms[0] < 1e-6) & (norms[1] < 1e-6)
-    alike = (one * other).sum(dim=1).abs() >= _ALIKE * norms[0] * norms[1]
-    return bool((flat | (alike & (norms[0] >= 1e-6) & (norms[1] >= 1e-6))).all())
+    flat = [norm < _FLAT for norm in norms]
+    alike = (one * other).sum(dim=1) >= _ALIKE * norms[0] * norms[1]
+    return bool(((flat[0] & flat[1]) | (alike & ~flat[0] & ~flat[1])).all())
 
 
 def _centered(part: torch.Tensor) -> torch.Tensor:

@@ -25,10 +25,11 @@ class Draw:
         self, most: int, seed: int, size: int | None, indices: Sequence[int] | None = None
     ) -> None:
         self._random, self._most, self._seen = random.Random(seed), most, 0  # noqa: S311
-        self._indices, self._wanted = indices, None
+        self._indices = indices
+        self._wanted: dict[int, int] | None = None
         if size is not None:
             drawn = self._random.sample(range(size), min(most, size))
-            self._wanted: dict[int, int] | None = {item: slot for slot, item in enumerate(drawn)}
+            self._wanted = {item: slot for slot, item in enumerate(drawn)}
 
     def rows(self, items: int) -> tuple[list[int], list[int]]:
         """Return which of the next *items* are chosen, and the place of each among all chosen."""

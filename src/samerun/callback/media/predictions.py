@@ -121,7 +121,9 @@ def _own(loss_func: Any, name: str) -> Callable[[Any], Any] | None:
 
 def _is_one_of(loss: Any, kinds: tuple[Any, ...]) -> bool:
     inner = getattr(loss, "func", loss)  # of BaseLoss and of functools.partial
-    return inner in kinds or any(isinstance(kind, type) and isinstance(inner, kind) for kind in kinds)
+    return inner in kinds or any(
+        isinstance(kind, type) and isinstance(inner, kind) for kind in kinds
+    )
 
 
 def _is_activation(part: Any, y: Any) -> bool:

@@ -127,7 +127,8 @@ class Samples:
         if isinstance(self._valid, LMDataLoader):
             dl = self._valid.new(shuffle=False, num_workers=0)
             return self._watching(validate, self._learn, dl, in_order=True, charts=False)
-        items = range(len(self._valid.dataset))
+        valid: Any = self._valid
+        items = range(len(valid.dataset))
         drawn = random.Random(self._seed).sample(items, min(self._most, len(items)))  # noqa: S311
         if charts:
             others = sorted(set(items) - set(drawn))
@@ -160,7 +161,7 @@ class Samples:
         return wandb_process(shown.x, shown.y, shown.samples, shown.outs, shown.preds)
 
     def _decoder(self, dl: Any, *, labelled: bool) -> Any:
-        """Return what decodes the items of *dl*; those without targets are of the learner's kind."""
+        """Return what decodes the items of *dl*; for those without targets it is the learner's."""
         candidates = [dl, self._given, self._valid] if labelled else [self._valid, dl]
         found = next((c for c in candidates if hasattr(c, "show_results")), None)
         if found is None:

@@ -283,7 +283,9 @@ def _codes(truth: Any, predicted: Any, preds: Any) -> Sequence[Any]:
         codes = getattr(mask, "codes", None)
         if codes is not None:
             return list(codes)
-    shapes = [p.shape[-3] for p in (preds if isinstance(preds, list) else [preds]) if _has_classes(p)]
+    shapes = [
+        p.shape[-3] for p in (preds if isinstance(preds, list) else [preds]) if _has_classes(p)
+    ]
     return range(max(shapes, default=2))
 
 

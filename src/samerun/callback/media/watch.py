@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from fastai.callback.core import CancelValidException, Callback
+from fastai.callback.core import Callback, CancelValidException
 from fastai.learner import Recorder
 
 from samerun.callback.fits import infers
@@ -144,7 +144,7 @@ class Watch:
     def attach(self) -> Watch:
         """Begin to watch."""
         for probe in self._probes:
-            vars(probe)["learn"] = self._learn
+            object.__setattr__(probe, "learn", self._learn)
             self._learn.cbs.append(probe)
         return self
 
@@ -225,7 +225,8 @@ class Watch:
         yb = take(self._targets(batch), rows, items)
         raw = take(self._learn.pred, rows, items)
         self._append(
-            self.record.shown, Seen(batch.slots, batch.xb, batch.fed, yb, *self._kept(raw, yb, rows))
+            self.record.shown,
+            Seen(batch.slots, batch.xb, batch.fed, yb, *self._kept(raw, yb, rows)),
         )
 
     def _kept(self, raw: Any, yb: Any, rows: Any) -> tuple[Any, Any]:
@@ -240,7 +241,9 @@ class Watch:
         if not rows or elements(learn.pred) + elements(learn.yb) > _FEW * items:
             return
         yb = take(self._targets(batch), rows, items)
-        self._append(self.record.charted, Seen(slots, None, None, yb, take(learn.pred, rows, items)))
+        self._append(
+            self.record.charted, Seen(slots, None, None, yb, take(learn.pred, rows, items))
+        )
 
     def _keep_worst(self, batch: _Batch) -> None:
         learn, worst, items = self._learn, self.record.worst, batch.items
@@ -298,10 +301,14 @@ def merged(kept: list[Seen]) -> list[Seen]:
 
 
 def _alive(seen: Seen) -> Seen:
-    rows = sorted((row for row, slot in enumerate(seen.slots) if slot >= 0), key=seen.slots.__getitem__)
+    rows = sorted(
+        (row for row, slot in enumerate(seen.slots) if slot >= 0), key=seen.slots.__getitem__
+    )
     items = len(seen.slots)
     parts = (seen.xb, seen.fed, seen.yb, seen.raw, seen.decoded)
-    return Seen([seen.slots[row] for row in rows], *(full(take(part, rows, items)) for part in parts))
+    return Seen(
+        [seen.slots[row] for row in rows], *(full(take(part, rows, items)) for part in parts)
+    )
 
 
 def _form(seen: Seen) -> str:
