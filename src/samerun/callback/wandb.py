@@ -215,7 +215,7 @@ class WandbCallback(StaysOut, Callback):
             self._watch("end_validation")
 
     def _on_step(self) -> None:
-        """Look at the gradients as the optimiser is about to use them."""
+        """Look at the gradients as the optimizer is about to use them."""
         session = self._session
         if session is None:
             return
