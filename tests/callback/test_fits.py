@@ -131,7 +131,7 @@ def test_a_prediction_between_two_batches_leaves_no_false_loss(run, learner, fin
     assert ["raw_loss" in row for row in logged.rows] == [True, False, True]
 
 
-class Broken(Exception):  # noqa: N818 - the name of what is raised
+class Broken(Exception):
     """What ends a training."""
 
 
@@ -198,15 +198,14 @@ def test_a_callback_of_a_broken_fit_leaves_nothing_in_the_learner(run, learner):
     with pytest.raises(Broken):
         learn.fit(2, cbs=[WandbCallback(log_model=True), Raise("after_fit", 5, Broken("enough"))])
 
-    assert [type(cb).__name__ for cb in learn.cbs] == [
-        type(cb).__name__ for cb in learner().cbs
-    ]
+    assert [type(cb).__name__ for cb in learn.cbs] == [type(cb).__name__ for cb in learner().cbs]
     assert not {"after_train", "after_validate"} & vars(learn.recorder).keys()
 
 
 @pytest.mark.parametrize("order", [62, 75])
 def test_table_of_the_epoch_that_a_cancelled_fit_ends_with(run, tmp_path, finished, order):
     """`log_preds_every_epoch` has a table of each epoch that was validated."""
+
     class Cancel(Callback):
         def after_epoch(self):
             if self.epoch == 1:
@@ -268,9 +267,7 @@ def test_threads_with_a_run_each(tmp_path):
         learn = make_learner(tmp_path / run.id, cbs=WandbCallback(run=run, log_model=True))
         learn.fit(epochs)
 
-    threads = [
-        threading.Thread(target=train, args=(run, n)) for n, run in enumerate(runs, start=1)
-    ]
+    threads = [threading.Thread(target=train, args=(run, n)) for n, run in enumerate(runs, start=1)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -81,7 +81,7 @@ def test_sweep(finished, learner, tmp_path, monkeypatch):
 
 
 def test_gan(run, finished, tmp_path):
-    """A GAN, whose loss and optimiser switch, logs every step, and both of its losses."""
+    """A GAN, whose loss and optimizer switch, logs every step, and both of its losses."""
     block = DataBlock(
         blocks=(TransformBlock, ImageBlock), get_x=noise, get_y=draw_image,
         splitter=IndexSplitter([0, 1]),
@@ -121,7 +121,9 @@ def test_learner_leaves_within_a_fit(run, finished, learner, tmp_path, how):
     other = wandb.init(project="test")
     left.dls = learn.dls
     left.fit(1)
-    assert finished(other).column("train_step") == [0, 1, 2]
+    # An export leaves the callback out; a copy has it.
+    steps = [] if how == "export" else [0, 1, 2]
+    assert finished(other).column("train_step") == steps
 
 
 def test_one_batch(run, finished, learner):

@@ -11,7 +11,7 @@ from fastai.learner import join_path_file, load_model
 from samerun.callback.artifacts import model_artifact
 from samerun.callback.distributed import Agreement
 from samerun.callback.exports import StaysOut
-from samerun.callback.fits import current_fit, finds_rates, infers, saver_of
+from samerun.callback.fits import Fit, current_fit, finds_rates, infers, saver_of
 from samerun.callback.session import Session, saved_file
 from samerun.callback.stream.metrics import smaller_is_better
 from samerun.callback.warn import Warner
@@ -40,7 +40,10 @@ class BestModelCallback(StaysOut, SaveModelCallback):
         super().__init__(**options)
         self._warner, self._value = warner, value
         self.failed = self.missing = False
-        vars(self).update(self._outside())
+        self.best: float | None
+        self._fit: Fit | None
+        self._agreement: Agreement
+        self.__dict__.update(self._outside())
 
     def _outside(self) -> dict[str, Any]:
         return {"_fit": None, "_agreement": Agreement(None)}

@@ -99,7 +99,7 @@ class Agreement:
             store.set(f"{self._key}/{rank()}", "here")
             self._store = store
             # Who waits must not wait for a fit that was broken off.
-            fit.at_end(lambda: self._decide(yes=False))
+            fit.at_end(self._give_up)
 
     def on(self, proposal: bool) -> bool:
         """Return what the first process proposes, if all take part; else False."""
@@ -113,6 +113,9 @@ class Agreement:
 
     def _all_are_here(self) -> bool:
         return bool(self._store.check([f"{self._key}/{r}" for r in range(world_size())]))
+
+    def _give_up(self) -> None:
+        self._decide(yes=False)
 
     def _decide(self, *, yes: bool) -> bool:
         store, self._store = self._store, None

@@ -27,7 +27,7 @@ class StaysOut:
         copied = memo[id(self)] = type(self).__new__(type(self))
         for name, value in self.__getstate__().items():
             vars(copied)[name] = copy.deepcopy(value, memo)
-        vars(copied).update(self._outside())
+        copied.__dict__.update(self._outside())
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
@@ -36,8 +36,8 @@ class StaysOut:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Be in no fit."""
-        vars(self).update(state)
-        vars(self).update(self._outside())
+        self.__dict__.update(state)
+        self.__dict__.update(self._outside())
 
     def _outside(self) -> dict[str, Any]:
         """Return the attributes that belong to one process and one fit, as they are outside."""

@@ -89,7 +89,7 @@ class Session:
         now = time.perf_counter()
         elapsed, self._last_s = now - self._last_s, now
         raw_loss = self._look()
-        progress.epoch = self.offset + self.open_epoch + (self._iter + 1) / self._n_iter
+        progress.epoch = self.offset + (self.open_epoch or 0) + (self._iter + 1) / self._n_iter
         step = Step(
             number=progress.steps,
             epoch=progress.epoch,
@@ -166,7 +166,9 @@ class Session:
     def _monitored(self) -> dict[str, Any]:
         """Return the value that the model is saved by, which may be none of the metrics."""
         saver = saver_of(self.learn)
-        value = self.heard.value(saver.monitor) if saver is not None else None
+        if saver is None:
+            return {}
+        value = self.heard.value(saver.monitor)
         return {} if value is None else {saver.monitor: value}
 
     def log(self, subject: str, values: dict[str, Any]) -> None:

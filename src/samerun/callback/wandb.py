@@ -94,7 +94,7 @@ class WandbCallback(StaysOut, Callback):
             choices = '"gradients", "parameters", "all" or None'
             msg = f"log={log!r} is none of the choices. Give {choices}."
             raise ValueError(msg)
-        vars(self).update(self._outside(), _run=run)
+        self.__dict__.update(self._outside(), _run=run)
         self.log, self.log_freq, self.log_every = log, log_freq, log_every
         self.log_preds, self.log_preds_every_epoch = log_preds, log_preds_every_epoch
         self.log_model, self.model_name = log_model, model_name
@@ -113,7 +113,7 @@ class WandbCallback(StaysOut, Callback):
     def __deepcopy__(self, memo: dict[int, Any]) -> WandbCallback:
         """Return a copy that logs to the same run and shows the same items."""
         copied: WandbCallback = super().__deepcopy__(memo)
-        vars(copied).update(_run=self._run, valid_dl=self.valid_dl)
+        copied.__dict__.update(_run=self._run, valid_dl=self.valid_dl)
         return copied
 
     def __call__(self, event_name: str) -> Any:
@@ -215,7 +215,7 @@ class WandbCallback(StaysOut, Callback):
             self._watch("end_validation")
 
     def _on_step(self) -> None:
-        """Look at the gradients as the optimiser is about to use them."""
+        """Look at the gradients as the optimizer is about to use them."""
         session = self._session
         if session is None:
             return
@@ -430,7 +430,8 @@ class WandbCallback(StaysOut, Callback):
             self._heard.close()
         if self._own_saver is not None and self._fit is not None:
             self._fit.learn.remove_cb(self._own_saver)
-        self._session = self._heard = self._own_saver = self._fit = None
+        for name in ("_session", "_heard", "_own_saver", "_fit"):
+            self.__dict__[name] = None
 
 
 def _validates(learn: Any) -> bool:

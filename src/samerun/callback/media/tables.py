@@ -109,10 +109,10 @@ def wandb_process(x: TensorImage, y: TensorPoint, samples, outs, preds):
     rows = []
     for (image, truth, *_), (predicted, *_) in zip(samples, outs, strict=True):
         true, found = (
-            None if points is None else images.to_points_image(image, points, colour)
-            for points, colour in (
-                (truth, images.TRUE_COLOUR),
-                (predicted, images.PREDICTED_COLOUR),
+            None if points is None else images.to_points_image(image, points, color)
+            for points, color in (
+                (truth, images.TRUE_COLOR),
+                (predicted, images.PREDICTED_COLOR),
             )
         )
         rows.append([images.to_image(image), true, found])

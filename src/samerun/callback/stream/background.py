@@ -21,7 +21,7 @@ _LAST_PATIENCE_S = 30.0
 Act = Callable[[], Any]
 
 
-class Late(Exception):  # noqa: N818 - no error of anyone
+class Late(Exception):
     """The run ended before this could be sent."""
 
 
@@ -136,8 +136,6 @@ class _Gate:
     server meanwhile would write its row after the record of the run's end.
     """
 
-    _gates: weakref.WeakKeyDictionary[Any, _Gate] = weakref.WeakKeyDictionary()
-
     def __init__(self, run: Any) -> None:
         self._couriers: list[Courier] = []
         self._lock, self._is_shut = threading.Lock(), False
@@ -149,12 +147,12 @@ class _Gate:
         """Return the gate of *run*, which shuts as the run ends, or the program."""
         from wandb.sdk.wandb_run import TeardownHook, TeardownStage
 
-        if run not in cls._gates:
-            gate = cls._gates[run] = cls(run)
+        if run not in _gates:
+            gate = _gates[run] = cls(run)
             run._teardown_hooks.append(TeardownHook(gate.shut, TeardownStage.EARLY))
             # Registered after wandb's own handler, so it is called before that.
             atexit.register(gate.shut)
-        return cls._gates[run]
+        return _gates[run]
 
     def admit(self, courier: Courier) -> None:
         """Let *courier* through until the run ends."""
@@ -179,3 +177,6 @@ class _Gate:
                 return send(record, **options)
 
         return guarded
+
+
+_gates: weakref.WeakKeyDictionary[Any, _Gate] = weakref.WeakKeyDictionary()
