@@ -27,11 +27,33 @@ _inits = 0
 
 def install(wandb: Any) -> None:
     """Extend ``wandb.init`` and the end of a run of the module *wandb*."""
-    if not reporting.is_recorded():
-        return
-    os.environ.setdefault("WANDB_INIT_TIMEOUT", str(INIT_TIMEOUT_S))
-    _extend_init(wandb)
-    _extend_finish(wandb.sdk.wandb_run.Run)
+    if reporting.is_recorded():
+        os.environ.setdefault("WANDB_INIT_TIMEOUT", str(INIT_TIMEOUT_S))
+        _extend_init(wandb)
+        _extend_finish(wandb.sdk.wandb_run.Run)
+    _extend_arguments(wandb)
+
+
+def _extend_arguments(wandb: Any) -> None:
+    """Let ``wandb.init("pets", entity="team")`` be what W&B's documentation means by it."""
+    original = wandb.init
+    said: set[str] = set()
+
+    @functools.wraps(original)
+    def init(*args: Any, **kwargs: Any) -> Any:
+        # The first argument was the project once; today it is the entity, which is given twice.
+        text = len(args) == 1 and isinstance(args[0], str)
+        if text and "entity" in kwargs and "project" not in kwargs:
+            if args[0] not in said:
+                wandb.termwarn(
+                    f"wandb.init({args[0]!r}, entity=...): the first argument is taken for the "
+                    f"project, as it once was. Write wandb.init(project={args[0]!r}, entity=...)."
+                )
+            said.add(args[0])
+            return original(project=args[0], **kwargs)
+        return original(*args, **kwargs)
+
+    wandb.init = init
 
 
 def _extend_init(wandb: Any) -> None:
