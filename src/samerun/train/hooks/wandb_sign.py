@@ -8,6 +8,7 @@ exists, whoever started it. Nothing here may stop a training: what fails is said
 import atexit
 import functools
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ INIT_TIMEOUT_S = 20
 _logged: set[str] = set()
 # Calls of ``wandb.init`` so far: the next start makes the same ones in the same order.
 _inits = 0
+# W&B runs whose service has died, and how wandb 0.31 says so besides a ConnectionError.
+_gone: set[str] = set()
+GONE = ("MailboxClosedError", "HandleAbandonedError", "ServiceDiedError")
 
 
 def install(wandb: Any) -> None:
@@ -87,6 +91,43 @@ def _extend_finish(cls: Any) -> None:
         return original(self, *args, **kwargs)
 
     cls._finish = finish
+    for name in ("_finish", "log", "log_artifact", "define_metric", "save"):
+        setattr(cls, name, _surviving(getattr(cls, name), name.strip("_")))
+
+
+def _surviving(original: Any, name: str) -> Any:
+    """
+    Let a method of a W&B run fail alone where W&B's own process has died.
+
+    A training that is through is through, whether the kernel killed wandb-core (the largest
+    process of a machine without memory) or not. What it had written is on disk.
+    """
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        except Exception as error:
+            if not _is_gone(error):
+                raise
+            if self.id not in _gone:
+                _gone.add(self.id)
+                sys.stderr.write(
+                    f"samerun: W&B's own process has ended ({name}: {error!r}); the training goes "
+                    "on without it. What it had written is on disk.\n"
+                )
+            return None
+
+    return method
+
+
+def _is_gone(error: BaseException | None) -> bool:
+    """Whether *error*, or what caused it, says that the connection to wandb-core is closed."""
+    while error is not None:
+        if isinstance(error, ConnectionError) or type(error).__name__ in GONE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _earlier_run() -> str | None:
