@@ -1,6 +1,5 @@
 """From what a user asked for to one launch and its record, everything checked."""
 
-import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -69,7 +68,10 @@ def check_early(asked: Request, project: Project) -> Checked:
     """Refuse what is seen to be wrong without an engine, at once: no data is hashed."""
     request.check_request(asked)
     if asked.is_script:
-        script_layer.find(request.script_path(asked))
+        script = script_layer.find(request.script_path(asked))
+        if asked.mount_code:
+            code = [script.folder / path for path in script_layer.list_files(script.folder)]
+            data.check_readable(code, user.of_container())
     elif asked.image is None:
         read_recipe(find_recipe(project.recipes, asked.target)).parse(asked.arguments)
     files = data.list_files(Path(asked.data)) if asked.data is not None else []
@@ -198,7 +200,8 @@ def _environment(
         fast=asked.fast,
         stop_on_nan=asked.stop_on_nan,
     )
-    return variables.environment(facts) | spec.own_variables(has_key=has_key)
+    own = spec.own_variables(has_key=has_key)
+    return asked.proxies() | variables.environment(facts) | own
 
 
 def _image(
@@ -251,7 +254,7 @@ def _topology(asked: Request, found: Resources) -> Topology:
         node_rank=asked.place.rank,
         rendezvous=asked.place.endpoint or None,
         shm_size=asked.shm_size,
-        threads=max(1, len(os.sched_getaffinity(0)) // procs),
+        threads=hardware.threads_per_process(procs),
     )
 
 
