@@ -146,7 +146,7 @@ def test_capitals_of_an_accelerator_do_not_matter():
     [
         (f"samerun@sha256:{DIGEST}", NotPullable, "names no registry"),
         (f"ghcr.io/You/Kit@sha256:{DIGEST}", UsageError, "ghcr.io/you/kit@sha256"),
-        ("ghcr.io/you/kit@sha256:abc", UsageError, "no whole digest"),
+        ("ghcr.io/you/kit@sha256:abc", UsageError, "incomplete digest"),
     ],
 )
 def test_an_image_that_no_registry_has_is_refused_unasked(image, error, said):

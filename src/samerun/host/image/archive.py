@@ -1,8 +1,8 @@
 """
-An image as a file, for machines without a registry: what `docker save` writes, and its identity.
+An image as a file, for machines without a registry: `docker save` output plus its identity.
 
-The file stays one that `docker load` reads. The identity is its last member, so that a file
-cut off anywhere is known by its absence.
+`docker load` can still read the file. The identity is the last member, so it is missing from
+any truncated file.
 """
 
 import dataclasses
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 MEMBER = "samerun.json"
 REPOSITORY = "samerun-saved"
-# Kept of the origin's identity: what another store can't compute from the layers.
+# The parts of the identity that another store can't compute from the layers.
 CARRIED = ("manifest_digest", "index_digest", "config_digest", "pull_reference")
 
 
 def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], None]) -> None:
     """
-    Write *image* to *path*, whole or not at all.
+    Write *image* to *path* atomically.
 
     Raises:
-        TransferFailed: The disk is full, or the folder can't be written.
+        TransferFailed: The disk is full, or the folder is not writable.
     """
-    # A name of its own: loading it elsewhere must not move that machine's tags.
+    # A separate name: loading the file on another machine must not move its tags.
     tag = f"{REPOSITORY}:{image.digest[:12]}"
     client.api.tag(image.reference, *tag.split(":"))
     partial = path.with_name(f".{path.name}.partial")
@@ -51,7 +51,8 @@ def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], 
         partial.replace(path)
     except OSError as error:
         raise TransferFailed(
-            f"{path} could not be written: {error.strerror or error}.", "Choose another --file."
+            f"{path} could not be written: {error.strerror or error}.",
+            "Choose another --file, in a writable folder with enough free space.",
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -60,10 +61,10 @@ def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], 
 
 def load(client: "DockerClient", path: Path, say: Callable[[str], None]) -> Image:
     """
-    Load the image in *path*, and check that it is the one that was saved.
+    Load the image in *path*, and check that it is the saved one.
 
     Raises:
-        TransferFailed: The file is cut off or damaged; nothing stays behind.
+        TransferFailed: The file is truncated or damaged; nothing is left in the engine.
     """
     saved = _read_identity(path)
     say(f"Loading {saved['reference']} …")
@@ -76,13 +77,14 @@ def load(client: "DockerClient", path: Path, say: Callable[[str], None]) -> Imag
         raw = client.api.inspect_image(tag)
     except (DockerException, RequestException, ValueError) as error:
         raise TransferFailed(
-            f"{path} is damaged: {_innermost(error)}.", "Copy it again from where it was saved."
+            f"{path} is damaged: {_innermost(error)}.",
+            "Copy it again from the machine that saved it.",
         ) from error
     if identity.hash_layers(raw["RootFS"]["Layers"]) != saved["layers_digest"]:
         client.api.remove_image(tag)
         raise TransferFailed(
-            f"{path} holds other layers than were saved: {saved['layers_digest']}.",
-            "Copy it again from where it was saved.",
+            f"{path} does not hold the layers that were saved, {saved['layers_digest']}.",
+            "Copy it again from the machine that saved it.",
         )
     identity.remember(raw["Id"], {n: saved[n] for n in CARRIED if saved.get(n)})
     return identity.identify(client, tag)
@@ -102,12 +104,12 @@ def _read_identity(path: Path) -> dict[str, Any]:
             return dict(json.loads(file.read() if file else b""))
     except (tarfile.TarError, KeyError, ValueError, EOFError) as error:
         raise TransferFailed(
-            f"{path} is cut off, or was not written by `invoke save`: it ends without {MEMBER}.",
-            "Copy it again; `docker load` reads archives of other origin.",
+            f"{path} is truncated, or was not written by `invoke save`: it has no {MEMBER}.",
+            "Copy it again, or load an archive from another tool with `docker load`.",
         ) from error
     except OSError as error:
         raise TransferFailed(
-            f"{path} can't be read: {error.strerror}.", "Give the file that `invoke save` wrote."
+            f"{path} can't be read: {error.strerror}.", "Give a file written by `invoke save`."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A user's own script: its folder as the last layer of a derived image, or as a mount."""
+"""A user's script: its folder becomes the last layer of a derived image, or a mount."""
 
 import hashlib
 import io
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 REPOSITORY = "samerun-code"
 PARENTS = "samerun-parent"
 IGNORE_FILES = (".dockerignore", ".gitignore")
-# Never code: what version control, Python, W&B and the kit itself leave in a folder.
+# Never code: what version control, Python, W&B and samerun leave in a folder.
 ALWAYS_IGNORED = (".git/", "__pycache__/", ".venv/", "wandb/", "runs/", ".samerun/")
-# Where keys are kept: a layer is pushed and shared.
+# These files hold keys, and a layer may be pushed and shared.
 KEPT_SECRET = (".env", ".netrc", "_netrc")
 LIMIT_BYTES = 200 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """A script and the folder that goes with it."""
+    """A script and its folder."""
 
     path: Path
 
@@ -51,16 +51,16 @@ class Script:
 def find(path: Path) -> Script:
     """Return the script at *path*; CodeError if there is none."""
     if not path.is_file():
-        raise CodeError(f"There is no script at {path}.", "Give the path of a .py file.")
+        raise CodeError(f"No script found at {path}.", "Give the path of a .py file.")
     return Script(path=path)
 
 
 def list_files(folder: Path) -> list[Path]:
     """
-    Return the files of *folder* that its ignore files let through, sorted by path.
+    Return the files of *folder* that its ignore files do not exclude, sorted by path.
 
-    In a git work tree git itself decides (nested .gitignore files, global excludes);
-    elsewhere the folder's .gitignore. A .dockerignore counts in both.
+    In a git work tree, git decides (nested .gitignore files, global excludes); elsewhere
+    the folder's .gitignore does. A .dockerignore applies in both cases.
     """
     files = _git_files(folder)
     patterns = [*ALWAYS_IGNORED, *KEPT_SECRET]
@@ -69,8 +69,8 @@ def list_files(folder: Path) -> list[Path]:
             patterns += (folder / name).read_text(encoding="utf-8").splitlines()
     spec = pathspec.GitIgnoreSpec.from_lines(patterns)
     paths = files if files is not None else [p.relative_to(folder) for p in folder.rglob("*")]
-    kept = (p for p in paths if not spec.match_file(str(p)))
-    return sorted(p for p in kept if (folder / p).is_file())
+    included = (p for p in paths if not spec.match_file(str(p)))
+    return sorted(p for p in included if (folder / p).is_file())
 
 
 def _git_files(folder: Path) -> list[Path] | None:
@@ -86,19 +86,20 @@ def _git_files(folder: Path) -> list[Path] | None:
 
 def pack(folder: Path, parent: str) -> bytes:
     """
-    Return the build context as a tar: the files, and a Dockerfile on top of *parent*.
+    Return the build context as a tar: the files, and a Dockerfile based on *parent*.
 
     Times, owners and modes are fixed, so the same code gives the same layer.
 
     Raises:
-        CodeError: More than 200 MiB: data should not be in the image.
+        CodeError: The files exceed 200 MiB: data should not be in the image.
     """
     files = list_files(folder)
     size = sum((folder / path).stat().st_size for path in files)
     if size > LIMIT_BYTES:
         raise CodeError(
-            f"The script's folder {folder} holds {size / 2**20:.0f} MiB in {len(files)} files.",
-            "Name what is not code in its .dockerignore, and mount data with --data.",
+            f"The script's folder {folder} is too large to become a layer: "
+            f"{size / 2**20:.0f} MiB in {len(files)} files, the limit is 200 MiB.",
+            "List everything that is not code in its .dockerignore, and mount data with --data.",
         )
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -128,16 +129,16 @@ def derive(
     parent: Image,
     say: Callable[[str], None],
 ) -> Image:
-    """Return the image with the script's folder as its last layer, built if it is new."""
+    """Return the image with the script's folder as its last layer; build it if necessary."""
     parent_tag = f"{PARENTS}:{parent.digest[:16]}"
     context = pack(script.folder, parent_tag)
     key = hashlib.sha256(parent.digest.encode() + context).hexdigest()
     tag = f"{REPOSITORY}:{key[:16]}"
-    # Trainings that start together need the same image, and the name of its parent.
+    # Trainings that start at the same time share the derived image and its parent's tag.
     with project.alone("code"):
         if not client.images.list(name=tag):
             derived = Build(context="-", tag=tag, labels={contract.LABEL_INPUTS: key})
-            # BuildKit looks for a digest at a registry, for a name in the engine first.
+            # BuildKit looks up a digest in a registry, but a tag in the local engine first.
             client.api.tag(parent.reference, *parent_tag.split(":"))
             try:
                 buildkit.run(client, derived, project.state / "code-build.log", say, stdin=context)
