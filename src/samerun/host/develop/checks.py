@@ -12,7 +12,7 @@ from samerun.host.image import base, build, buildkit
 from samerun.host.image.buildkit import Build
 from samerun.host.machine import engine
 
-# Of the training's side, what needs no framework.
+# The tests of the container side that need no framework.
 _TRAIN_ON_HOST = (
     "tests/train/standalone/test_kubernetes.py",
     "tests/train/standalone/test_probe.py",
@@ -21,12 +21,12 @@ _TRAIN_ON_HOST = (
 HOST_TESTS = ("tests/core", "tests/cli", "tests/host", "tests/house", *_TRAIN_ON_HOST)
 TEST_TAG = "samerun:test"
 LINTED = ("src", "tests", "benchmarks", "docker", "docs", "examples", "tasks.py")
-# The tests run examples and what the documents say, so both are there beside them.
+# The tests also run the examples and the commands in the documents.
 _TESTED = ("tests", "docs", "examples")
 
 
 def run(project: Project, say: Callable[[str], None], *, fast: bool, select: Sequence[str]) -> int:
-    """Run the checks in turn; return the exit code of the first that fails, else 0."""
+    """Run the checks in order; return the exit code of the first that fails, else 0."""
     python = [sys.executable, "-m"]
     commands = [
         [*python, "ruff", "check", *LINTED],
@@ -37,20 +37,20 @@ def run(project: Project, say: Callable[[str], None], *, fast: bool, select: Seq
     code = _first_failure(project, say, commands)
     if code or fast:
         return code
-    # Built here, so that its steps are seen while they take their minutes.
+    # Built here, so that the steps of the build, which takes minutes, are printed.
     build.ensure(engine.connect(), project, cuda="13", say=say)
     docker = [[*python, "pytest", "tests/docker", "--durations=10", *select]]
-    code = _first_failure(project, say, docker) or _inside(project, say)
+    code = _first_failure(project, say, docker) or _test_in_image(project, say)
     return code or _audit(project, say)
 
 
 def _audit(project: Project, say: Callable[[str], None]) -> int:
-    """Ask for vulnerabilities; a machine without a network is told so, and no failure."""
+    """Check for vulnerabilities; without a network, print that and return 0."""
     say("\n$ invoke audit")
     try:
         audit.vulnerabilities(project, say)
     except NotAudited as error:
-        say(f"{error.what.splitlines()[0]} This is no failure, and no proof either.")
+        say(f"{error.what.splitlines()[0]} This does not count as a failure.")
     except Vulnerable as error:
         say(str(error))
         return error.exit_code
@@ -64,8 +64,8 @@ def _first_failure(
     return next((code for code in codes if code), 0)
 
 
-def _inside(project: Project, say: Callable[[str], None]) -> int:
-    """Run the callback's and training's tests in the image, as hardened as a run is."""
+def _test_in_image(project: Project, say: Callable[[str], None]) -> int:
+    """Run the callback and training tests in the image, as hardened as a run."""
     build_test_image(project, say)
     mounts = [
         f"--mount=type=bind,source={project.root}/{name},target=/{name},readonly"
@@ -79,7 +79,7 @@ def _inside(project: Project, say: Callable[[str], None]) -> int:
 
 
 def build_test_image(project: Project, say: Callable[[str], None]) -> None:
-    """Build the image's `test` target: the image itself, and pytest on top."""
+    """Build the image's `test` target: the image with pytest added."""
     client = engine.connect()
     build.ensure(client, project, cuda="13", say=say)
     base_tag, under = base.provide(client, project, say=say)
