@@ -133,7 +133,7 @@ def test_the_lock_pins_the_tag_to_its_digest_of_today(client, base_tag, registry
     assert project.base_pins()["pulled"]["reference"] == (
         f"{name}:{tag}@{pushed['manifest_digest']}"
     )
-    assert "is current" in lock.pin_base(project)
+    assert "is up to date" in lock.pin_base(project)
 
 
 def test_a_full_disk_ends_the_build_and_tags_nothing(base_tag, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The state of a checkout: commit, and the patch that lies over it."""
+"""The state of a checkout: its commit, and the patch of uncommitted changes."""
 
 import hashlib
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class GitState:
-    """*patch* is the difference to *commit* in git's binary form, empty if clean."""
+    """*patch* is the difference to *commit* in git's binary format, empty if clean."""
 
     commit: str | None = None
     dirty: bool | None = None
@@ -16,7 +16,7 @@ class GitState:
 
     @property
     def patch_sha256(self) -> str | None:
-        """The hash of a patch that is there."""
+        """The hash of the patch, None if it is empty."""
         return hashlib.sha256(self.patch).hexdigest() if self.patch else None
 
 
@@ -31,9 +31,9 @@ def state_of(folder: Path) -> GitState:
 
 
 def origin(folder: Path) -> str | None:
-    """Return where the checkout around *folder* was cloned from, without a password in it."""
-    found = _git(folder, "remote", "get-url", "origin")
-    url = found.decode().strip() if found else ""
+    """Return the URL from which the checkout was cloned; None if it holds credentials."""
+    output = _git(folder, "remote", "get-url", "origin")
+    url = output.decode().strip() if output else ""
     return None if not url or "@" in url.partition("://")[2].partition("/")[0] else url
 
 
@@ -46,6 +46,6 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
 
 def summarise(folder: Path, one: str, two: str) -> list[str] | None:
-    """Return what changed between two commits, a line per file; None if git has not both."""
+    """Return the changes between two commits, one line per file; None if git lacks one."""
     stat = _git(folder, "diff", "--stat=100", "--end-of-options", one, two)
     return None if stat is None else stat.decode(errors="replace").splitlines()
