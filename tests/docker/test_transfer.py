@@ -83,7 +83,7 @@ def test_a_tag_is_never_pulled(registry, pushed):
     train = invoke("train", "tabular", "--gpus", "0", "--image", tag)
 
     assert (pull.returncode, train.returncode) == (64, 67)
-    assert "names no digest" in pull.stderr
+    assert "has no digest" in pull.stderr
 
 
 def test_an_unknown_digest_is_not_replaced(registry, pushed):
