@@ -6,6 +6,7 @@ from typing import Literal
 
 from samerun.core import contract
 from samerun.core.errors import NodeLost, UsageError
+from samerun.core.variables import Facts, environment, present
 
 Engine = Literal["sky", "k8s", "vm"]
 ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")
@@ -106,25 +107,26 @@ class CloudRequest:
 
     def environment(self) -> dict[str, str]:
         """Return the container's variables that are the same on every machine."""
-        values = {
-            **self.settings,
-            "WANDB_NAME": self.name,
-            "WANDB_DOCKER": self.image,
-            "WANDB_TAGS": ",".join((*self.tags, self.digest)),
+        offline = {"WANDB_MODE": "offline"} if self.offline else {}
+        facts = Facts(
+            image=self.image,
+            tags=(*self.tags, self.digest),
+            forwarded={**self.settings, "WANDB_NAME": self.name, **offline},
+            online=not self.offline,
+            has_data=self.data is not None,
+            checkpoints=contract.DEFAULT_CHECKPOINTS,
+        )
+        values = environment(facts) | {
             contract.ENV_IMAGE: self.image,
             contract.ENV_RUN: self.name,
             contract.ENV_COMMIT: (self.commit or "") + ("-dirty" if self.dirty else ""),
             contract.ENV_SOURCE: self.data.url if self.data else "",
             contract.ENV_FINGERPRINT: "" if self.fingerprint else "0",
-            contract.ENV_CHECKPOINTS: contract.DEFAULT_CHECKPOINTS,
-            contract.ENV_DATA: contract.DATA if self.data else "",
         }
-        if self.offline:
-            values |= {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
         if self.nodes > 1:
             # All interfaces except these two: NCCL may otherwise choose an isolated bridge.
             values["NCCL_SOCKET_IFNAME"] = "^lo,docker"
-        return {name: value for name, value in values.items() if value}
+        return present(values)
 
 
 def parse_gpus(text: str | None) -> Gpus:

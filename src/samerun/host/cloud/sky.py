@@ -10,9 +10,10 @@ import shlex
 from typing import Any
 
 from samerun.core import contract
+from samerun.core.record import Mount
 from samerun.host.cloud import text
 from samerun.host.cloud.request import RENDEZVOUS_PORT, CloudRequest, Location
-from samerun.host.container.spec import Launch, Mount
+from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import registry
 from samerun.host.tracking.keys import DEFAULT_URL
 
@@ -189,7 +190,7 @@ def command(request: CloudRequest) -> str:
     return f"$docker {line}"
 
 
-def launch(request: CloudRequest) -> Launch:
+def launch(request: CloudRequest) -> ContainerSpec:
     """Return the container, with placeholders for values that only the machine knows."""
     mounts = [Mount(source="@FOLDER@", target=contract.OUTPUT, read_only=False)]
     if request.data:
@@ -204,7 +205,7 @@ def launch(request: CloudRequest) -> Launch:
             contract.ENV_NODE_RANK: "@RANK@",
             contract.ENV_RDZV: f"@HEAD@:{RENDEZVOUS_PORT}",
         }
-    return Launch(
+    return ContainerSpec(
         run=request.name,
         image=request.image,
         user="@USER@",

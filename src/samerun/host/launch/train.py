@@ -57,7 +57,7 @@ def _execute(
     say(headline(prepared.run))
     if asked.no_network:
         say("No network: W&B records offline, `invoke sync` delivers it later.")
-    if prepared.launch.network == network.NAME:
+    if prepared.spec.network == network.NAME:
         network.ensure(client)
         network.shield()
     return execute.execute(client, prepared, key, say, asked.restarts)

@@ -234,7 +234,7 @@ def _of_several(found: FoundRun) -> Requirement | None:
         return Requirement(
             subject="machine", state="missing", detail=detail, remedy="Give the run of node 0."
         )
-    sizes = [len(one["nodes"]) for one in found.run.rounds]
+    sizes = [len(one.nodes) for one in found.run.rounds]
     if len(set(sizes)) > 1:
         detail = f"its nodes changed while it trained ({', then '.join(map(str, sizes))})"
         remedy = "A job of a fixed number of nodes (`--nodes 2`) can be made again."

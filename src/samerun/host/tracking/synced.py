@@ -21,7 +21,7 @@ def state(folder: Path, run: Run) -> str:
     report = read(folder)
     if report.get("ended") == run.outcome.ended and report.get("complete") is True:
         return "yes"
-    offline = any(entry["mode"] == "offline" for entry in run.wandb)
+    offline = any(entry.mode == "offline" for entry in run.wandb)
     return "no" if offline or report.get("complete") is False else "unverified"
 
 
