@@ -10,17 +10,17 @@ from samerun.train.nodes import interface
 
 MEET = """
 import json, sys
-from samerun.errors import SamerunError
-from samerun.train.nodes.meeting import Chair, Guest
-from samerun.train.nodes.place import Nodes
-from samerun.train.nodes.verdict import Verdict, Word
+from samerun.core.errors import SamerunError
+from samerun.core.placement import NodePlacement
+from samerun.train.nodes.decision import Decision, Report
+from samerun.train.nodes.rendezvous import Follower, Leader
 rank, count, port, seed, timeout = map(int, sys.argv[1:])
-place = Nodes(count=count, rank=rank, endpoint=f"127.0.0.1:{port}", timeout_s=timeout)
+place = NodePlacement(count=count, rank=rank, endpoint=f"127.0.0.1:{port}", timeout_s=timeout)
 card = {"host": f"host{rank}", "must": {"seed": seed, "nodes": count}}
 try:
-    seat = Guest(place, card) if rank else Chair(place, card)
-    cards = seat.gather().cards
-    seat.close(Word(code=0)) if rank else seat.tell(Verdict(), to=count - 1)
+    node = Follower(place, card) if rank else Leader(place, card)
+    cards = node.gather().cards
+    node.close(Report(code=0)) if rank else node.tell(Decision(), to=count - 1)
     print(json.dumps([cards[rank]["host"] for rank in sorted(cards)]))
 except SamerunError as error:
     print(error)
@@ -30,11 +30,12 @@ except SamerunError as error:
 # A node 0 whose round goes on, with nobody of this job's new start in it.
 OLD = """
 import sys, time
-from samerun.train.nodes.meeting import Chair
-from samerun.train.nodes.place import Nodes
-chair = Chair(Nodes(count=2, rank=0, endpoint=f"127.0.0.1:{sys.argv[1]}"), {"must": {}})
-chair._store.put("round", 0)
-chair._store.put("0/members", {"cards": {"0": {"must": {}}, "1": {"id": "other"}}, "port": 1,
+from samerun.core.placement import NodePlacement
+from samerun.train.nodes.rendezvous import Leader
+place = NodePlacement(count=2, rank=0, endpoint=f"127.0.0.1:{sys.argv[1]}")
+leader = Leader(place, {"must": {}})
+leader._store.put("round", 0)
+leader._store.put("0/members", {"cards": {"0": {"must": {}}, "1": {"id": "other"}}, "port": 1,
     "missing": [], "problem": "", "refused": {}})
 print("ready", flush=True)
 time.sleep(60)
@@ -80,7 +81,7 @@ def test_node_that_does_not_come_is_named_to_all_that_wait():
     told = ended(*(start(MEET, rank, 3, port, 1, 3) for rank in (0, 1)))
 
     assert {code for _, code in told} == {99}
-    assert all("Node 2 of 3 did not come within 3 s" in out for out, _ in told)
+    assert all("Node 2 of 3 did not join within 3 s" in out for out, _ in told)
 
 
 def test_absent_node_0_ends_the_wait():
@@ -88,7 +89,7 @@ def test_absent_node_0_ends_the_wait():
     ((out, code),) = ended(start(MEET, 1, 2, free_port(), 1, 2))
 
     assert code == 99
-    assert "did not answer" in out
+    assert "did not respond" in out
     assert "firewall" in out
 
 
@@ -98,7 +99,7 @@ def test_another_service_at_the_address_is_told():
         ((out, code),) = ended(start(MEET, 1, 2, server.getsockname()[1], 1, 1))
 
     assert code == 99
-    assert "no store of torch's" in out
+    assert "another program listens there" in out
 
 
 def test_two_nodes_of_one_rank_are_told_apart():

@@ -14,11 +14,11 @@ from samerun.train.checkpoint.plain import plain, restored
 
 
 def capture(learn: Any) -> dict[str, Any]:
-    """Return what is the same on all ranks of a training."""
+    """Return the state that is the same on all ranks."""
     scaler = getattr(learn, "scaler", None)
     return {
         "model": plain(get_model(learn.model).state_dict()),
-        "optimiser": plain(_optimiser_state(learn.opt)),
+        "optimiser": plain(_optimizer_state(learn.opt)),
         "gradients": plain(_gradients(learn)),
         "scaler": plain(scaler.state_dict()) if scaler else None,
         "train_iter": getattr(learn, "train_iter", 0),
@@ -27,7 +27,7 @@ def capture(learn: Any) -> dict[str, Any]:
 
 
 def capture_own(learn: Any, skipped: tuple[type, ...]) -> dict[str, Any]:
-    """Return what differs by rank: callbacks and metrics; losses are of a rank's own batches."""
+    """Return the state that differs by rank: callbacks and metrics, e.g. losses."""
     return {
         name: _recorder(cb) if isinstance(cb, Recorder) else attributes.capture(cb)
         for name, cb in attributes.by_name(learn.cbs)
@@ -36,9 +36,9 @@ def capture_own(learn: Any, skipped: tuple[type, ...]) -> dict[str, Any]:
 
 
 def restore(learn: Any, state: dict[str, Any]) -> None:
-    """Give *learn* all that `capture` returned; its optimiser exists."""
+    """Restore in *learn*, which has an optimizer, what `capture` returned."""
     get_model(learn.model).load_state_dict(state["model"])
-    learn.opt.load_state_dict(_for_optimiser(learn.opt, state["optimiser"]))
+    learn.opt.load_state_dict(_for_optimizer(learn.opt, state["optimiser"]))
     parameters = dict(get_model(learn.model).named_parameters())
     for name, gradient in (state["gradients"] or {}).items():
         parameters[name].grad = gradient.to(parameters[name].device).clone()
@@ -47,16 +47,16 @@ def restore(learn: Any, state: dict[str, Any]) -> None:
 
 
 def restore_own(learn: Any, state: dict[str, Any], own: dict[str, Any]) -> None:
-    """Give back what callbacks set anew at the start of an epoch: counters, sums, records."""
+    """Restore what callbacks reset at the start of an epoch: counters, sums, records."""
     learn.train_iter, learn.pct_train = state["train_iter"], state["pct_train"]
     for name, callback in attributes.by_name(learn.cbs):
-        kept = own.get(name)
-        if kept is None:
+        values = own.get(name)
+        if values is None:
             continue
         if isinstance(callback, Recorder):
-            _restore_recorder(learn, callback, kept)
+            _restore_recorder(learn, callback, values)
         else:
-            attributes.restore(callback, kept)
+            attributes.restore(callback, values)
 
 
 def shapes(model: Any) -> str:
@@ -65,13 +65,13 @@ def shapes(model: Any) -> str:
     return " ".join(f"{n}{list(v.shape)}" for n, v in state.items() if hasattr(v, "shape"))
 
 
-def _optimiser_state(opt: Any) -> dict[str, Any]:
+def _optimizer_state(opt: Any) -> dict[str, Any]:
     state: dict[str, Any] = opt.state_dict()
     return state
 
 
-def _for_optimiser(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Return *state* as the optimiser wants it: fastai's own takes an L of hypers."""
+def _for_optimizer(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Return *state* in the optimizer's format: fastai's needs an L of hypers."""
     if not isinstance(opt, Optimizer):
         return state
     hypers = L(dict(group) for group in state["hypers"])
@@ -79,7 +79,7 @@ def _for_optimiser(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gradients(learn: Any) -> dict[str, torch.Tensor] | None:
-    """Return the gradients in the midst of an accumulation; else the next step clears them."""
+    """Return the gradients during an accumulation; otherwise the next step clears them."""
     accumulating = [cb for cb in learn.cbs if isinstance(cb, GradientAccumulation)]
     if not accumulating or not getattr(accumulating[0], "count", 0):
         return None
@@ -106,8 +106,8 @@ def _restore_recorder(learn: Any, recorder: Any, state: dict[str, Any]) -> None:
     recorder.values = [L(row) for row in state["values"]]
     attributes.restore(recorder.smooth_loss, state["smooth_loss"])
     attributes.restore(recorder.loss, state["loss"])
-    for metric, kept in zip(recorder.metrics, state["metrics"], strict=False):
-        attributes.restore(metric, kept)
+    for metric, values in zip(recorder.metrics, state["metrics"], strict=False):
+        attributes.restore(metric, values)
     if recorder.losses:
         learn.smooth_loss = recorder.smooth_loss.value
     if recorder.values:
