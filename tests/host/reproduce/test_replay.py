@@ -103,7 +103,7 @@ def test_an_image_is_looked_for_by_digests_alone(image):
         config_digest="sha256:" + "d" * 64,
     )
 
-    references = list(resolve.references(named))
+    references = list(resolve.local_names(named))
 
     assert references[0] == image.reference
     assert all(re.search(r"sha256:[0-9a-f]{64}$", reference) for reference in references)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samerun.core import references
 from samerun.core.errors import (
     CloudEngineMissing,
     NoCredentials,
@@ -80,7 +81,7 @@ def pullable(client: "DockerClient", image: str) -> None:
     """
     name, _ = registry.split(image)
     host = name.split("/")[0]
-    if not registry.has_host(image):
+    if not references.has_host(image):
         raise NotPullable(f"{image} has no registry: it is only on this machine.", PUSH)
     if LOOPBACK.fullmatch(host):
         raise NotPullable(f"The registry {host} is this machine; others can't reach it.", PUSH)

@@ -23,7 +23,6 @@ SHM = re.compile(r"[1-9]\d*[kmg]")
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 PLACE = re.compile(r"(?P<kind>s3|gs|pvc)://(?P<name>[A-Za-z0-9][\w.-]*)(/(?P<path>.*))?")
 GPUS = re.compile(r"((?P<name>[A-Za-z][\w.-]*):)?(?P<number>\d+)|(?P<alone>[A-Za-z][\w.-]*)")
-RENDEZVOUS_PORT = 29400
 
 
 @dataclass(frozen=True, kw_only=True)

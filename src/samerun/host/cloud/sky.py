@@ -9,13 +9,13 @@ services inside, as root, with SYS_ADMIN and a writable root. So the task runs
 import shlex
 from typing import Any
 
-from samerun.core import contract
+from samerun.core import contract, references
+from samerun.core.placement import DEFAULT_PORT
 from samerun.core.record import Mount
 from samerun.host.cloud import text
-from samerun.host.cloud.request import RENDEZVOUS_PORT, CloudRequest, Location
+from samerun.host.cloud.request import CloudRequest, Location
 from samerun.host.container.spec import ContainerSpec
-from samerun.host.image import registry
-from samerun.host.tracking.keys import DEFAULT_URL
+from samerun.host.tracking import server
 
 DATA = "/samerun/data"
 OUTPUT = "/samerun/output"
@@ -156,7 +156,7 @@ def _wait_for_upload(request: CloudRequest) -> list[str]:
 def _login(request: CloudRequest) -> list[str]:
     """Return the lines that log in to the registry if necessary; the login stays in memory."""
     user, password = REGISTRY_LOGIN
-    host = request.image.partition("/")[0] if registry.has_host(request.image) else "docker.io"
+    host = request.image.partition("/")[0] if references.has_host(request.image) else "docker.io"
     return [
         f'if [ -n "${{{password}:-}}" ]; then',
         '  docker="$docker --config $secrets"',
@@ -171,7 +171,7 @@ def _key(request: CloudRequest) -> list[str]:
     """Return the lines that write the key to a file in memory for the container."""
     if request.offline:
         return []
-    host = request.settings.get("WANDB_BASE_URL", DEFAULT_URL).partition("://")[2].rstrip("/")
+    host = server.host(request.settings)
     entry = "machine %s\\n  login user\\n  password %s\\n"
     return [
         'netrc="$secrets/netrc"',
@@ -203,7 +203,7 @@ def launch(request: CloudRequest) -> ContainerSpec:
         environment |= {
             contract.ENV_NODES: str(request.nodes),
             contract.ENV_NODE_RANK: "@RANK@",
-            contract.ENV_RDZV: f"@HEAD@:{RENDEZVOUS_PORT}",
+            contract.ENV_RDZV: f"@HEAD@:{DEFAULT_PORT}",
         }
     return ContainerSpec(
         run=request.name,

@@ -32,7 +32,7 @@ from samerun.host.cloud.request import (
 from samerun.host.cloud.request import check_cloud_request as check_request
 from samerun.host.image import identity
 from samerun.host.machine import engine
-from samerun.host.tracking import keys, tags
+from samerun.host.tracking import keys, server, tags
 
 RENDER: Mapping[Engine, Callable[[CloudRequest], str]] = {
     "sky": sky.render,
@@ -233,7 +233,7 @@ def _key(request: CloudRequest) -> dict[str, str]:
     key = keys.find()
     if key is None:
         raise KeyFileError(
-            f"No W&B key for {keys.host()} found to pass to SkyPilot.",
+            f"No W&B key for {server.host()} found to pass to SkyPilot.",
             "Set WANDB_API_KEY, log in with `wandb login`, or pass --offline.",
         )
     return {"WANDB_API_KEY": key.value}

@@ -8,7 +8,6 @@ image can still be found by its reference.
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 from pathlib import Path
@@ -18,6 +17,7 @@ from samerun.core import contract
 from samerun.core.record import Image
 from samerun.host.checkout.project import IMAGE
 from samerun.host.image import identity
+from samerun.host.machine import cache
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -53,8 +53,7 @@ def _note(digest: str, folder: Path) -> None:
 
 
 def _notes(digest: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "samerun" / "runs" / digest[:DIGITS]
+    return cache.folder("runs") / digest[:DIGITS]
 
 
 def needed_by(tag: str) -> list[Path]:

@@ -1,12 +1,11 @@
 """`invoke push`: push the image to a registry, and attach SBOM and provenance."""
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.core import contract, record
+from samerun.core import contract, record, references
 from samerun.core.errors import UsageError
 from samerun.core.record import Image
 from samerun.host.image import identity, provenance, registry
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 REGISTRY_ENV = "SAMERUN_REGISTRY"
-REPOSITORY = re.compile(r"[\w.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
 
 
 def push(
@@ -45,7 +43,7 @@ def check_repository(repository: str | None) -> str:
     example = "for example --registry ghcr.io/you/samerun"
     if not repository:
         raise UsageError("No registry given.", f"Give one, {example}, or set {REGISTRY_ENV}.")
-    if not REPOSITORY.fullmatch(repository) or not registry.has_host(repository):
+    if not references.is_repository(repository):
         raise UsageError(
             f"Invalid registry: {repository!r}. The form is HOST[:PORT]/NAME, in lower case, "
             "without tag or digest.",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from samerun.core import references
 from samerun.core.errors import ImageNotFound, TransferFailed, UsageError
 from samerun.core.record import Image
 from samerun.host.image import identity
@@ -22,13 +23,15 @@ PAUSE_S = 2.0
 ASK_TIMEOUT_S = 15
 # Errors for which a retry may help: the engine keeps the layers already transferred.
 PASSING = re.compile(
-    r"EOF|connection reset|closed network connection|broken pipe|timeout|timed out|TLS handshake|"
-    r"unexpected status.* 5\d\d|50[0234]|toomanyrequests|429",
+    r"\bEOF\b|connection reset|closed network connection|broken pipe|timeout|timed out|"
+    r"TLS handshake|toomanyrequests|status[^0-9]{0,20}(50[0234]|429)\b|"
+    r"\b(500 Internal|502 Bad|503 Service|504 Gateway|429 Too Many)",
     re.IGNORECASE,
 )
+# Digests are long and random: no number in one means anything.
+HASH = re.compile(r"[0-9a-f]{12,}")
 DENIED = re.compile(r"denied|unauthorized|no basic auth|authentication required", re.IGNORECASE)
 ABSENT = re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE)
-BY_DIGEST = re.compile(r"(?P<name>[^@]+)@(?P<digest>sha256:[0-9a-f]{64})")
 
 
 def split(reference: str) -> tuple[str, str]:
@@ -38,15 +41,15 @@ def split(reference: str) -> tuple[str, str]:
     Raises:
         UsageError: It is a tag, which may point to another image later, or not a reference.
     """
-    match = BY_DIGEST.fullmatch(reference)
-    if not match:
+    parts = references.by_digest(reference)
+    if parts is None:
         short = "has an incomplete digest (sha256: and 64 digits are required)"
         tag = "has no digest, and a tag may point to another image later"
         raise UsageError(
             f"{reference!r} {short if '@' in reference else tag}.",
             "Give NAME@sha256:… (`invoke push` prints it, and a run's record holds it).",
         )
-    return match["name"], match["digest"]
+    return parts[0], f"sha256:{parts[1]}"
 
 
 def push(
@@ -135,15 +138,9 @@ def obtain(client: "DockerClient", reference: str, say: Callable[[str], None]) -
         return identity.identify(client, reference)
     except ImageNotFound:
         # Docker would look up a name without a host on Docker Hub, which does not have it.
-        if not BY_DIGEST.fullmatch(reference) or not has_host(reference):
+        if not references.by_digest(reference) or not references.has_host(reference):
             raise
     return pull(client, reference, say)
-
-
-def has_host(reference: str) -> bool:
-    """Whether *reference* names a registry by Docker's rule: a dot, a port or localhost."""
-    head, slash, _ = reference.partition("/")
-    return bool(slash) and ("." in head or ":" in head or head == "localhost")
 
 
 def confirm(image: Image) -> Image:
@@ -195,11 +192,17 @@ def _retry(attempt: Callable[[], None], what: str, say: Callable[[str], None]) -
         problem = _problem(attempt)
         if problem is None:
             return
-        if number == ATTEMPTS or not PASSING.search(problem) or DENIED.search(problem):
+        if number == ATTEMPTS or not is_passing(problem):
             raise _explain(problem, what)
         pause = PAUSE_S * 2 ** (number - 1)
         say(f"The connection broke ({_short(problem)}); retrying in {pause:.0f} s.")
         time.sleep(pause)
+
+
+def is_passing(problem: str) -> bool:
+    """Whether trying again may help: neither denied nor absent, but cut off or overloaded."""
+    text = HASH.sub("", problem)
+    return not DENIED.search(text) and not ABSENT.search(text) and bool(PASSING.search(text))
 
 
 def _problem(attempt: Callable[[], None]) -> str | None:

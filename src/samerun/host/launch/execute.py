@@ -144,7 +144,10 @@ def _once(following: Following, run: Run, key: keys.Key | None) -> Run:
     folders.write(folder, run, owner)
     run = _follow(container, run, following)
     keys.redact(folder, key)
-    return folders.finish(folder, run, owner)
+    run = folders.finish(folder, run, owner)
+    # The only witness of the run goes when its record is on disk.
+    remove(container)
+    return run
 
 
 def _owner(launch: ContainerSpec) -> tuple[int, int]:
@@ -175,7 +178,6 @@ def _follow(container: "Container", run: Run, following: Following) -> Run:
         duration_s=time.monotonic() - began,
         engine_lost=bool(lost),
     )
-    remove(container)
     return lifecycle.close(run, ending)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from samerun.core import checkpoint_policy, contract, hardware, placement, variables
 from samerun.core.errors import ImageNotFound
+from samerun.core.hardware import Gpu
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.core.record import Base, Code, Data, Image, Mount, Outcome, Run, Topology
 from samerun.core.variables import Facts
@@ -56,22 +57,34 @@ class Resources:
         return max(1, len(self.selection.gpus))
 
 
-def check_early(asked: Request, project: Project) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What was found while a request was checked: data files and this machine's GPUs."""
+
+    files: tuple[Path, ...]
+    gpus: tuple[Gpu, ...]
+
+
+def check_early(asked: Request, project: Project) -> Checked:
     """Refuse what is seen to be wrong without an engine, at once: no data is hashed."""
     request.check_request(asked)
     if asked.is_script:
         script_layer.find(request.script_path(asked))
     elif asked.image is None:
         read_recipe(find_recipe(project.recipes, asked.target)).parse(asked.arguments)
-    if asked.data is not None:
-        data.check_readable(data.list_files(Path(asked.data)), user.of_container())
-    gpus.select(asked.gpus_or_cpu(), hardware.probe(), runtime=True)
+    files = data.list_files(Path(asked.data)) if asked.data is not None else []
+    data.check_readable(files, user.of_container())
+    found = hardware.probe()
+    gpus.select(asked.gpus_or_cpu(), found, runtime=True)
+    return Checked(files=tuple(files), gpus=found)
 
 
-def look_up(asked: Request, project: Project, *, runtime: bool) -> Resources:
+def look_up(asked: Request, project: Project, checked: Checked, *, runtime: bool) -> Resources:
     """Return data, GPUs and name for *asked*, which `check_early` let through."""
-    found_data = data.fingerprint_folder(Path(asked.data)) if asked.data is not None else None
-    selection = gpus.select(asked.gpus_or_cpu(), hardware.probe(), runtime=runtime)
+    found_data = None
+    if asked.data is not None:
+        found_data = data.fingerprint_folder(Path(asked.data), checked.files)
+    selection = gpus.select(asked.gpus_or_cpu(), checked.gpus, runtime=runtime)
     return Resources(
         data=found_data,
         selection=selection,
@@ -100,12 +113,13 @@ def prepare(
     client: "DockerClient",
     asked: Request,
     project: Project,
+    checked: Checked,
     key: keys.Key | None,
     say: Callable[[str], None],
 ) -> Prepared:
     """Build what is missing for *asked*, which `check_early` let through; write only images."""
     facts = engine.inspect(client)
-    found = look_up(asked, project, runtime=facts.serves_gpus)
+    found = look_up(asked, project, checked, runtime=facts.serves_gpus)
     folder = free_folder(Path(asked.output), found.name)
     created = datetime.now(UTC)
     image = _image(client, asked, project, found, say)
@@ -135,7 +149,7 @@ def prepare(
 def plan(
     asked: Request, found: Resources, image: Image, folder: Path, *, has_key: bool
 ) -> ContainerSpec:
-    """Return the launch, a pure function of what was looked up."""
+    """Return the container of *asked* as data; nothing is written or started."""
     script = script_layer.find(request.script_path(asked)) if asked.is_script else None
     mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
     if found.data:
@@ -256,8 +270,7 @@ def unbuilt(reference: str) -> Image:
 
 def dry(asked: Request, project: Project, *, has_key: bool) -> ContainerSpec:
     """Return the launch without any engine; the image's digest is looked up if one answers."""
-    check_early(asked, project)
-    found = look_up(asked, project, runtime=True)
+    found = look_up(asked, project, check_early(asked, project), runtime=True)
     image = _image_if_known(asked, project)
     folder = Path(asked.output).expanduser().resolve() / found.name
     return plan(asked, found, image, folder, has_key=has_key)

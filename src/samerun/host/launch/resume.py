@@ -25,7 +25,7 @@ from samerun.host.launch.execute import Say
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine, gpus, memory, network, user
-from samerun.host.run import integrity, recover
+from samerun.host.run import folders, integrity, recover
 from samerun.host.tracking import keys
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def prepare(
 ) -> Prepared:
     """Return the next start of *run*, which `settle` let through."""
     check_owner(folder)
+    folders.check_room(folder)
     facts = engine.inspect(client)
     selection = gpus.select(run.topology.gpus, hardware.probe(), runtime=facts.serves_gpus)
     image = find_image(client, run, say)

@@ -157,8 +157,9 @@ def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None
         return _elsewhere(wanted), None
     place = Path(folder or wanted.source).expanduser()
     try:
-        data.check_readable(data.list_files(place), user.of_container())
-        here = data.fingerprint_folder(place)
+        files = data.list_files(place)
+        data.check_readable(files, user.of_container())
+        here = data.fingerprint_folder(place, files)
     except DataError as error:
         remedy = f"Name the folder with {_contents(wanted)} by --data."
         detail = error.what.rstrip(".")

@@ -9,13 +9,13 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from samerun.core.errors import RecordError
 from samerun.core.files import write_atomically
 from samerun.core.record import Run
+from samerun.host.machine import cache
 
 # All that is taken from a record when a run is started again, sent or compared.
 FIELDS = (
@@ -71,6 +71,5 @@ def _hash(values: list[Any]) -> str:
 
 
 def _place(folder: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     key = hashlib.sha256(str(folder).encode()).hexdigest()
-    return cache / "samerun" / "started" / key
+    return cache.folder("started") / key

@@ -100,8 +100,10 @@ def _complete(container: "Container | None", run: Run, folder: Path) -> Run:
         _save_log(container, folder, owner)
         netrc = _source(container, contract.NETRC)
         _redact(folder, netrc)
+        run = folders.finish(folder, run, owner)
         process.remove(container)
         _forget_key(netrc)
+        return run
     return folders.finish(folder, run, owner)
 
 

@@ -1,12 +1,11 @@
 """W&B's GraphQL API, so that the host does not need the package ``wandb``."""
 
-import os
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from samerun.core.errors import KeyFileError, SamerunError, SyncIncomplete
-from samerun.host.tracking import keys
+from samerun.host.tracking import keys, server
 
 TIMEOUT_S = 30
 REFUSED = (401, 403)
@@ -65,11 +64,6 @@ class Api:
         return self.problem(f"W&B at {self.base_url} {problem}.", remedy)
 
 
-def server() -> str:
-    """Return the URL of the server in WANDB_BASE_URL."""
-    return (os.environ.get("WANDB_BASE_URL") or keys.DEFAULT_URL).rstrip("/")
-
-
 def connect(key: keys.Key, problem: type[SamerunError] = SyncIncomplete) -> Api:
-    """Return the API of that server, used with *key*."""
-    return Api(base_url=server(), key=key, problem=problem)
+    """Return the API of the server in WANDB_BASE_URL, used with *key*."""
+    return Api(base_url=server.base_url(), key=key, problem=problem)

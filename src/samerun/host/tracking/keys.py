@@ -8,12 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from samerun.core import contract
 from samerun.core.errors import KeyFileError
+from samerun.host.tracking import server
 
-DEFAULT_URL = "https://api.wandb.ai"
 # In memory on every Linux; elsewhere the key is in a private temporary folder.
 TMPFS = Path("/dev/shm")  # noqa: S108
 
@@ -47,28 +46,22 @@ def _read(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(
             f"--api-key-file {file} can't be read: {type(error).__name__}.",
-            "Check the path and its permissions.",
+            "Check its path and permissions.",
         ) from error
-    words = len(value.split())
-    if words != 1:
+    if not value or len(value.split()) != 1:
         raise KeyFileError(
-            f"--api-key-file {file} holds {words} words instead of one key.",
-            "Write the key from your W&B settings to it, and nothing else.",
+            f"--api-key-file {file} must hold one key and nothing else.",
+            "Write the key from your W&B settings to it, on one line.",
         )
     return value
 
 
 def _from_netrc(path: Path) -> Key | None:
     try:
-        entry = netrc.netrc(str(path)).authenticators(host())
+        entry = netrc.netrc(str(path)).authenticators(server.host())
     except (OSError, netrc.NetrcParseError):
         return None
     return Key(value=entry[2], source=str(path)) if entry and entry[2] else None
-
-
-def host() -> str:
-    """Return the host of the W&B server, with its port if it has one, as in netrc entries."""
-    return urlsplit(os.environ.get("WANDB_BASE_URL", DEFAULT_URL)).netloc
 
 
 @contextlib.contextmanager
@@ -84,11 +77,16 @@ def lent(key: Key | None, uid: int, gid: int) -> Iterator[Path | None]:
     parent = TMPFS if os.access(TMPFS, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="samerun-", dir=parent) as folder:
         path = Path(folder) / "netrc"
-        path.touch(mode=0o400)
-        with path.open("w", encoding="utf-8") as file:
-            file.write(f"machine {host()}\n  login user\n  password {key.value}\n")
+        _write_once(path, f"machine {server.host()}\n  login user\n  password {key.value}\n")
         _set_owner(path, uid, gid)
         yield path
+
+
+def _write_once(path: Path, text: str) -> None:
+    # Through the descriptor that creates it, because only root can reopen a file of mode 0400.
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _set_owner(path: Path, uid: int, gid: int) -> None:

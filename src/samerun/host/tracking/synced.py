@@ -1,12 +1,14 @@
 """Whether W&B's server has all of a run: the result of `invoke sync`, next to the record."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from samerun.core import contract, files
 from samerun.core.record import Run
+
+# Bytes. A run of a thousand W&B runs has less.
+LARGEST_NOTE = 2**20
 
 
 def state(folder: Path, run: Run) -> str:
@@ -33,9 +35,7 @@ def is_safe_to_remove(folder: Path, run: Run) -> bool:
 def read(folder: Path) -> dict[str, Any]:
     """Return the last report; empty if there is none."""
     try:
-        descriptor = os.open(folder / contract.SYNC, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, encoding="utf-8") as file:
-            value = json.load(file)
+        value = json.loads(files.read_plain(folder / contract.SYNC, LARGEST_NOTE))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -2,14 +2,14 @@
 Extend ``Learner`` so that every fit writes checkpoints, without changes to scripts.
 
 Installed by the container's hook if `contract.ENV_CHECKPOINTS` is set, after the import of
-fastai's schedules, which every ``fastai.*.all`` imports.
+``fastai.learner``, with which every script trains.
 """
 
 import functools
+import sys
 from typing import Any
 
 from fastai.callback.core import CancelEpochException
-from fastai.callback.schedule import LRFinder
 
 from samerun.core import checkpoint_policy
 from samerun.train.checkpoint import generators, history, snapshot, stopping
@@ -20,12 +20,12 @@ from samerun.train.hooks import observe
 from samerun.train.report import reporting
 
 
-def install(schedule: Any) -> None:
-    """Extend the ``Learner`` that the module ``fastai.callback.schedule`` uses."""
+def install(learner: Any) -> None:
+    """Extend the ``Learner`` of the module ``fastai.learner``."""
     policy = checkpoint_policy.from_environment()
     if policy is None or not reporting.is_recorded():
         return
-    cls, past = schedule.Learner, History(policy)
+    cls, past = learner.Learner, History(policy)
     cls.fit = _fit(cls.fit, past)
     cls._do_fit = _do_fit(cls._do_fit)
     cls.all_batches = _all_batches(cls.all_batches)
@@ -52,8 +52,12 @@ def _fit(original: Any, past: History) -> Any:
 
 def _finds_rates(learn: Any, cbs: Any) -> bool:
     """Whether this is the fit of ``lr_find``, which restores the model; a new start repeats it."""
+    # Not imported, because fastai's schedules import the learner, which is loaded first.
+    schedule = sys.modules.get("fastai.callback.schedule")
     added = cbs if isinstance(cbs, list | tuple) else [cbs]
-    return any(isinstance(cb, LRFinder) for cb in [*added, *learn.cbs])
+    return schedule is not None and any(
+        isinstance(cb, schedule.LRFinder) for cb in [*added, *learn.cbs]
+    )
 
 
 def _restore_end(learn: Any, checkpoint: Kept, n_epoch: int, group: SingleProcess) -> None:

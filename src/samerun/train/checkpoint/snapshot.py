@@ -1,9 +1,9 @@
 """Everything that the next step of a training depends on."""
 
+import sys
 from typing import Any
 
 import torch
-from fastai.callback.training import GradientAccumulation
 from fastai.learner import Recorder
 from fastai.optimizer import Optimizer
 from fastai.torch_core import get_model
@@ -80,7 +80,10 @@ def _for_optimizer(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 def _gradients(learn: Any) -> dict[str, torch.Tensor] | None:
     """Return the gradients during an accumulation; otherwise the next step clears them."""
-    accumulating = [cb for cb in learn.cbs if isinstance(cb, GradientAccumulation)]
+    # Not imported: see `install`.
+    training = sys.modules.get("fastai.callback.training")
+    kind = training.GradientAccumulation if training else ()
+    accumulating = [cb for cb in learn.cbs if isinstance(cb, kind)]
     if not accumulating or not getattr(accumulating[0], "count", 0):
         return None
     named = get_model(learn.model).named_parameters()

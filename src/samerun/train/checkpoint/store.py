@@ -149,11 +149,16 @@ def _entry(path: Path) -> Entry | None:
 
 def _atomically(path: Path, write: Any) -> None:
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        # On a full disk, the partial file would take up the remaining space.
+        temporary.unlink(missing_ok=True)
+        raise
     # The new name must also survive a power failure.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
