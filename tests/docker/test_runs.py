@@ -62,7 +62,7 @@ def test_image_has_a_name_as_long_as_its_run_is_there(folder, client):
 
     shutil.rmtree(folder)
     asked = invoke("clean", "--output", folder.parent)
-    assert "give --yes" in asked.stdout
+    assert "pass --yes" in asked.stdout
     assert len(names(client, digest)) == 1
     # As after a push: the same digits in another repository go along.
     client.images.get(image.reference).tag("samerun-elsewhere", digest[:12])

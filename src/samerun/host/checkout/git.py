@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# The user's own configuration must not get into a patch: colors, prefixes, other programs.
+# The user's git configuration must not affect a patch: colors, prefixes, external programs.
 AS_GIT_APPLY_READS_IT = (
     "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
     "--src-prefix=a/", "--dst-prefix=b/", "--ignore-submodules=none",

@@ -153,7 +153,7 @@ def _identity(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], path
 def _check_names(
     tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], saved: Image, path: Path
 ) -> None:
-    """Refuse an archive that would move any other name of this machine."""
+    """Refuse an archive that would set any other image name on this machine."""
     expected = tag_of(saved)
     try:
         names = {tag for one in _read(tar, members, "manifest.json") for tag in one["RepoTags"]}

@@ -28,7 +28,7 @@ PASSING = re.compile(
     r"\b(500 Internal|502 Bad|503 Service|504 Gateway|429 Too Many)",
     re.IGNORECASE,
 )
-# Digests are long and random: no number in one means anything.
+# Digests are removed from messages, because their digits may look like a status.
 HASH = re.compile(r"[0-9a-f]{12,}")
 DENIED = re.compile(r"denied|unauthorized|no basic auth|authentication required", re.IGNORECASE)
 ABSENT = re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE)
@@ -200,7 +200,7 @@ def _retry(attempt: Callable[[], None], what: str, say: Callable[[str], None]) -
 
 
 def is_passing(problem: str) -> bool:
-    """Whether trying again may help: neither denied nor absent, but cut off or overloaded."""
+    """Whether a retry may help: the connection broke or the registry is overloaded."""
     text = HASH.sub("", problem)
     return not DENIED.search(text) and not ABSENT.search(text) and bool(PASSING.search(text))
 

@@ -1,4 +1,4 @@
-"""Mounted code again: the commit that a record names, and the patch that lay over it."""
+"""Rebuild mounted code from the commit and the patch in a record."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A commit in the repository *root*, and the patch over it; *folder* is relative to root."""
+    """A commit in the repository *root*, and a patch for it; *folder* is relative to root."""
 
     root: Path
     folder: Path
@@ -29,22 +29,22 @@ class Source:
 
 def source(found: FoundRun) -> Source:
     """
-    Return where the mounted code of *found* can be had from.
+    Return the source of the mounted code of *found*.
 
     Raises:
-        Irreproducible: It was in no repository, its repository or its patch is not at hand,
-            or the patch can't hold all of it.
+        Irreproducible: The code was not in a repository, its repository or its patch is missing,
+            or the patch does not contain all changes.
     """
     run = found.run
     folder = mounted_folder(run)
     root = _git(folder, "rev-parse", "--show-toplevel") if folder.is_dir() else None
     commit = run.code.git_commit or ""
-    # A record from elsewhere must not put a flag into git's command line.
+    # Check the form, because a record could otherwise add a flag to git's command line.
     if not COMMIT.fullmatch(commit) or root is None:
-        raise refusal(f"its folder {folder} is in no git repository here")
+        raise refusal(f"its folder {folder} is not in a git repository on this machine")
     top = Path(root.decode().strip())
     if _git(top, "cat-file", "-e", f"{commit}^{{commit}}") is None:
-        raise refusal(f"{top} has no commit {commit}")
+        raise refusal(f"{top} does not have the commit {commit}")
     return Source(
         root=top,
         folder=folder.resolve().relative_to(top.resolve()),
@@ -54,7 +54,7 @@ def source(found: FoundRun) -> Source:
 
 
 def mounted_folder(run: Run) -> Path:
-    """Return the folder of the host that the run had mounted as its code."""
+    """Return the host folder that was mounted as the run's code."""
     mounts = run.launch.mounts if run.launch else ()
     for mount in mounts:
         if mount.target == contract.CODE:
@@ -63,37 +63,37 @@ def mounted_folder(run: Run) -> Path:
 
 
 def _patch(found: FoundRun) -> bytes:
-    """Return the stored patch, empty for a clean checkout; refuse one that is not the one."""
+    """Return the stored patch, empty for a clean checkout; check its hash."""
     code = found.run.code
     if not code.git_dirty:
         return b""
     if code.patch_sha256 is None:
-        raise refusal("files that git does not track had changed, and no patch holds those")
+        raise refusal("files not tracked by git had changed, and a patch does not contain them")
     if found.folder is None:
-        raise refusal("its patch is kept with the run's folder only, on the machine that ran it")
+        raise refusal("its patch is only in the run's folder, on the machine that ran it")
     try:
         patch = files.read_plain(found.folder / contract.PATCH)
     except OSError:
-        raise refusal(f"{found.folder / contract.PATCH} is gone") from None
+        raise refusal(f"{found.folder / contract.PATCH} can't be read") from None
     if hashlib.sha256(patch).hexdigest() != code.patch_sha256:
         raise refusal(f"{found.folder / contract.PATCH} is not the patch of the record")
     return patch
 
 
 def refusal(reason: str) -> Irreproducible:
-    """Return the error for code that was mounted and can't be had again."""
+    """Return the error for mounted code that can't be rebuilt."""
     return Irreproducible(
-        f"The code was mounted (--mount-code), so no image holds it: {reason}.",
-        "Train without --mount-code to make a run that can be made again, or give --anyway to "
-        "run what lies in that folder today.",
+        f"The code was mounted (--mount-code), so it is not in the image: {reason}.",
+        "Train without --mount-code for a reproducible run, or pass --anyway to run the current "
+        "code in that folder.",
     )
 
 
 def lay_out(wanted: Source, target: Path) -> Path:
     """
-    Write the commit into *target*, patch it, and return the folder to mount.
+    Write the commit to *target*, patch it, and return the folder to mount.
 
-    From git's archive, not a work tree: nothing is left in the repository after a kill.
+    It uses `git archive`, not a worktree, so a kill leaves nothing in the repository.
     """
     command = ["git", "archive", "--format=tar", wanted.commit]
     done = subprocess.run(command, cwd=wanted.root, capture_output=True, check=False)
@@ -103,13 +103,13 @@ def lay_out(wanted: Source, target: Path) -> Path:
         tar.extractall(target, filter="data")
     if wanted.patch:
         _apply(wanted.patch, target)
-    # The run's user is not who made the temporary folder.
+    # The run's user may not be the one who created the temporary folder.
     target.chmod(0o755)
     return target / wanted.folder
 
 
 def _apply(patch: bytes, target: Path) -> None:
-    # Else git would take the folder for a part of a repository around it.
+    # Otherwise git might apply the patch to a repository that contains the folder.
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(target.parent)}
     done = subprocess.run(
         ["git", "apply", "--whitespace=nowarn", "-"],
@@ -120,7 +120,7 @@ def _apply(patch: bytes, target: Path) -> None:
         check=False,
     )
     if done.returncode:
-        raise refusal(f"the patch does not fit: {done.stderr.decode().strip()[-200:]}")
+        raise refusal(f"the patch does not apply: {done.stderr.decode().strip()[-200:]}")
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""From a run's record to a launch that does the same again."""
+"""Build a launch from a run's record that reruns it."""
 
 import dataclasses
 import os
@@ -21,16 +21,16 @@ from samerun.host.reproduce.requirements import Requirements
 from samerun.host.run import folders
 
 LINK = "reproduces:"
-# What torch reads at its start and a record may set again; any other name stays out.
+# Variables that torch reads on import. Only these are taken from a record.
 VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NCCL_ALGO")
 
 
 def asked(found: FoundRun, options: ReproduceOptions) -> Request:
     """
-    Return what `invoke train` would have been asked for.
+    Return the equivalent request to `invoke train`.
 
-    The target is the recipe's name or the script's without its suffix: a script's code is
-    looked for in the image, not on this machine.
+    The target is the recipe's name or the script's without its suffix, so that the script is
+    not looked up on this machine: its code is in the image.
     """
     run, place = found.run, found.wandb
     name = options.name or f"{run.name[:70]}-again-{datetime.now(UTC):%m%d-%H%M%S}-{token_hex(2)}"
@@ -40,7 +40,7 @@ def asked(found: FoundRun, options: ReproduceOptions) -> Request:
         arguments=run.command[1:],
         procs=run.topology.world_size,
         output=options.output,
-        # Only a run that was found in W&B has a place there that is known to be right.
+        # Entity and project are certain only for a run that was found in W&B.
         project=place.project if place else None,
         entity=place.entity if place else None,
         name=name,
@@ -54,14 +54,14 @@ def asked(found: FoundRun, options: ReproduceOptions) -> Request:
 
 
 def link_tag(link: str) -> str:
-    """Return the W&B tag that names the original, cut to what W&B takes."""
+    """Return the W&B tag that names the original, cut to W&B's limit."""
     return f"{LINK}{link}"[: contract.TAG_LIMIT]
 
 
 def environment(run: Run) -> dict[str, str]:
-    """Return the variables on which the bits depend, as the original had them."""
-    told = run.environment.get("variables")
-    values = told if isinstance(told, dict) else {}
+    """Return the original's values of the variables on which results depend."""
+    variables = run.environment.get("variables")
+    values = variables if isinstance(variables, dict) else {}
     again = {name: str(values[name]) for name in VARIABLES if name in values}
     threads = causes.number_of_threads(run)
     if threads is not None:
@@ -83,7 +83,7 @@ def prepared(
     code: Path | None,
     has_key: bool,
 ) -> Prepared:
-    """Return launch and record of the replay; *code* is the folder of mounted code."""
+    """Return launch and record of the rerun; *code* is the folder of mounted code."""
     if around.selection is None:
         raise ValueError("no device was selected")  # `needs.refuse` let nothing through.
     here = prepare.Resources(
@@ -123,7 +123,7 @@ def prepared(
 
 
 def _ran(found: FoundRun, around: Requirements, code: Path | None) -> tuple[Code, bytes]:
-    """Return what runs, and the patch over its commit: the original's, or today's folder."""
+    """Return the code and its patch: the original's, or those of the current folder."""
     original = found.run.code
     if around.source is not None:
         return original, around.source.patch
@@ -140,7 +140,7 @@ def _ran(found: FoundRun, around: Requirements, code: Path | None) -> tuple[Code
 
 
 def _spec(planned: ContainerSpec, found: FoundRun, code: Path | None) -> ContainerSpec:
-    """Return *planned* with the original's own variables and its script."""
+    """Return *planned* with the original's variables and script."""
     mounts = planned.mounts
     if code is not None:
         mounts = (*mounts, Mount(source=str(code), target=contract.CODE))
@@ -154,5 +154,5 @@ def _spec(planned: ContainerSpec, found: FoundRun, code: Path | None) -> Contain
 
 
 def today(found: FoundRun) -> Path | None:
-    """Return the folder of mounted code as it lies there today; None for code in the image."""
+    """Return the current folder of mounted code; None for code in the image."""
     return rebuild.mounted_folder(found.run) if found.run.code.where == "mounted" else None
