@@ -82,7 +82,7 @@ def test_a_run_by_hand_has_a_record_that_says_what_it_lacks(tmp_path, output):
     assert [run.mode for run in made.wandb] == ["offline"]
     assert made.environment["torch"]
     assert any("whether the image is the one" in sentence for sentence in made.unknown)
-    assert "samerun: not known: whether the image is the one in SAMERUN_IMAGE" in done.stderr
+    assert "samerun: unknown: whether the image is the one in SAMERUN_IMAGE" in done.stderr
 
 
 def test_without_a_digest_the_run_is_still_recorded(tmp_path, output):

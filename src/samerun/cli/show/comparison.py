@@ -13,7 +13,7 @@ from samerun.host.reproduce.find_run import FoundRun
 
 
 def show(found: Comparison, metric: str | None) -> None:
-    """Print the differences, the code's, and a plot of one metric."""
+    """Print the differences, the diff of the code, and a plot of one metric."""
     out = verdicts.console()
     one, two = found.one.run, found.two.run
     name = choose_metric(found.one, found.two, metric)
@@ -29,7 +29,7 @@ def show(found: Comparison, metric: str | None) -> None:
 
 
 def _grouped(subjects: tuple[str, ...]) -> Iterator[str]:
-    """Yield the subjects, those of one kind as a number."""
+    """Yield the subjects; several of one kind are shown as their number."""
     groups: dict[str, list[str]] = {}
     for subject in subjects:
         groups.setdefault(subject.partition(".")[0], []).append(subject)
@@ -42,7 +42,7 @@ def choose_metric(one: FoundRun, two: FoundRun, wanted: str | None) -> str | Non
     rows = (*one.trace.epochs, *two.trace.epochs)
     names = list(dict.fromkeys(name for epoch in rows for name in epoch.metrics))
     if wanted is not None and wanted not in names:
-        raise UsageError(f"Neither run has a metric {wanted!r}.", f"They have {', '.join(names)}.")
+        raise UsageError(f"Neither run has a metric {wanted!r}.", f"Use one of {', '.join(names)}.")
     return wanted or ("valid_loss" if "valid_loss" in names else next(iter(names), None))
 
 

@@ -19,7 +19,7 @@ def to_json(found: Inspection) -> str:
 
 def show(found: Inspection, *, everything: bool) -> None:
     """Print tables: the identity, labels, layers and packages, the largest first."""
-    # Into a pipe nothing is folded: digests are there to be copied.
+    # Output to a pipe is not wrapped, so that digests can be copied.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     tables = (_facts(found), _layer_table(found), _package_table(found, everything=everything))
     for table in tables:
