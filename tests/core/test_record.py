@@ -15,7 +15,7 @@ def test_record_survives_json(run):
 def test_unknown_fields_of_a_record_are_ignored(run):
     """A later version of the same schema may add fields."""
     raw = json.loads(record.to_json(run))
-    raw["colour"] = raw["image"]["colour"] = "red"
+    raw["color"] = raw["image"]["color"] = "red"
 
     assert run == record.from_json(json.dumps(raw))
 

@@ -53,17 +53,21 @@ def audit(
 @verb()
 def test(
     context: Context,
-    fast: Annotated[bool, "only checks that need no engine: style, types, unit tests"] = False,
+    fast: Annotated[
+        bool, "only checks that need no engine: style, prose, types, unit tests"
+    ] = False,
+    coverage: Annotated[bool, "measure the coverage of the host code by the unit tests"] = False,
     k: Annotated[str | None, "pytest's -k, for tests on the host"] = None,
 ) -> None:
     """
-    Run all checks: style, types, host tests, then those inside the image.
+    Run all checks: style, prose, types, host tests, then those inside the image.
 
     The fast checks come first. The callback and training tests run in the image
     with pytest added, the others use a real engine.
     """
     from samerun.host.develop import checks
 
-    code = checks.run(checkout(), say, fast=fast, select=shlex.split(f"-k {k!r}") if k else [])
+    select = shlex.split(f"-k {k!r}") if k else []
+    code = checks.run(checkout(), say, fast=fast, coverage=coverage, select=select)
     if code:
         raise Exit(code=code)

@@ -23,9 +23,9 @@ from samerun.host.image import registry
 if TYPE_CHECKING:
     from docker import DockerClient
 
-CATALOGUE = Path("~/.sky/catalogs")
+CATALOG = Path("~/.sky/catalogs")
 LOOPBACK = re.compile(r"(localhost|127\.[\d.]+|\[::1\])(:\d+)?")
-# Used if SkyPilot's catalogue is not on this machine: the GPUs that clouds commonly offer.
+# Used if SkyPilot's catalog is not on this machine: the GPUs that clouds commonly offer.
 COMMON = (
     *("A10", "A100", "A100-80GB", "A10G", "A6000", "B200", "B300", "GB200", "GH200", "H100"),
     *("H100-80GB", "H200", "L4", "L40", "L40S", "P100", "RTX4090", "RTX6000", "T4", "V100"),
@@ -100,11 +100,11 @@ def pullable(client: "DockerClient", image: str) -> None:
         )
 
 
-def known_accelerators(engine: str, catalogue: Path = CATALOGUE) -> Collection[str]:
-    """Return the GPU names of *engine*; for SkyPilot, its catalogue if present, else `COMMON`."""
+def known_accelerators(engine: str, catalog: Path = CATALOG) -> Collection[str]:
+    """Return the GPU names of *engine*; for SkyPilot, its catalog if present, else `COMMON`."""
     if engine == "k8s":
         return GPU_LABELS
-    tables = list(catalogue.expanduser().glob("v*/common/accelerators.csv"))
+    tables = list(catalog.expanduser().glob("v*/common/accelerators.csv"))
     if not tables:
         return COMMON
     newest = max(tables, key=lambda path: int(re.sub(r"\D", "", path.parts[-3]) or 0))

@@ -74,8 +74,8 @@ def unneeded(
         gone: Folders of runs that are treated as deleted.
     """
     needed = {digest[:DIGITS] for digest in also_needed}
-    labelled = {"label": contract.LABEL_LOCK}
-    tags = [tag for image in client.images.list(filters=labelled) for tag in image.tags]
+    labeled = {"label": contract.LABEL_LOCK}
+    tags = [tag for image in client.images.list(filters=labeled) for tag in image.tags]
     pins = [tag for tag in tags if re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", tag.rpartition(":")[2])]
     return sorted(pin for pin in pins if _is_free(pin.rpartition(":")[2], needed, gone))
 

@@ -154,8 +154,10 @@ def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None
     if not found.run.data:
         return Requirement(subject="data", state="here", detail="none was mounted"), None
     wanted = found.run.data[0]
-    if folder is None and found.run.written_by == "container":
-        return _elsewhere(wanted), None
+    # A record from elsewhere must not choose which folder of this machine is opened.
+    if folder is None and (found.run.written_by == "container" or found.folder is None):
+        why = "a container wrote the record" if found.folder else "the record is from W&B"
+        return _elsewhere(wanted, why), None
     place = Path(folder or wanted.source).expanduser()
     try:
         files = data.list_files(place)
@@ -181,21 +183,17 @@ def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None
         f"{wanted.size_bytes} bytes)"
     )
     remedy = "Pass the original data as --data, or pass --anyway to train on this folder."
-    # A record from elsewhere must not select a folder on this machine.
-    passable = folder is not None or found.folder is not None
-    need = Requirement(
-        subject="data", state="other", detail=detail, remedy=remedy, passable=passable
-    )
+    need = Requirement(subject="data", state="other", detail=detail, remedy=remedy, passable=True)
     return need, here
 
 
-def _elsewhere(wanted: Data) -> Requirement:
-    """Return the requirement for data that only a standalone container could read."""
-    place = f"from {wanted.source}" if wanted.source else "from an unrecorded source"
+def _elsewhere(wanted: Data, why: str) -> Requirement:
+    """Return the requirement for data whose recorded path does not apply to this machine."""
+    place = f"came from {wanted.source}" if wanted.source else "has no recorded source"
     return Requirement(
         subject="data",
         state="missing",
-        detail=f"a standalone container read it {place}",
+        detail=f"{why}, and the data {place}",
         remedy=f"Pass the folder with {_contents(wanted)} as --data.",
     )
 

@@ -30,8 +30,8 @@ _FRACTION = re.compile(r"\.\d+")
 
 def container_of(client: "DockerClient", folder: Path) -> "Container | None":
     """Return the container, running or ended, that has *folder* mounted; None if there is none."""
-    labelled = {"label": f"{contract.LABEL_RUN}={folder.name}"}
-    for container in client.containers.list(all=True, filters=labelled):
+    labeled = {"label": f"{contract.LABEL_RUN}={folder.name}"}
+    for container in client.containers.list(all=True, filters=labeled):
         if output_of(container) == folder:
             return container
     return None

@@ -18,7 +18,7 @@ def capture(learn: Any) -> dict[str, Any]:
     scaler = getattr(learn, "scaler", None)
     return {
         "model": plain(get_model(learn.model).state_dict()),
-        "optimiser": plain(_optimizer_state(learn.opt)),
+        "optimizer": plain(_optimizer_state(learn.opt)),
         "gradients": plain(_gradients(learn)),
         "scaler": plain(scaler.state_dict()) if scaler else None,
         "train_iter": getattr(learn, "train_iter", 0),
@@ -38,7 +38,7 @@ def capture_own(learn: Any, skipped: tuple[type, ...]) -> dict[str, Any]:
 def restore(learn: Any, state: dict[str, Any]) -> None:
     """Restore in *learn*, which has an optimizer, what `capture` returned."""
     get_model(learn.model).load_state_dict(state["model"])
-    learn.opt.load_state_dict(_for_optimizer(learn.opt, state["optimiser"]))
+    learn.opt.load_state_dict(_for_optimizer(learn.opt, state["optimizer"]))
     parameters = dict(get_model(learn.model).named_parameters())
     for name, gradient in (state["gradients"] or {}).items():
         parameters[name].grad = gradient.to(parameters[name].device).clone()

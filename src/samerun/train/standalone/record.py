@@ -75,7 +75,7 @@ def run(start: Start, folder: Path = Path(contract.OUTPUT)) -> int:
         tell(f"unknown: {sentence}")
     place.mkdir(parents=True, exist_ok=True)
     record.write(place, new)
-    command = [sys.executable, "-m", "samerun.train", *start.argv]
+    command = [sys.executable, "-P", "-m", "samerun.train", *start.argv]
     end = supervise(command, variables(new, place))
     new = lifecycle.close(new, ending_of(new, end, place))
     try:
