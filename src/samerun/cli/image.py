@@ -50,8 +50,8 @@ def verify(context: Context, cuda: CudaOption = "13", json: Json = False) -> Non
     from samerun.host.machine import engine
 
     tell = images.to_stderr if json else say
-    found = verify.verify(engine.connect(), checkout(), cuda, tell)
-    say(images.to_json(found) if json else images.verification(found))
+    result = verify.verify(engine.connect(), checkout(), cuda, tell)
+    say(images.to_json(result) if json else images.verification(result))
 
 
 @verb(positional=["image"])
@@ -72,11 +72,11 @@ def inspect(
     if sbom:
         say(inspect.sbom(client, named).rstrip())
         return
-    found = inspect.inspect(client, named)
+    contents = inspect.inspect(client, named)
     if json:
-        say(inspection.to_json(found))
+        say(inspection.to_json(contents))
     else:
-        inspection.show(found, everything=packages)
+        inspection.show(contents, everything=packages)
 
 
 @verb()
@@ -91,5 +91,5 @@ def digest(
     from samerun.host.image import identity
     from samerun.host.machine import engine
 
-    found = identity.identify(engine.connect(), reference(image, cuda))
-    say(images.to_json(found) if json else found.digest)
+    identified = identity.identify(engine.connect(), reference(image, cuda))
+    say(images.to_json(identified) if json else identified.digest)

@@ -23,9 +23,9 @@ def reproduce(context: Context, run: AnyRun, options: ReproduceOptions) -> None:
     from samerun.host.reproduce import reproduce, requirements
 
     if options.check:
-        found = reproduce.check_requirements(run, options)
-        verdicts.requirements(found)
-        requirements.refuse(found, anyway=options.anyway)
+        needs = reproduce.check_requirements(run, options)
+        verdicts.requirements(needs)
+        requirements.refuse(needs, anyway=options.anyway)
         return
     result = reproduce.reproduce(run, options, say)
     say()

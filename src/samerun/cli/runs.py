@@ -35,13 +35,13 @@ def show(context: Context, run: RunName, output: Output = "runs", json: Json = F
     from samerun.host.run.summary import summarize
 
     folder = folder_of(run, output)
-    found = listing.settled(listing.engine_or_none(), folder)
+    complete = listing.settled(listing.engine_or_none(), folder)
     if json:
-        say(record.to_json(found).rstrip())
+        say(record.to_json(complete).rstrip())
         return
-    say(summarize(found, folder))
+    say(summarize(complete, folder))
     say()
-    say(images.whole(found))
+    say(images.whole(complete))
 
 
 # Short flags for -f, as in `docker logs -f`.

@@ -57,10 +57,10 @@ def save(
     from samerun.host.machine import engine
 
     client = engine.connect()
-    found = identity.identify(client, reference(image, cuda))
-    path = Path(file or f"samerun-{found.digest[:12]}.tar").expanduser()
-    archive.save(client, found, path, say)
-    say(f"{path}  {path.stat().st_size / 1e6:.0f} MB  {found.digest}")
+    saved = identity.identify(client, reference(image, cuda))
+    path = Path(file or f"samerun-{saved.digest[:12]}.tar").expanduser()
+    archive.save(client, saved, path, say)
+    say(f"{path}  {path.stat().st_size / 1e6:.0f} MB  {saved.digest}")
 
 
 @verb()

@@ -35,18 +35,18 @@ def to_json(value: Any) -> str:
     return json.dumps(dataclasses.asdict(value), indent=2)
 
 
-def verification(found: Verification) -> str:
+def verification(result: Verification) -> str:
     """Return the digests of two identical builds."""
-    one, two = found.built, found.rebuilt
+    one, two = result.built, result.rebuilt
     lines = [
         "The rebuilt image is identical.",
         f"  built    {one.digest}  layers {one.layers_digest}",
         f"  rebuilt  {two.digest}  layers {two.layers_digest}",
     ]
-    if found.moved:
+    if result.moved:
         lines += [
             "The base image was not rebuilt: Debian now serves other versions of these packages.",
-            *(f"  {package}" for package in found.moved),
+            *(f"  {package}" for package in result.moved),
         ]
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ AS_GIT_APPLY_READS_IT = (
     "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
     "--src-prefix=a/", "--dst-prefix=b/", "--ignore-submodules=none",
 )  # fmt: skip
-# What a repository must not be able to start, or to hide.
+# Settings of a repository that could start programs or hide changes.
 NEUTRAL = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "diff.external=")
 
 
@@ -57,8 +57,8 @@ class TreeEntry:
 
 def top(folder: Path) -> Path | None:
     """Return the root of the work tree around *folder*; None outside of one."""
-    found = _git(folder, "rev-parse", "--show-toplevel") if folder.is_dir() else None
-    return Path(os.fsdecode(found.removesuffix(b"\n"))) if found else None
+    output = _git(folder, "rev-parse", "--show-toplevel") if folder.is_dir() else None
+    return Path(os.fsdecode(output.removesuffix(b"\n"))) if output else None
 
 
 def has_commit(root: Path, commit: str) -> bool:
@@ -68,10 +68,10 @@ def has_commit(root: Path, commit: str) -> bool:
 
 def tree(root: Path, commit: str) -> list[TreeEntry]:
     """
-    Return the files of *commit*, as they are stored.
+    Return the files of *commit* as they are stored.
 
-    Neither this nor `blobs` converts anything: `git archive` and a checkout would run the
-    filters that a repository's own configuration names.
+    Neither this nor `blob` converts anything: `git archive` and a checkout would run the
+    filters in the repository's configuration.
     """
     listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit) or b""
     return [_entry(line) for line in listed.split(b"\0") if line]

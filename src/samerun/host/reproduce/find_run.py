@@ -89,13 +89,15 @@ def _from_wandb(path: records.Path, key_file: str | None) -> FoundRun:
     files = records.fetch(path, key)
     if contract.RECORD not in files:
         raise RecordError(
-            f"W&B's record of {path} holds no {contract.RECORD}.", "Reproduce it from its folder."
+            f"The record of {path} in W&B has no {contract.RECORD}.",
+            "Use the run's folder on the machine that ran it.",
         )
     try:
         run = record.from_json(files[contract.RECORD].decode())
     except UnicodeDecodeError as error:
         raise RecordError(
-            f"W&B's record of {path} is not text.", "Reproduce it from its folder."
+            f"The record of {path} in W&B is not text.",
+            "Use the run's folder on the machine that ran it.",
         ) from error
     content = files.get(Path(contract.STEPS).name, b"")
     return FoundRun(trace=traces.trace_of(run, content), link=str(path), wandb=path)

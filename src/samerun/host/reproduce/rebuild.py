@@ -27,22 +27,22 @@ class Source:
     patch: bytes
 
 
-def source(found: FoundRun) -> Source:
+def source(original: FoundRun) -> Source:
     """
-    Return the source of the mounted code of *found*.
+    Return the source of the mounted code of *original*.
 
-    The folder of a record counts only for a run of this machine. Of one that was read from
-    W&B, the repository around the current folder is asked for the commit.
+    The recorded folder is used only for a run of this machine. For a run from W&B, the commit is
+    looked up in the repository around the current folder.
 
     Raises:
         Irreproducible: The code was not in a repository, its repository or its patch is missing,
             or the patch does not contain all changes.
     """
-    commit = found.run.code.git_commit or ""
+    commit = original.run.code.git_commit or ""
     # Check the form, because a record could otherwise add a flag to git's command line.
     if not COMMIT.fullmatch(commit):
         raise refusal("it was not in a git repository")
-    folder = mounted_folder(found.run) if found.folder is not None else Path.cwd()
+    folder = mounted_folder(original.run) if original.folder is not None else Path.cwd()
     refuse_written_by_a_run(folder)
     root = git.top(folder)
     if root is None:
@@ -50,9 +50,9 @@ def source(found: FoundRun) -> Source:
     if not git.has_commit(root, commit):
         raise refusal(f"{root} does not have the commit {commit}")
     place = folder.resolve().relative_to(root.resolve())
-    if found.folder is None:
-        place = _place_in(root, commit, found.run)
-    return Source(root=root, folder=place, commit=commit, patch=_patch(found))
+    if original.folder is None:
+        place = _place_in(root, commit, original.run)
+    return Source(root=root, folder=place, commit=commit, patch=_patch(original))
 
 
 def _place_in(root: Path, commit: str, run: Run) -> Path:
@@ -88,21 +88,21 @@ def mounted_folder(run: Run) -> Path:
     return Path(run.code.target).expanduser().resolve().parent
 
 
-def _patch(found: FoundRun) -> bytes:
+def _patch(original: FoundRun) -> bytes:
     """Return the stored patch, empty for a clean checkout; check its hash."""
-    code = found.run.code
+    code = original.run.code
     if not code.git_dirty:
         return b""
     if code.patch_sha256 is None:
         raise refusal("files not tracked by git had changed, and a patch does not contain them")
-    if found.folder is None:
+    if original.folder is None:
         raise refusal("its patch is only in the run's folder, on the machine that ran it")
     try:
-        patch = files.read_plain(found.folder / contract.PATCH)
+        patch = files.read_plain(original.folder / contract.PATCH)
     except OSError:
-        raise refusal(f"{found.folder / contract.PATCH} can't be read") from None
+        raise refusal(f"{original.folder / contract.PATCH} can't be read") from None
     if hashlib.sha256(patch).hexdigest() != code.patch_sha256:
-        raise refusal(f"{found.folder / contract.PATCH} is not the patch of the record")
+        raise refusal(f"{original.folder / contract.PATCH} is not the patch of the record")
     return patch
 
 

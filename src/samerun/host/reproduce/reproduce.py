@@ -42,17 +42,17 @@ class Reproduced:
 
 def check_requirements(name: str, options: ReproduceOptions) -> tuple[Requirement, ...]:
     """Return everything that a rerun of the run *name* needs, and whether it is available."""
-    found = find(name, options)
-    return requirements.examine(engine.connect(), found, options.data).needs
+    original = find(name, options)
+    return requirements.examine(engine.connect(), original, options.data).needs
 
 
 def find(name: str, options: ReproduceOptions) -> FoundRun:
     """Return the run *name*; refuse options that don't fit it, before contacting an engine."""
-    found = find_run.find(name, options.output, options.api_key_file)
-    if options.data and not found.run.data:
-        raise UsageError(f"--data was given, but {found.link} had no data.", "Omit --data.")
-    request.check_request(replay.asked(found, options))
-    return found
+    original = find_run.find(name, options.output, options.api_key_file)
+    if options.data and not original.run.data:
+        raise UsageError(f"--data was given, but {original.link} had no data.", "Omit --data.")
+    request.check_request(replay.asked(original, options))
+    return original
 
 
 def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) -> Reproduced:
@@ -62,18 +62,18 @@ def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) 
     Raises:
         Irreproducible: A requirement is missing, or the rerun did not finish.
     """
-    found = find(name, options)
-    wanted = replay.asked(found, options)
+    original = find(name, options)
+    wanted = replay.asked(original, options)
     folders.free_folder(Path(wanted.output), str(wanted.name))
     client = engine.connect()
-    around = requirements.examine(client, found, options.data)
+    around = requirements.examine(client, original, options.data)
     requirements.refuse(around.needs, anyway=options.anyway)
-    _say_before(found, around, options, say)
-    image = _image(client, found.run.image, say)
+    _say_before(original, around, options, say)
+    image = _image(client, original.run.image, say)
     key = train.find_key(wanted)
-    with _code(found, around) as code:
+    with _code(original, around) as code:
         prepared = replay.prepared(
-            found,
+            original,
             wanted,
             around,
             image,
@@ -82,22 +82,22 @@ def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) 
             has_key=key is not None,
         )
         again = _execute(client, prepared, key, say)
-    return _judge(found, again, prepared, options)
+    return _judge(original, again, prepared, options)
 
 
 def _say_before(
-    found: FoundRun, around: Requirements, options: ReproduceOptions, say: Callable[[str], None]
+    original: FoundRun, around: Requirements, options: ReproduceOptions, say: Callable[[str], None]
 ) -> None:
     """Print what --anyway ignores, and how this machine differs, before the training."""
     for need in around.needs:
         if need.state in ("missing", "other"):
             say(f"--anyway: {need.subject}: {need.detail}.")
     if around.selection is not None:
-        for line in requirements.warnings(found, around.selection):
+        for line in requirements.warnings(original, around.selection):
             say(f"Warning: {line}")
-    if found.run.code.git_dirty and found.run.code.where == "image":
+    if original.run.code.git_dirty and original.run.code.where == "image":
         say("The original's checkout had uncommitted changes; the image contains them.")
-    if found.wandb is None and options.no_network:
+    if original.wandb is None and options.no_network:
         say("No network: W&B records offline; upload the run later with `invoke sync`.")
 
 
@@ -111,10 +111,10 @@ def _image(client: "DockerClient", wanted: Image, say: Callable[[str], None]) ->
 
 
 @contextlib.contextmanager
-def _code(found: FoundRun, around: Requirements) -> Iterator[Path | None]:
+def _code(original: FoundRun, around: Requirements) -> Iterator[Path | None]:
     """Yield the folder to mount as code: rebuilt, the current one, or none."""
     if around.source is None:
-        yield replay.today(found)
+        yield replay.today(original)
         return
     with tempfile.TemporaryDirectory(prefix="samerun-code-") as folder:
         yield rebuild.lay_out(around.source, Path(folder))
@@ -131,10 +131,10 @@ def _execute(
 
 
 def _judge(
-    found: FoundRun, again: Run, prepared: Prepared, options: ReproduceOptions
+    original: FoundRun, again: Run, prepared: Prepared, options: ReproduceOptions
 ) -> Reproduced:
     trace = traces.trace(again, prepared.folder)
-    was = found.run.outcome
+    was = original.run.outcome
     if again.outcome.state in ("stopped", "preempted"):
         raise KeyboardInterrupt  # The user ended it, so there is no verdict.
     # A record in W&B was logged by the container before its end, so it has no exit code.
@@ -147,18 +147,18 @@ def _judge(
             f"with {expected}, so there is no verdict.",
             f"Read {folders.shown(prepared.folder)}/log.txt. {summary.remedy(again)}".strip(),
         )
-    if not requirements.has_result(found):
+    if not requirements.has_result(original):
         raise Irreproducible(
-            f"{found.link} recorded no result, so there is no verdict.",
+            f"{original.link} recorded no result, so there is no verdict.",
             f"Read the result of the rerun in {folders.shown(prepared.folder)}/run.json.",
         )
-    result = verdict.judge(found.trace, trace, options.largest_difference())
-    _write(prepared, found, result)
-    return Reproduced(original=found, again=again, folder=prepared.folder, verdict=result)
+    result = verdict.judge(original.trace, trace, options.largest_difference())
+    _write(prepared, original, result)
+    return Reproduced(original=original, again=again, folder=prepared.folder, verdict=result)
 
 
-def _write(prepared: Prepared, found: FoundRun, result: Verdict) -> None:
-    content = {"reproduces": found.link, "where": found.where, **dataclasses.asdict(result)}
+def _write(prepared: Prepared, original: FoundRun, result: Verdict) -> None:
+    content = {"reproduces": original.link, "where": original.where, **dataclasses.asdict(result)}
     path = prepared.folder / VERDICT
     write_atomically(path, json.dumps(content, indent=2) + "\n")
     user.give(path, user.of_folder(prepared.folder))
@@ -183,12 +183,12 @@ def raise_unless_identical(result: Reproduced, tolerance: float) -> None:
     Raises:
         WithinTolerance, Different: The two are not bit-identical.
     """
-    found, link = result.verdict, result.original.link
-    if found.outcome == "identical":
+    judgment, link = result.verdict, result.original.link
+    if judgment.outcome == "identical":
         return
-    first = f" The first difference is in {found.first}." if found.first else ""
-    causes = "Likely cause: " + "; ".join(found.causes) + "."
-    if found.outcome == "within tolerance":
-        what = f"The largest relative difference is {found.largest:.3g}, within {tolerance:g}."
+    first = f" The first difference is in {judgment.first}." if judgment.first else ""
+    causes = "Likely cause: " + "; ".join(judgment.causes) + "."
+    if judgment.outcome == "within tolerance":
+        what = f"The largest relative difference is {judgment.largest:.3g}, within {tolerance:g}."
         raise WithinTolerance(f"{link} is not bit-identical. {what}{first}", causes)
     raise Different(f"The rerun of {link} is different.{first}", causes)

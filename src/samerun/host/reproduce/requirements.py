@@ -45,14 +45,14 @@ class Requirements:
     source: rebuild.Source | None
 
 
-def examine(client: "DockerClient", found: FoundRun, folder: str | None) -> Requirements:
-    """Check everything that *found* needs; *folder* replaces the recorded path of the data."""
-    image = look_for_image(client, found.run.image)
-    code, source = _code(found)
-    data_need, data_found = _data(found, folder)
-    selection, device = _device(found, runtime=engine.inspect(client).serves_gpus)
-    needs = (image, code, data_need, device, *_result(found))
-    return Requirements(needs=needs, data=data_found, selection=selection, source=source)
+def examine(client: "DockerClient", original: FoundRun, folder: str | None) -> Requirements:
+    """Check everything that *original* needs; *folder* replaces the recorded path of the data."""
+    image = look_for_image(client, original.run.image)
+    code, source = _code(original)
+    data_need, present = _data(original, folder)
+    selection, device = _device(original, runtime=engine.inspect(client).serves_gpus)
+    needs = (image, code, data_need, device, *_result(original))
+    return Requirements(needs=needs, data=present, selection=selection, source=source)
 
 
 def refuse(needs: tuple[Requirement, ...], *, anyway: bool) -> None:
@@ -110,19 +110,19 @@ def missing_image(wanted: Image) -> Requirement:
     )
 
 
-def check_image(wanted: Image, found: Image) -> Requirement:
-    """Return whether *found* is the image of the record."""
-    problem = resolve.mismatch(wanted, found)
+def check_image(wanted: Image, present: Image) -> Requirement:
+    """Return whether *present* is the image of the record."""
+    problem = resolve.mismatch(wanted, present)
     if problem:
         remedy = "The record or the image was changed. Copy both from the original machine."
-        detail = f"{found.reference} is a different image: {problem}"
+        detail = f"{present.reference} is a different image: {problem}"
         return Requirement(subject="image", state="other", detail=detail, remedy=remedy)
-    return Requirement(subject="image", state="here", detail=found.reference)
+    return Requirement(subject="image", state="here", detail=present.reference)
 
 
-def _code(found: FoundRun) -> tuple[Requirement, rebuild.Source | None]:
-    code = found.run.code
-    if code.where == "mounted" and found.run.written_by == "container":
+def _code(original: FoundRun) -> tuple[Requirement, rebuild.Source | None]:
+    code = original.run.code
+    if code.where == "mounted" and original.run.written_by == "container":
         # A path in another machine's container must not select a folder on this machine.
         detail = f"{code.target} was mounted into a standalone container"
         remedy = "Train it with `invoke train SCRIPT`, which adds it to the image."
@@ -132,7 +132,7 @@ def _code(found: FoundRun) -> tuple[Requirement, rebuild.Source | None]:
         detail = f"{code.target}, in the image{dirty}"
         return Requirement(subject="code", state="here", detail=detail), None
     try:
-        source = rebuild.source(found)
+        source = rebuild.source(original)
     except Irreproducible as error:
         return (
             Requirement(
@@ -141,7 +141,7 @@ def _code(found: FoundRun) -> tuple[Requirement, rebuild.Source | None]:
                 detail=error.what.rstrip("."),
                 remedy=error.remedy,
                 # A record from elsewhere must not select a folder on this machine.
-                passable=found.folder is not None,
+                passable=original.folder is not None,
             ),
             None,
         )
@@ -150,13 +150,15 @@ def _code(found: FoundRun) -> tuple[Requirement, rebuild.Source | None]:
     return Requirement(subject="code", state="here", detail=detail), source
 
 
-def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None]:
-    if not found.run.data:
+def _data(original: FoundRun, folder: str | None) -> tuple[Requirement, Data | None]:
+    if not original.run.data:
         return Requirement(subject="data", state="here", detail="none was mounted"), None
-    wanted = found.run.data[0]
-    # A record from elsewhere must not choose which folder of this machine is opened.
-    if folder is None and (found.run.written_by == "container" or found.folder is None):
-        why = "a container wrote the record" if found.folder else "the record is from W&B"
+    wanted = original.run.data[0]
+    # A record from elsewhere must not select a folder on this machine.
+    if folder is None and (original.run.written_by == "container" or original.folder is None):
+        why = (
+            "a standalone container wrote the record" if original.folder else "the run is from W&B"
+        )
         return _elsewhere(wanted, why), None
     place = Path(folder or wanted.source).expanduser()
     try:
@@ -204,14 +206,14 @@ def _contents(wanted: Data) -> str:
     return f"{wanted.files} files and {wanted.fingerprint}"
 
 
-def _device(found: FoundRun, *, runtime: bool) -> tuple[gpus.Selection | None, Requirement]:
-    topology = found.run.topology
-    problem = _of_several(found)
+def _device(original: FoundRun, *, runtime: bool) -> tuple[gpus.Selection | None, Requirement]:
+    topology = original.run.topology
+    problem = _of_several(original)
     if problem is not None:
         return None, problem
     # The number of GPUs, because `all` may be another number on this machine. One machine can
     # rerun a run of several: results depend on the number of processes, not on their machine.
-    names = found.run.hardware.gpus or found.run.environment.get("gpus", ())
+    names = original.run.hardware.gpus or original.run.environment.get("gpus", ())
     number = len(names) or (int(topology.gpus) if topology.gpus.isdecimal() else 0)
     asked = "0" if topology.gpus == "0" else str(number * topology.nodes or "all")
     try:
@@ -226,15 +228,15 @@ def _device(found: FoundRun, *, runtime: bool) -> tuple[gpus.Selection | None, R
     return selection, Requirement(subject="machine", state="here", detail=detail)
 
 
-def _of_several(found: FoundRun) -> Requirement | None:
+def _of_several(original: FoundRun) -> Requirement | None:
     """Return the problem with a run of several machines; None if it can be rerun."""
-    topology = found.run.topology
+    topology = original.run.topology
     if topology.node_rank:
         detail = f"this is the record of node {topology.node_rank}, which has no result"
         return Requirement(
             subject="machine", state="missing", detail=detail, remedy="Give the run of node 0."
         )
-    sizes = [len(one.nodes) for one in found.run.rounds]
+    sizes = [len(one.nodes) for one in original.run.rounds]
     if len(set(sizes)) > 1:
         detail = f"the number of its nodes changed ({', then '.join(map(str, sizes))})"
         remedy = "Train with a fixed number of nodes (`--nodes 2`) for a reproducible run."
@@ -242,26 +244,26 @@ def _of_several(found: FoundRun) -> Requirement | None:
     return None
 
 
-def _result(found: FoundRun) -> Iterator[Requirement]:
+def _result(original: FoundRun) -> Iterator[Requirement]:
     """Yield the requirement of a result to compare with, if the record has none."""
-    if not has_result(found):
+    if not has_result(original):
         yield Requirement(
             subject="result",
             state="missing",
-            detail=f"the record has no metrics and no weights ({found.run.outcome.state})",
+            detail=f"the record has no metrics and no weights ({original.run.outcome.state})",
             remedy="Pass --anyway to rerun it without a comparison.",
             passable=True,
         )
 
 
-def has_result(found: FoundRun) -> bool:
+def has_result(original: FoundRun) -> bool:
     """Whether the run recorded results that can be compared."""
-    return bool(found.trace.epochs or found.run.result.get("weights_sha256"))
+    return bool(original.trace.epochs or original.run.result.get("weights_sha256"))
 
 
-def warnings(found: FoundRun, selection: gpus.Selection) -> Iterator[str]:
+def warnings(original: FoundRun, selection: gpus.Selection) -> Iterator[str]:
     """Yield the differences between this machine and the record's that may change results."""
-    was = found.run.hardware
+    was = original.run.hardware
     this = hardware.describe(selection.gpus, was.engine)
     if was.gpus != this.gpus:
         yield (
@@ -276,6 +278,6 @@ def warnings(found: FoundRun, selection: gpus.Selection) -> Iterator[str]:
         yield f"Cores: {was.cores} originally, {this.cores} here. The number of threads is kept."
 
 
-def script_target(found: FoundRun) -> str:
+def script_target(original: FoundRun) -> str:
     """Return the path of the script in the container."""
-    return f"{contract.CODE}/{Path(found.run.code.target).name}"
+    return f"{contract.CODE}/{Path(original.run.code.target).name}"

@@ -184,7 +184,7 @@ def _send(sender: Sender, logged: Logged) -> None:
     mounts = outbox.mounts(sender.folder, logged.dirs, owner)
     # wandb exits with 0 even if data did not arrive, so the server is queried instead.
     arguments = ("sync", "--include-online", "--include-synced", *logged.dirs)
-    # Where the key lies can't be known to what the run wrote: wandb uploads any path named there.
+    # A random path, because wandb uploads any path that a run's files name.
     place = f"/run/secrets/{token_hex(16)}/netrc"
     with keys.lent(sender.key, *owner) as netrc:
         plan = _spec(sender, "wandb", arguments, mounts, sender.network)
@@ -207,10 +207,10 @@ def _spec(
     network_name: str,
 ) -> ContainerSpec:
     """
-    Return a container that reads what the run left, and believes nothing of it.
+    Return a container that reads the run's files without trusting them.
 
-    Its working directory is its own, so that neither Python nor wandb takes code or settings
-    from the run's folder.
+    Its working directory is not the run's folder, so neither Python nor wandb loads code or
+    settings from there.
     """
     run, folder = sender.run, sender.folder
     settings = {n: os.environ[n] for n in contract.FORWARDED if n in os.environ}
