@@ -119,6 +119,13 @@ FORWARDED: Final = (
 )
 """W&B settings passed on from the host's environment. None of them is a secret."""
 
+PROXIES: Final = tuple(
+    name
+    for upper in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+    for name in (upper, upper.lower())
+)
+"""Proxy settings of the host, passed on unless they contain a login."""
+
 # --- labels ----------------------------------------------------------------------
 LABEL_INPUTS: Final = "io.samerun.inputs"
 """On the image: hash of everything that the build read."""

@@ -48,12 +48,46 @@ def list_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(f"--data {folder} {kind}.", "Give the folder that holds the data.")
+    refuse_links(folder)
     files = content.files(folder)
     if not files:
         raise DataError(
             f"--data {folder} contains no files.", "Check that the data is mounted or downloaded."
         )
     return files
+
+
+def refuse_links(folder: Path) -> None:
+    """
+    Refuse links that resolve differently in the container and on the host.
+
+    A relative link within the folder has the same target, or none, on both.
+
+    Raises:
+        DataError: A link points out of the folder, or to a folder, whose files would be
+            missing in the fingerprint.
+    """
+    root = folder.resolve()
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(place, name)
+            if path.is_symlink():
+                _refuse_link(root, path)
+
+
+def _refuse_link(root: Path, path: Path) -> None:
+    lead = path.readlink()
+    inner = Path(os.path.normpath(path.parent.resolve() / lead))
+    if path.is_dir():
+        problem = "is a link to a folder"
+    elif lead.is_absolute() or not inner.is_relative_to(root):
+        problem = f"is a link that points out of the folder, to {lead}"
+    else:
+        return
+    raise DataError(
+        f"{path} {problem}, so the run would not see its target.",
+        "Replace it with a copy of its target (`cp -rL`), or give the folder with the files.",
+    )
 
 
 def check_readable(files: Sequence[Path], owner: tuple[int, int]) -> None:

@@ -1,6 +1,5 @@
 """Check the options of a run, and prepare its launch and record."""
 
-import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -69,7 +68,10 @@ def check_early(options: Request, project: Project) -> Checked:
     """Refuse what is invalid, without an engine and without hashing data."""
     request.check_request(options)
     if options.is_script:
-        script_layer.find(request.script_path(options))
+        script = script_layer.find(request.script_path(options))
+        if options.mount_code:
+            code = [script.folder / path for path in script_layer.list_files(script.folder)]
+            data.check_readable(code, user.of_container())
     elif options.image is None:
         read_recipe(find_recipe(project.recipes, options.target)).parse(options.arguments)
     files = data.list_files(Path(options.data)) if options.data is not None else []
@@ -198,7 +200,8 @@ def _environment(
         fast=options.fast,
         stop_on_nan=options.stop_on_nan,
     )
-    return variables.environment(facts) | spec.own_variables(has_key=has_key)
+    own = spec.own_variables(has_key=has_key)
+    return options.proxies() | variables.environment(facts) | own
 
 
 def _image(
@@ -251,7 +254,7 @@ def _topology(options: Request, resources: Resources) -> Topology:
         node_rank=options.place.rank,
         rendezvous=options.place.endpoint or None,
         shm_size=options.shm_size,
-        threads=max(1, len(os.sched_getaffinity(0)) // procs),
+        threads=hardware.threads_per_process(procs),
     )
 
 

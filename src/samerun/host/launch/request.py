@@ -136,6 +136,11 @@ class Request:
         }
         return settings | {name: value for name, value in explicit.items() if value}
 
+    def proxies(self) -> dict[str, str]:
+        """Return the host's proxies without those that contain a login, which is a secret."""
+        values = {name: os.environ.get(name, "") for name in contract.PROXIES}
+        return {name: value for name, value in values.items() if value and "@" not in value}
+
     def _offline_mode(self) -> str | None:
         if not self.no_network or os.environ.get("WANDB_MODE") == "disabled":
             return None

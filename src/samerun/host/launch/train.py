@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.core import variables
+from samerun.core import contract, variables
 from samerun.core.errors import UsageError
 from samerun.core.record import Run
 from samerun.host.checkout.project import Project
@@ -55,6 +55,11 @@ def _execute(
     say: Callable[[str], None],
 ) -> Run:
     say(headline(prepared.run))
+    for name in contract.PROXIES:
+        if "@" in os.environ.get(name, ""):
+            say(
+                f"{name} contains a login, so it is not passed to the container (docs/security.md)."
+            )
     if options.no_network:
         say("No network: W&B records offline; upload the run later with `invoke sync`.")
     if prepared.spec.network == network.NAME:
