@@ -213,7 +213,7 @@ def test_code_of_a_record_from_wandb_comes_from_the_current_repository(
     clean = dataclasses.replace(mounted.run.code, git_dirty=False, patch_sha256=None)
     there = found(mounted.run, code=clean)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Irreproducible, match="no git repository"):
+    with pytest.raises(Irreproducible, match="not in a git repository"):
         rebuild.source(there)
     monkeypatch.chdir(tmp_path / "repository")
     (tmp_path / "out").mkdir()
