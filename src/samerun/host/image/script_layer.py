@@ -78,9 +78,14 @@ def list_files(folder: Path) -> list[Path]:
     if files is None:
         ignored.append(pathspec.GitIgnoreSpec.from_lines(_patterns(folder / ".gitignore")))
     excluded = PatternMatcher(_patterns(folder / ".dockerignore"))
-    included = (p for p in paths if not any(spec.match_file(str(p)) for spec in ignored))
-    included = (p for p in included if not excluded.matches(p.as_posix()))
+    included = (p for p in paths if not any(spec.match_file(_text(p)) for spec in ignored))
+    included = (p for p in included if not excluded.matches(_text(p)))
     return sorted(p for p in included if _is_code(folder, p))
+
+
+def _text(path: Path) -> str:
+    """Return *path* as patterns are: text. A name is bytes, which need not be UTF-8."""
+    return os.fsencode(path.as_posix()).decode(errors="replace")
 
 
 def _patterns(path: Path) -> list[str]:
