@@ -1,5 +1,5 @@
 """
-Read W&B's own logs: ``python -m samerun.train.wandblog FOLDER...`` prints them as JSON.
+Read W&B's own logs: ``python -m samerun.train.hooks.wandb_log FOLDER...`` prints them as JSON.
 
 wandb 0.31 has no reader in its package. A log is a header, then LevelDB's chunks in
 blocks of 32 KiB, each a protobuf record.
