@@ -173,6 +173,9 @@ class Leader:
         if not verdict.again:
             self._part(self.members.number, to)
 
+    def leave(self) -> None:
+        """Do nothing: node 0 has no thread, and its store ends with the process."""
+
     def _part(self, number: int, others: int) -> None:
         ends = time.monotonic() + FAREWELL_S
         while self._store.count(f"{number}/gone") < others and time.monotonic() < ends:
@@ -288,6 +291,10 @@ class Follower:
         if not verdict.again or word.leaves:
             self._store.count(f"{self._number}/gone", 1)
         return verdict
+
+    def leave(self) -> None:
+        """Beat no more; before the process ends."""
+        self._pulse.end()
 
 
 def _verdict(told: Mapping[str, Any]) -> Decision:

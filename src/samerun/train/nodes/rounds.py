@@ -43,6 +43,14 @@ def run(nodes: NodePlacement, card: Card, procs: int, worker: Sequence[str]) -> 
         RendezvousFailed, NodesDisagree, NodeLost: With the nodes' names.
     """
     seat = Follower(nodes, card) if nodes.rank else Leader(nodes, card)
+    try:
+        return _run(seat, procs, worker)
+    finally:
+        seat.leave()
+
+
+def _run(seat: Leader | Follower, procs: int, worker: Sequence[str]) -> int:
+    nodes = seat.nodes
     cards: dict[int, Card] = {}
     why = ""
     while True:
