@@ -17,7 +17,7 @@ from tests.callback.wandblog import LoggedRun
 
 from .tables import PALETTE
 
-COLOURS = [tuple(part / 255 for part in colour) for colour in PALETTE]
+COLORS = [tuple(part / 255 for part in color) for color in PALETTE]
 mpl.rcParams.update(
     {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9}
 )
@@ -40,7 +40,7 @@ def draw_rows(run: LoggedRun, charts: Sequence[tuple[str, str]], columns: int = 
     for n, (key, over) in enumerate(charts):
         points = [(row[over], row[key]) for row in run.rows if key in row and over in row]
         ax = axes.flat[n]
-        ax.plot(*zip(*points, strict=True), color=COLOURS[n % 6], lw=1.4)
+        ax.plot(*zip(*points, strict=True), color=COLORS[n % 6], lw=1.4)
         ax.set_title(key)
         ax.set_xlabel(over)
     return _picture(figure)
@@ -64,8 +64,8 @@ def _confusion(ax: Any, rows: list[list[Any]]) -> None:
     counts = np.array([[next(r[2] for r in rows if r[:2] == [a, b]) for b in names] for a in names])
     ax.imshow(counts, cmap="Blues")
     for (i, j), count in np.ndenumerate(counts):
-        colour = "white" if count > counts.max() / 2 else "black"
-        ax.text(j, i, int(count), ha="center", va="center", color=colour)
+        color = "white" if count > counts.max() / 2 else "black"
+        ax.text(j, i, int(count), ha="center", va="center", color=color)
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
     ax.set(title="confusion_matrix", xlabel="Predicted", ylabel="Actual")
@@ -74,7 +74,7 @@ def _confusion(ax: Any, rows: list[list[Any]]) -> None:
 def _curves(ax: Any, rows: list[list[Any]], title: str, x: str, y: str) -> None:
     for n, name in enumerate(sorted({row[0] for row in rows})):
         points = [row[1:] for row in rows if row[0] == name]
-        ax.plot(*zip(*points, strict=True), color=COLOURS[n], label=name, lw=1.4)
+        ax.plot(*zip(*points, strict=True), color=COLORS[n], label=name, lw=1.4)
     ax.set(title=title, xlabel=x, ylabel=y, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     ax.legend(frameon=False, fontsize=7)
 
@@ -86,13 +86,13 @@ def draw_histograms(run: LoggedRun, keys: Sequence[str]) -> Image.Image:
         found = [(row["train_step"], row[key]) for row in run.rows if key in row]
         edges = [_edges(value) for _, value in found]
         low, high = min(e[0] for e in edges), max(e[-1] for e in edges)
-        centres = np.linspace(low, high, 60)
+        centers = np.linspace(low, high, 60)
         for (step, value), edge in zip(found, edges, strict=True):
             inner = (edge[:-1] + edge[1:]) / 2
-            density = np.interp(centres, inner, value["values"], left=0, right=0)
-            for centre, share in zip(centres, density / max(density.max(), 1), strict=True):
-                colour = (*to_rgb(COLOURS[0]), float(share) ** 0.5)
-                ax.plot([step], [centre], "s", color=colour, ms=2.6, mew=0)
+            density = np.interp(centers, inner, value["values"], left=0, right=0)
+            for center, share in zip(centers, density / max(density.max(), 1), strict=True):
+                color = (*to_rgb(COLORS[0]), float(share) ** 0.5)
+                ax.plot([step], [center], "s", color=color, ms=2.6, mew=0)
         ax.set(title=key, xlabel="train_step")
     return _picture(figure)
 

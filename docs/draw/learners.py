@@ -64,7 +64,7 @@ def one(index: int) -> Scene:
 
 
 def odd(index: int) -> Scene:
-    """Return a scene of one shape, which its colour may not tell."""
+    """Return a scene of one shape, which its color may not tell."""
     return Scene.make(index, odd=0.5)
 
 
@@ -74,7 +74,7 @@ def two(index: int) -> Scene:
 
 
 def _vision(blocks: Any, get_x: Any, get_y: Any, model: Any, **options: Any) -> Learner:
-    """Normalised as for ImageNet: the samples have to be turned back into colours."""
+    """Normalized as for ImageNet: the samples have to be turned back into colors."""
     block = DataBlock(
         blocks=blocks,
         get_x=get_x,

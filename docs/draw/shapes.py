@@ -1,4 +1,4 @@
-"""Images of coloured shapes, with everything that a task can ask of them."""
+"""Images of colored shapes, with everything that a task can ask of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 PX = 96
 NAMES = ("circle", "square", "triangle")
 CODES = ("background", *NAMES)
-_COLOURS = {"circle": (214, 69, 65), "square": (52, 120, 190), "triangle": (236, 178, 46)}
+_COLORS = {"circle": (214, 69, 65), "square": (52, 120, 190), "triangle": (236, 178, 46)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Shape:
     left: int
     top: int
     size: int
-    colour: str
+    color: str
 
     @property
     def box(self) -> list[float]:
@@ -53,7 +53,7 @@ class Scene:
         """
         Return scene number *index*, of up to *most* shapes, which do not overlap.
 
-        Each kind has its colour; the share *odd* of them has any.
+        Each kind has its color; the share *odd* of them has any.
         """
         rng = random.Random(index)
         shapes = []
@@ -62,16 +62,16 @@ class Scene:
             room = PX // most - size if most > 1 else PX - size
             left = n * PX // most + rng.randint(0, max(room, 0))
             name, top = rng.choice(NAMES), rng.randint(2, PX - size - 3)
-            colour = rng.choice(NAMES) if rng.random() < odd else name
-            shapes.append(Shape(name, left, top, size, colour))
-        grey = rng.randint(150, 225)
-        return cls(tuple(shapes), (grey, grey, grey - 10), index)
+            color = rng.choice(NAMES) if rng.random() < odd else name
+            shapes.append(Shape(name, left, top, size, color))
+        gray = rng.randint(150, 225)
+        return cls(tuple(shapes), (gray, gray, gray - 10), index)
 
     def image(self, noise: float = 6) -> np.ndarray:
         """Return the picture, uint8 of shape (96, 96, 3)."""
         picture = Image.new("RGB", (PX, PX), self.background)
         for shape in self.shapes:
-            shape.draw(ImageDraw.Draw(picture), _COLOURS[shape.colour])
+            shape.draw(ImageDraw.Draw(picture), _COLORS[shape.color])
         grain = np.random.default_rng(self.index).normal(scale=noise, size=(PX, PX, 1))
         return (np.asarray(picture) + grain).clip(0, 255).astype(np.uint8)
 

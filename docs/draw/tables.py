@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tests.callback.wandblog import LoggedArtifact, LoggedRun
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
+# Okabe and Ito's colors, which the color-blind can tell apart.
 PALETTE = [
     (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167),
     (86, 180, 233), (213, 94, 0), (240, 228, 66), (120, 120, 120),
@@ -55,19 +55,19 @@ class Files:
 
 def _tinted(picture: Image.Image, mask: Image.Image) -> Image.Image:
     indices = np.asarray(mask.convert("L").resize(picture.size, Image.Resampling.NEAREST))
-    colours = np.array(PALETTE)[indices % len(PALETTE)]
-    return Image.fromarray((0.45 * np.asarray(picture) + 0.55 * colours).astype(np.uint8))
+    colors = np.array(PALETTE)[indices % len(PALETTE)]
+    return Image.fromarray((0.45 * np.asarray(picture) + 0.55 * colors).astype(np.uint8))
 
 
 def _frame(picture: Image.Image, boxes: list[dict[str, Any]], scale: float) -> None:
     canvas = ImageDraw.Draw(picture)
     for box in boxes:
         corners = [box["position"][k] * scale for k in ("minX", "minY", "maxX", "maxY")]
-        colour = PALETTE[box["class_id"] % len(PALETTE)]
-        canvas.rectangle(corners, outline=colour, width=2)
+        color = PALETTE[box["class_id"] % len(PALETTE)]
+        canvas.rectangle(corners, outline=color, width=2)
         text, size = box["box_caption"], font(10)
         x, y = corners[0], max(corners[1], 14)
-        canvas.rectangle((x, y - 14, x + size.getlength(text) + 4, y), fill=colour)
+        canvas.rectangle((x, y - 14, x + size.getlength(text) + 4, y), fill=color)
         canvas.text((x + 2, y - 7), text, fill="white", font=size, anchor="lm")
 
 

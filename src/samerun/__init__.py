@@ -1,3 +1,3 @@
-"""Containerised, reproducible fastai training with Weights & Biases."""
+"""Containerized, reproducible fastai training with Weights & Biases."""
 
 __version__ = "0.1.0"

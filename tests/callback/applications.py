@@ -70,7 +70,7 @@ _WORDS = [
 
 
 def draw_image(i: int) -> Any:
-    """Return an image of one colour, with a square on it."""
+    """Return an image of one color, with a square on it."""
     pixels = np.full((PX, PX, 3), 20 * i, dtype=np.uint8)
     pixels[4:9, 3:8] = (200, 30, 30)
     return PILImage.create(pixels)
@@ -176,7 +176,7 @@ def key_points(path: Path) -> Learner:
 
 
 def boxes(path: Path) -> Learner:
-    """Find a labelled box on each image."""
+    """Find a labeled box on each image."""
     blocks = (ImageBlock, BBoxBlock, BBoxLblBlock)
     return _vision(path, blocks, [draw_boxes, draw_labels_of_boxes], ToBoxes(), boxes_loss, None)
 
@@ -221,14 +221,14 @@ def language_model(path: Path) -> Learner:
 def _frame() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     columns = {np.str_("size"): rng.normal(size=40), np.str_("price"): rng.normal(size=40)}
-    kinds = {"colour": ["red", "blue"] * 20, "kind": ["x", "y", "z", "z"] * 10}
+    kinds = {"color": ["red", "blue"] * 20, "kind": ["x", "y", "z", "z"] * 10}
     return pd.DataFrame({**columns, **kinds})
 
 
 def tabular(path: Path, y: str = "kind", block: Any = CategoryBlock) -> Learner:
     """Rows of a table, with column names as scikit-learn makes them."""
     dls = TabularDataLoaders.from_df(
-        _frame(), path=path, procs=[Categorify, FillMissing, Normalize], cat_names=["colour"],
+        _frame(), path=path, procs=[Categorify, FillMissing, Normalize], cat_names=["color"],
         cont_names=[np.str_("size")], y_names=y, y_block=block(), valid_idx=list(range(30, 40)),
         bs=8,
     )  # fmt: skip

@@ -143,7 +143,7 @@ def weights(learn: Learner) -> torch.Tensor:
 
 
 def training_state(learn: Learner) -> torch.Tensor:
-    """Return parameters, buffers and the optimiser's state of a learner, of shape (n,)."""
+    """Return parameters, buffers and the optimizer's state of a learner, of shape (n,)."""
     state = [value for p in learn.opt.state.values() for value in p.values()]
     return torch.cat([weights(learn), _flat(state)])
 

@@ -34,7 +34,7 @@ def broadcast(self, values, rank):
 
 
 def build():
-    """Return a learner with batch normalisation and three steps per epoch and process."""
+    """Return a learner with batch normalization and three steps per epoch and process."""
     learn = make("classification", Path.cwd())
     learn.model = torch.nn.Sequential(torch.nn.BatchNorm2d(3), learn.model)
     for dl in learn.dls.loaders:

@@ -32,7 +32,7 @@ def test_weights_are_the_same_with_predictions(run, tmp_path, name):
     """
     Training is bit-identical, predictions logged after each epoch or not at all.
 
-    Parameters, buffers, the optimiser's state, and the random generators: what comes next
+    Parameters, buffers, the optimizer's state, and the random generators: what comes next
     would be the same as well.
     """
     trained = []
@@ -155,8 +155,8 @@ def test_names_of_categories_in_a_table(run, finished, tmp_path):
     logged = logged_by("tabular", run, finished, tmp_path)
 
     table = logged.table("Prediction_Samples")
-    assert table["columns"] == ["colour", "size", "kind", "kind_pred"]
-    assert set(column(table, "colour")) <= {"red", "blue"}
+    assert table["columns"] == ["color", "size", "kind", "kind_pred"]
+    assert set(column(table, "color")) <= {"red", "blue"}
     assert set(column(table, "kind_pred")) <= {"x", "y", "z"}
 
 

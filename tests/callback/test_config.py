@@ -38,7 +38,7 @@ class Broken:
         raise RuntimeError
 
 
-class Colour(Enum):
+class Color(Enum):
     RED = 1
 
 
@@ -89,7 +89,7 @@ CYCLE.append(CYCLE)
     "value",
     [
         None, True, 3, 2.5, math.nan, "x", b"x", {1, "a"}, slice(1e-5, 1e-3), range(3), L(1, 2),
-        Broken(1), Broken, Colour.RED, print, functools.partial(sorted, key=len), lambda: 0,
+        Broken(1), Broken, Color.RED, print, functools.partial(sorted, key=len), lambda: 0,
         torch.tensor(1.0), torch.zeros(3, 4), np.float32(1), np.zeros(9), torch.nn.ReLU(),
         torch.float16, torch.device("cpu"), CYCLE, {(1, 2): {"a": object()}}, object(), iter([]),
         Unprintable("x"), Endless(), Slots(), {object(): 1, Broken: 2}, 10**400,
@@ -175,7 +175,7 @@ def test_secrets_in_texts(text):
 
 
 def test_learner_is_described(tmp_path):
-    """Data, transforms, optimiser, schedule, callbacks and loss stand there with their values."""
+    """Data, transforms, optimizer, schedule, callbacks and loss stand there with their values."""
     learn = make("segmentation", tmp_path)
     learn.dls.after_batch.add(Normalize.from_stats([0.5] * 3, [0.25] * 3))
     seen = {}

@@ -56,8 +56,8 @@ def _camvid(folder):
         mask = np.full((64, 96), 2, dtype=np.uint8)
         mask[: 20 + i] = 0
         mask[40:50, 4 * i : 4 * i + 12] = 3
-        colours = np.array([(120, 170, 230), (150, 90, 60), (90, 90, 90), (190, 30, 30)], np.uint8)
-        Image.fromarray(colours[mask]).save(folder / "images" / f"Seq_{i}.png")
+        colors = np.array([(120, 170, 230), (150, 90, 60), (90, 90, 90), (190, 30, 30)], np.uint8)
+        Image.fromarray(colors[mask]).save(folder / "images" / f"Seq_{i}.png")
         Image.fromarray(mask).save(folder / "labels" / f"Seq_{i}_P.png")
 
 

@@ -217,7 +217,7 @@ def test_artifact_holds_the_best_model(run, learner, finished, tmp_path):
 
 
 def model_weights(learn):
-    """Return what a model file holds: parameters and buffers, not the optimiser."""
+    """Return what a model file holds: parameters and buffers, not the optimizer."""
     return torch.cat([v.flatten().double() for v in learn.model.state_dict().values()])
 
 

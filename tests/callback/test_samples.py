@@ -1,4 +1,4 @@
-"""What is shown: right colours, right names, right places, and a warning where it can't be."""
+"""What is shown: right colors, right names, right places, and a warning where it can't be."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def names_of(logged, value):
     return {item["id"]: item["name"] for item in classes}
 
 
-def test_colours_are_those_before_normalising(run, finished, tmp_path):
-    """Images that are normalised for the model are shown as they are in the data."""
+def test_colors_are_those_before_normalizing(run, finished, tmp_path):
+    """Images that are normalized for the model are shown as they are in the data."""
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
         get_x=draw_image,

@@ -81,7 +81,7 @@ def test_sweep(finished, learner, tmp_path, monkeypatch):
 
 
 def test_gan(run, finished, tmp_path):
-    """A GAN, whose loss and optimiser switch, logs every step, and both of its losses."""
+    """A GAN, whose loss and optimizer switch, logs every step, and both of its losses."""
     block = DataBlock(
         blocks=(TransformBlock, ImageBlock), get_x=noise, get_y=draw_image,
         splitter=IndexSplitter([0, 1]),

@@ -46,7 +46,7 @@ class KillAtSecondBatch(Callback):
 
 
 def build(path, cbs):
-    """Return a learner with batch normalisation, whose model's file is below the limit."""
+    """Return a learner with batch normalization, whose model's file is below the limit."""
     learn = make("classification", path)
     learn.model = torch.nn.Sequential(torch.nn.BatchNorm2d(3), learn.model)
     learn.add_cbs(cbs)

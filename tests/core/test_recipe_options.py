@@ -76,3 +76,25 @@ def test_recipe_says_whether_it_downloads(tmp_path):
 
     assert not read_recipe(tmp_path / "a.py").downloads
     assert read_recipe(tmp_path / "b.py").downloads
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "lr: Annotated[float | None, 'rate'] = None",
+        "lr: Annotated[float, 'rate'] = 1 / 10",
+        "lr: Annotated[float, 'rate']",
+        "lr: Annotated[list, 'rates'] = []",
+        "epochs: Annotated[int, 'passes'] = 1.5",
+        "epochs: Annotated[int, 'passes'] = True",
+        "arch: Annotated[Literal['a', 'b'], 'model'] = 'c'",
+        "lr",
+    ],
+)
+def test_an_option_that_can_not_be_read_is_refused(tmp_path, option):
+    """It would be dropped, or fail in the container, or be a text."""
+    path = tmp_path / "mine.py"
+    path.write_text(f"def train(session, *, {option}): ...\n")
+
+    with pytest.raises(UsageError, match="Recipe mine"):
+        read_recipe(path)

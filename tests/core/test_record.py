@@ -15,7 +15,7 @@ def test_record_survives_json(run):
 def test_unknown_fields_of_a_record_are_ignored(run):
     """A later version of the same schema may add fields."""
     raw = json.loads(record.to_json(run))
-    raw["colour"] = raw["image"]["colour"] = "red"
+    raw["color"] = raw["image"]["color"] = "red"
 
     assert run == record.from_json(json.dumps(raw))
 
@@ -24,7 +24,7 @@ def test_newer_schema_is_refused(run):
     """A record that we could misread is not read."""
     raw = json.loads(record.to_json(run)) | {"schema": record.SCHEMA + 1}
 
-    with pytest.raises(RecordError, match="schema 2"):
+    with pytest.raises(RecordError, match=f"schema {record.SCHEMA + 1}"):
         record.from_json(json.dumps(raw))
 
 
@@ -49,7 +49,7 @@ def test_parts_are_assembled_into_the_record(tmp_path, running):
     assert whole.environment == {"torch": "2"}
     assert whole.result == {"metrics": {"accuracy": 1.0}}
     assert whole.outcome.first_batch_s == 2.5
-    assert [entry["id"] for entry in whole.wandb] == ["a", "b"]
+    assert [entry.id for entry in whole.wandb] == ["a", "b"]
 
 
 def test_torn_part_counts_as_absent(tmp_path, running):
@@ -147,3 +147,92 @@ def test_record_is_not_written_through_a_link(tmp_path, run):
     assert victim.read_text() == "untouched"
     assert run == record.read(tmp_path)
     assert not (tmp_path / contract.RECORD).is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("name", "../up"),
+        ("name", ""),
+        ("name", 5),
+        ("seed", "abc"),
+        ("seed", True),
+        ("seed", -1),
+        ("seed", 1.5),
+        ("command", "digits"),
+        ("command", [1]),
+        ("image", None),
+        ("image", []),
+        ("image.digest", "a" * 63),
+        ("image.store", "purple"),
+        ("image.packages", {"torch": 2}),
+        ("topology.procs", ["x"]),
+        ("topology.procs", 0),
+        ("topology.node_rank", 1),
+        ("data", [{}]),
+        ("data", {"source": "/"}),
+        ("hardware", "x"),
+        ("hardware.cores", None),
+        ("outcome.state", "purple"),
+        ("outcome.created", "2026-01-01T00:00:00"),
+        ("outcome.created", "yesterday"),
+        ("outcome.exit_code", 256),
+        ("outcome.duration_s", float("nan")),
+        ("wandb", [{"id": 1}]),
+        ("rounds", [{"nodes": "01"}]),
+        ("launch", {"target": "digits", "mounts": [{"source": "/"}]}),
+        ("environment", []),
+        ("schema", 0),
+        ("schema", True),
+        ("schema", 1.5),
+        ("schema", "2"),
+        ("schema", None),
+    ],
+)
+def test_a_value_of_another_type_or_range_is_refused_by_name(run, path, value):
+    """A hostile container may have written the record; each value is checked when it is read."""
+    raw = json.loads(record.to_json(run))
+    *parents, last = path.split(".")
+    inner = raw
+    for name in parents:
+        inner = inner[name]
+    inner[last] = value
+
+    with pytest.raises(RecordError, match=last):
+        record.from_json(json.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        "\ufeff{}".encode(),
+        "{}".encode("utf-16"),
+        b"[" * 200_000,
+        b'{"schema": 2, "name": ' + b"[" * 200_000,
+        b"",
+    ],
+)
+def test_any_bytes_as_a_record_are_one_clear_error(tmp_path, content):
+    """Not UTF-8, another encoding, nested without end, empty."""
+    (tmp_path / contract.RECORD).write_bytes(content)
+
+    with pytest.raises(RecordError):
+        record.read(tmp_path)
+
+
+def test_what_is_no_plain_file_is_no_record(tmp_path):
+    """A pipe would hang its reader, a link lead anywhere, a file of 20 GB fill the memory."""
+    path = tmp_path / contract.RECORD
+    os.mkfifo(path)
+    with pytest.raises(RecordError):
+        record.read(tmp_path)
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+    with pytest.raises(RecordError):
+        record.read(tmp_path)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(20 * 2**30)
+    with pytest.raises(RecordError, match="large"):
+        record.read(tmp_path)

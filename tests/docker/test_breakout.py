@@ -46,7 +46,7 @@ def _accept(server):
 
 
 @pytest.fixture(scope="module")
-def neighbour(client, image):
+def neighbor(client, image):
     """Another run's container, with a service on port 8000; its address."""
     network.ensure(client)
     command = ["docker", "run", "--rm", "--detach", f"--network={network.NAME}", "--init"]
@@ -58,13 +58,13 @@ def neighbour(client, image):
 
 
 @pytest.fixture(scope="module")
-def gateway(client, neighbour):
+def gateway(client, neighbor):
     """This host's address on the network of runs."""
     return client.networks.get(network.NAME).attrs["IPAM"]["Config"][0]["Gateway"]
 
 
 @pytest.fixture(scope="module")
-def caged(image, listener, neighbour, gateway, tmp_path_factory):
+def caged(image, listener, neighbor, gateway, tmp_path_factory):
     """The hostile script's run: process, record, report and the folder above it."""
     place = tmp_path_factory.mktemp("caged")
     shutil.copytree(HERE / "hostile", place / "code", ignore=shutil.ignore_patterns("__pycache__"))
@@ -77,11 +77,11 @@ def caged(image, listener, neighbour, gateway, tmp_path_factory):
     given = {
         "secret": str(place / "secret"),
         "victim": str(place / "victim"),
-        "neighbour": str(place / "runs" / "other"),
+        "neighbor": str(place / "runs" / "other"),
         "host_pid": os.getpid(),
         "abstract": listener[1],
         "addresses": {
-            "another run": (neighbour, 8000),
+            "another run": (neighbor, 8000),
             "a service of the host": (gateway, listener[0]),
             "the metadata service": ("169.254.169.254", 80),
             "the engine by TCP": (gateway, 2375),
@@ -131,9 +131,9 @@ def test_abstract_socket_of_the_host_is_in_another_namespace(caged, listener):
     assert caged[2]["attempts"]["abstract socket of the host"] == "ConnectionRefusedError"
 
 
-def test_another_run_is_reached_by_the_host_only(caged, neighbour):
+def test_another_run_is_reached_by_the_host_only(caged, neighbor):
     """Its service answers here; a run beside it on the same network waits in vain."""
-    socket.create_connection((neighbour, 8000), timeout=5).close()
+    socket.create_connection((neighbor, 8000), timeout=5).close()
 
     assert caged[2]["attempts"]["another run"] == "TimeoutError"
 

@@ -8,8 +8,9 @@ from driving import HERE, command, environment, invoke
 
 from samerun.core import record
 from samerun.core.errors import DataError
+from samerun.core.record import Mount
 from samerun.host.container import process
-from samerun.host.container.spec import Launch, Mount
+from samerun.host.container.spec import ContainerSpec
 
 
 def test_disk_that_fills_up_during_training(image, tmp_path):
@@ -61,7 +62,7 @@ def test_data_that_vanishes_during_training(image, tmp_path):
 
 def test_data_that_vanishes_before_the_start(client, image, tmp_path):
     """Between the check and the start: our error, and no container stays behind."""
-    launch = Launch(
+    launch = ContainerSpec(
         run="vanished",
         image=image["reference"],
         user="12345:12345",
@@ -90,7 +91,7 @@ def test_run_without_a_network_says_so_and_trains(train):
     assert "No network: W&B records offline" in done.stdout
     assert "--network=none" in run.arguments
     assert run.secrets == ()
-    assert run.wandb[0]["mode"] == "offline"
+    assert run.wandb[0].mode == "offline"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can read what the run can't")

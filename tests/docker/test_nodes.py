@@ -159,8 +159,8 @@ def test_job_goes_on_without_a_node_and_takes_it_in_again(image, network, tmp_pa
     made, host = record.read(first), socket.gethostname()
 
     assert [x.returncode for x in (done, cut, again)] == [0, 105, 0], done.stdout + again.stdout
-    assert [one["nodes"] for one in made.rounds] == [[0, 1], [0], [0, 1]]
-    assert made.rounds[1]["why"] == f"Node 1 ({host}) was lost"
+    assert [one.nodes for one in made.rounds] == [(0, 1), (0,), (0, 1)]
+    assert made.rounds[1].why == f"Node 1 ({host}) was lost"
     assert f"2, then 1 (Node 1 ({host}) was lost), then 2" in done.stdout
     assert len(made.result["epochs"]) == EPOCHS
     assert len({one["id"] for one in made.wandb}) == 1

@@ -73,7 +73,7 @@ def test_key_reaches_wandb_and_no_other_place(image, server, client, tmp_path):
     printed += process.communicate(timeout=60)[0]
 
     run = record.read(tmp_path / "runs" / "keyed")
-    assert run.wandb[0]["mode"] == "online", printed
+    assert run.wandb[0].mode == "online", printed
     assert KEY not in printed
     assert KEY not in inspected
     assert [where for where, text in seen.items() if KEY.encode() in text] == []
@@ -95,7 +95,7 @@ def test_key_is_in_no_debug_log(image, server, tmp_path):
 
     run = record.read(tmp_path / "runs" / "talk")
     assert done.returncode == 0, done.stderr
-    assert run.wandb[0]["mode"] == "online"
+    assert run.wandb[0].mode == "online"
     assert "DEBUG" in done.stdout + done.stderr
     assert KEY not in done.stdout + done.stderr
     assert grep(tmp_path / "runs") == []
@@ -118,7 +118,7 @@ def test_key_from_environment_and_netrc(image, server, tmp_path):
             "train", probe, *options, "--name", name, "--", "--wandb", "t", **base, **found
         )
         run = record.read(tmp_path / "runs" / name)
-        assert run.wandb[0]["mode"] == "online", done.stderr
+        assert run.wandb[0].mode == "online", done.stderr
         assert KEY not in done.stdout + done.stderr
 
 
@@ -159,5 +159,5 @@ def test_unreachable_wandb_does_not_stop_a_training(image, tmp_path):
 
     run = record.read(tmp_path / "alone")
     assert done.returncode == 0, done.stderr
-    assert run.wandb[0]["mode"] == "offline"
+    assert run.wandb[0].mode == "offline"
     assert "can't be reached" in done.stderr

@@ -244,11 +244,11 @@ def test_data_of_a_bucket_is_data_of_the_run(machine, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     made = run_of(machine, "vm-first")
-    mount = next(word for word in made.arguments if "target=/data" in word)
+    mount = next(one for one in made.launch.mounts if one.target == "/data")
 
     assert made.data[0].fingerprint == data.fingerprint_folder(tmp_path).fingerprint
     assert made.data[0].files == len(DATA)
-    assert "readonly" in mount
+    assert mount.read_only
 
 
 def test_a_machine_that_starts_again_leaves_a_finished_run_alone(machine):

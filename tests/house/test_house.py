@@ -111,6 +111,19 @@ def test_exported_locks_are_those_of_uv_lock(project, group, path):
     assert lock.export(project, group) == (project.root / path).read_text()
 
 
+def test_the_architecture_page_lists_every_package_and_module():
+    """A row per package, with its modules; those of the callback and the verbs are theirs."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z/]+)/` \|(.*)$", page, re.MULTILINE))
+    packages = {str(p.parent.relative_to(PACKAGE)): p.parent for p in PACKAGE.rglob("__init__.py")}
+    unlisted = {".", "host", "cli/show", "callback/stream", "callback/media"}
+
+    assert set(rows) == set(packages) - unlisted
+    for name in set(rows) - {"cli", "callback", "train/recipes"}:
+        modules = {p.stem for p in packages[name].glob("*.py")} - {"__init__"}
+        assert {m for m in modules if f"`{m}`" not in rows[name]} == set(), name
+
+
 def test_modules_are_small():
     """A module has one subject: 400 lines at most."""
     sizes = {p.name: len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}

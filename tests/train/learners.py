@@ -101,7 +101,7 @@ def sgd():
     learner(opt_func=vision.SGD).fit(3, 1e-2)
 
 
-def torch_optimiser():
+def torch_optimizer():
     opt = vision.partial(vision.OptimWrapper, opt=torch.optim.AdamW)
     learner(opt_func=opt).fit_one_cycle(3, 1e-2)
 

@@ -62,8 +62,8 @@ def test_every_run_is_signed_and_carries_its_record(folder, end):
     assert tags == ["own", "a" * 64]
     assert digest == "a" * 64
     (reported,) = parts.assemble(folder, record.read(folder)).wandb
-    assert reported["mode"] == "offline"
-    assert (folder / reported["dir"]).is_dir()
+    assert reported.mode == "offline"
+    assert (folder / reported.dir).is_dir()
     assert "samerun:" not in done.stderr
 
 
@@ -105,3 +105,43 @@ def test_unreachable_server_leaves_the_run_offline(folder):
 
     assert "True" in done.stdout.split(), done.stderr
     assert "recorded offline" in done.stderr
+
+
+TRAINS = """
+{imports}
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
+from fastai.learner import Learner
+x = torch.randn(8, 2)
+dls = DataLoaders(*[DataLoader(TensorDataset(x, x), bs=4) for _ in range(2)])
+Learner(dls, nn.Linear(2, 2), loss_func=nn.MSELoss()).fit(1)
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "",
+        "from fastai.basics import *",
+        "from fastai.learner import *",
+        "from fastai.vision.learner import *",
+        "from fastai.tabular.learner import *",
+        "from fastai.data.all import *",
+        "from fastai.callback.wandb import *",
+        "from fastai.vision.all import *",
+    ],
+)
+def test_any_script_that_trains_gets_checkpoints(folder, imports):
+    """Whatever it imports of fastai; README: scripts need no change."""
+    done = python(
+        TRAINS.format(imports=imports),
+        SAMERUN_RECORD=str(folder / "run.json"),
+        SAMERUN_CHECKPOINTS="epochs=1,batches=1,minutes=0,keep=2",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "is used without" not in done.stderr
+    assert list((folder / "checkpoints").glob("*.pt"))

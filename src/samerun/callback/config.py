@@ -173,7 +173,7 @@ def _array(value: Any) -> Any:
     if not shape:
         return describe(value.item(), 0) if hasattr(value, "item") else type(value).__name__
     if math.prod(shape) <= _ITEMS and hasattr(value, "tolist"):
-        return describe(value.squeeze().tolist())  # a normalisation, or the names of classes
+        return describe(value.squeeze().tolist())  # a normalization, or the names of classes
     return f"{type(value).__name__} of shape {list(shape)}"
 
 
@@ -193,7 +193,7 @@ def _enclosed(function: Any) -> dict[str, Any]:
 
 
 def _optimizer(opt: Any) -> dict[str, Any]:
-    """Return steps and hyper-parameters of an optimiser, the latter per group."""
+    """Return steps and hyper-parameters of an optimizer, the latter per group."""
     groups = [dict(group) for group in opt.hypers]
     steps = [_name(getattr(cb, "func", cb)) for cb in getattr(opt, "cbs", ())]
     return {"_name": type(opt).__name__, "steps": steps, "groups": groups}

@@ -138,7 +138,7 @@ class WandbCallback(Callback):
             self._session.begin_epoch()
 
     def before_step(self) -> None:
-        """Look at the gradients as the optimiser is about to use them."""
+        """Look at the gradients as the optimizer is about to use them."""
         session = self._session
         if session is None:
             return
@@ -296,7 +296,7 @@ class WandbCallback(Callback):
                 session.log("charts", values)
 
     def _close_broken_epoch(self, session: Session) -> None:
-        """Log an epoch that early stopping, or a cancelled fit, ended before ``after_epoch``."""
+        """Log an epoch that early stopping, or a canceled fit, ended before ``after_epoch``."""
         if session.open_epoch is None:
             return
         metrics = session.end_epoch()

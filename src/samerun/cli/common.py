@@ -1,8 +1,10 @@
 """What every verb uses: the checkout, how to print, and the help of options that many have."""
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
+from samerun.core.terminal import safe_lines
 from samerun.host.checkout.project import DEFAULT_CUDA, Cuda, Project
 from samerun.host.checkout.project import tag as tag_of
 
@@ -32,5 +34,16 @@ def reference(image: str | None, cuda: Cuda = DEFAULT_CUDA) -> str:
 
 
 def say(text: str = "") -> None:
-    """Print at once, in order with what containers print."""
-    print(text, flush=True)  # noqa: T201 - the one place where the host side prints
+    """
+    Print at once, in order with what containers print.
+
+    Names, tags, metrics and failures may come from a hostile run: no control character of
+    theirs reaches the terminal.
+    """
+    print(safe_lines(text), flush=True)  # noqa: T201 - the one place where the host side prints
+
+
+def say_if_possible(text: str = "") -> None:
+    """Print while a run goes on: a terminal that has gone, or is full, is no reason to end it."""
+    with contextlib.suppress(OSError):
+        say(text)

@@ -55,17 +55,19 @@ def audit(
 @verb()
 def test(
     context: Context,
-    fast: Annotated[bool, "only what needs no engine: style, types, unit tests"] = False,
+    fast: Annotated[bool, "only what needs no engine: style, prose, types, unit tests"] = False,
+    coverage: Annotated[bool, "measure what the unit tests reach of the host side"] = False,
     k: Annotated[str | None, "pytest's -k, for the tests on the host"] = None,
 ) -> None:
     """
-    Run all checks: style, types, host tests, then those inside the image.
+    Run all checks: style, prose, types, host tests, then those inside the image.
 
     Fast ones first; the tests of the callback and of training run in the image
     itself with pytest on top, the others drive a real engine.
     """
     from samerun.host.develop import checks
 
-    code = checks.run(checkout(), say, fast=fast, select=shlex.split(f"-k {k!r}") if k else [])
+    select = shlex.split(f"-k {k!r}") if k else []
+    code = checks.run(checkout(), say, fast=fast, coverage=coverage, select=select)
     if code:
         raise Exit(code=code)

@@ -3,7 +3,7 @@
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from samerun.cli.common import checkout, say
+from samerun.cli.common import checkout, say, say_if_possible
 from samerun.cli.verb import verb
 from samerun.host.launch.request import Request
 
@@ -32,9 +32,9 @@ def train(context: Context, request: Request) -> None:
     if request.dry:
         say(train.show(request, checkout()))
         return
-    run = train.train(request, checkout(), say)
-    say()
-    say(summary.summarize(run, train.folder(request, run)))
+    run = train.train(request, checkout(), say_if_possible)
+    say_if_possible()
+    say_if_possible(summary.summarize(run, train.folder(request, run)))
     if run.outcome.exit_code:
         raise Exit(code=run.outcome.exit_code)
 

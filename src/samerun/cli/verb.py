@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import io
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
 from samerun.core.errors import SamerunError, UsageError
+from samerun.core.terminal import safe_lines
 
 NOT_GIVEN = object()
 """The value of a positional argument that may be left out, and was."""
@@ -92,6 +94,7 @@ class Verb(Task[Callable[..., None]]):
     def _caller(self) -> Callable[..., None]:
         @functools.wraps(self.function)
         def call(context: Context, **values: Any) -> None:
+            _show_what_can_be_shown()
             with exit_codes():
                 self.function(context, **_arguments(self.function, values))
 
@@ -193,13 +196,21 @@ def after_dashes(argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(arguments[arguments.index("--") + 1 :]) if "--" in arguments else ()
 
 
+def _show_what_can_be_shown() -> None:
+    """Let a character that the terminal's set lacks be shown as ``?``, not end the verb."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
     """Show our errors as text, and exit with their code."""
     try:
         yield
     except SamerunError as error:
-        raise Exit(f"{type(error).__name__}: {error}", error.exit_code) from error
+        text = safe_lines(f"{type(error).__name__}: {error}")
+        raise Exit(text, error.exit_code) from error
     except BrokenPipeError as error:
         # `invoke … | head`: the reader has gone, and the rest has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -27,12 +27,12 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def read_plain(path: Path) -> bytes:
+def read_plain(path: Path, limit: int | None = None) -> bytes:
     """
     Read a file that a container may have laid out: no link, no pipe, not without end.
 
     Raises:
-        OSError: It is something else than a file of at most `LARGEST_PART` bytes.
+        OSError: It is something else than a file of at most *limit* bytes (`LARGEST_PART`).
     """
     if path.parent.is_symlink():
         raise OSError(errno.ELOOP, "a link instead of a folder", str(path.parent))
@@ -41,7 +41,8 @@ def read_plain(path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "no plain file", str(path))
-        content = file.read(LARGEST_PART + 1)
-    if len(content) > LARGEST_PART:
+        most = LARGEST_PART if limit is None else limit
+        content = file.read(most + 1)
+    if len(content) > most:
         raise OSError(errno.EFBIG, "too large for a part of a record", str(path))
     return content

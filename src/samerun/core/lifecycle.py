@@ -1,15 +1,13 @@
-"""How a run ended: what the engine, the container and the surroundings say of it."""
+"""How a run ended, judged from facts alone: pure, and the same on both sides."""
 
-import os
 import signal
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from samerun.core import contract, record
+from samerun.core import contract
 from samerun.core.errors import NodeLost
-from samerun.core.record import Run, State
+from samerun.core.record import Run, State, now
 
-# Reasons that only the host can see; `train.remedy` says what to do about the others.
+# Reasons of an end from outside that are no signal.
 ENGINE_RESTARTED = "the engine restarted"
 REMOVED = "the container was removed"
 STOP_VERB = "invoke stop"
@@ -17,77 +15,78 @@ STOP_VERB = "invoke stop"
 # What an engine that was killed itself says of its containers when it is back.
 EXIT_UNKNOWN = 255
 KILLED = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
+ENDED = ("finished", "failed")
 
 
-def close(
-    run: Run,
-    state: dict[str, Any],
-    *,
-    stopped_by: str | None,
-    duration_s: float,
-    lost: bool = False,
-) -> Run:
+@dataclass(frozen=True, kw_only=True)
+class Ending:
     """
-    Return *run* with its outcome, from what the engine says of the ended container.
+    The facts about the end of one start.
 
-    Args:
-        run: The record of the run while it went on.
-        state: The engine's ``State`` of the container.
+    Attributes:
+        exit_code: The training's, 128 + n for a signal.
+        duration_s: Seconds of this start; the record has the sum over all of them.
         stopped_by: The signal or the verb by which the user ended it.
-        duration_s: Of this start; the record has the sum over all of them.
-        lost: The engine was away meanwhile.
+        signal: The last signal that reached the training from elsewhere.
+        out_of_memory: The kernel killed a process of it for want of memory.
+        removed: The container is gone, and its exit code with it.
+        engine_lost: The engine was away meanwhile.
+        disk_full: The output's disk has neither room nor inodes left.
+        missing_data: Where data were that are not there any longer.
     """
-    code = int(state["ExitCode"])
-    ending, reason = _ending(code, state, stopped_by, lost=lost)
+
+    exit_code: int
+    duration_s: float
+    stopped_by: str | None = None
+    signal: str | None = None
+    out_of_memory: bool = False
+    removed: bool = False
+    engine_lost: bool = False
+    disk_full: bool = False
+    missing_data: str | None = None
+
+
+def close(run: Run, ending: Ending) -> Run:
+    """Return *run* with its outcome."""
+    state, reason = _state(ending)
     return run.with_outcome(
-        state=ending,
-        exit_code=code,
+        state=state,
+        exit_code=ending.exit_code,
         reason=reason,
-        ended=record.now(),
-        duration_s=round((run.outcome.duration_s or 0) + duration_s, 3),
+        ended=now(),
+        duration_s=round((run.outcome.duration_s or 0) + max(0.0, ending.duration_s), 3),
     )
 
 
-def _ending(
-    code: int, state: dict[str, Any], stopped_by: str | None, *, lost: bool
-) -> tuple[State, str | None]:
-    if state.get("OOMKilled"):
+def _state(ending: Ending) -> tuple[State, str | None]:
+    if ending.out_of_memory and ending.exit_code:
         return "killed", contract.OUT_OF_MEMORY
-    if code == contract.EXIT_PREEMPTED:
-        return "preempted", stopped_by or "SIGTERM"
-    if stopped_by:
-        return "stopped", stopped_by
-    if code == NodeLost.exit_code:
+    if ending.exit_code == contract.EXIT_PREEMPTED:
+        return "preempted", ending.stopped_by or ending.signal or "SIGTERM"
+    if ending.stopped_by:
+        return "stopped", ending.stopped_by
+    if ending.exit_code == NodeLost.exit_code:
         return "killed", contract.NODE_LOST
-    killer = _killer(code, state, lost=lost)
+    killer = _killer(ending)
     if killer is not None:
         return "killed", killer
-    return ("failed", None) if code else ("finished", None)
+    return ("failed", _cause(ending)) if ending.exit_code else ("finished", None)
 
 
-def _killer(code: int, state: dict[str, Any], *, lost: bool) -> str | None:
-    """Return who or what ended the container from outside, None if nobody did."""
-    if state.get("Removed"):
+def _killer(ending: Ending) -> str | None:
+    """Return who or what ended the training from outside, None if nobody did."""
+    if ending.removed:
         return REMOVED
-    if lost and code in (*KILLED, EXIT_UNKNOWN):
+    if ending.engine_lost and ending.exit_code in (*KILLED, EXIT_UNKNOWN):
         return ENGINE_RESTARTED
-    return signal.Signals(code - 128).name if code in KILLED else None
+    return signal.Signals(ending.exit_code - 128).name if ending.exit_code in KILLED else None
 
 
-def cause(folder: Path, run: Run) -> str | None:
+def _cause(ending: Ending) -> str | None:
     """Return what in the run's surroundings explains its failure, None if nothing does."""
-    status = os.statvfs(folder)
-    if status.f_bavail * status.f_frsize < contract.FULL_BYTES:
+    if ending.disk_full:
         return contract.OUTPUT_FULL
-    gone = [data.source for data in run.data if not _is_there(Path(data.source))]
-    return f"{contract.DATA_GONE}: {gone[0]}" if gone else None
-
-
-def _is_there(folder: Path) -> bool:
-    try:
-        return any(folder.iterdir())
-    except OSError:
-        return False
+    return f"{contract.DATA_GONE}: {ending.missing_data}" if ending.missing_data else None
 
 
 def restarted(run: Run) -> Run:

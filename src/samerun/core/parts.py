@@ -1,13 +1,22 @@
 """What the container's processes report, each in its own file, and how it becomes the record."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from samerun.core import contract
+from samerun.core import contract, validation
 from samerun.core.files import read_plain, write_atomically
-from samerun.core.record import Run
+from samerun.core.record import Round, Run, WandbRun
+
+T = TypeVar("T")
+# Of the kinds that every process or W&B run has one of, more are not read.
+MOST_PARTS = 1000
+LARGEST_SMALL_PART = 2**20
+"""Bytes. A failure with its traceback, or a W&B run's names, is far smaller."""
 
 
 def report(folder: Path, part: str, value: Any) -> None:
@@ -19,28 +28,21 @@ def report(folder: Path, part: str, value: Any) -> None:
 
 def assemble(folder: Path, run: Run) -> Run:
     """Return *run* with what the container has reported in *folder* so far."""
-    parts = folder / contract.PARTS
-    environment = _part(parts / "environment.json")
-    result = _part(parts / "result.json")
-    first_batch = _part(parts / "first_batch.json").get("seconds")
-    config = _part(parts / "config.json")
-    nodes = _part(parts / "nodes.json").get("nodes")
-    rounds = _part(parts / "rounds.json").get("rounds")
-    rounds = [one for one in rounds if _is_round(one)] if isinstance(rounds, list) else []
-    starts = _part(parts / "starts.json").get("starts")
-    runs = tuple(filter(_is_wandb, map(_part, sorted(parts.glob("wandb-*.json")))))
-    run = dataclasses.replace(
-        run,
-        environment=environment,
-        result=result,
-        wandb=runs,
-        nodes=tuple(nodes) if isinstance(nodes, list) else (),
-        rounds=tuple(rounds),
-        config=config or run.config,
-        starts=tuple(starts) if isinstance(starts, list) else (),
-        checkpoints=_part(parts / "checkpoints.json"),
-    )
-    return run.with_outcome(first_batch_s=first_batch, failure=first_failure(folder))
+    config = read_part(folder, "config")
+    changes = {
+        "environment": read_part(folder, "environment"),
+        "result": read_part(folder, "result"),
+        "config": config or run.config,
+        "checkpoints": read_part(folder, "checkpoints"),
+        "nodes": _objects(read_part(folder, "nodes").get("nodes")),
+        "starts": _objects(read_part(folder, "starts").get("starts")),
+        "rounds": tuple(_built(Round, _objects(read_part(folder, "rounds").get("rounds")))),
+        "wandb": tuple(_built(WandbRun, _several(folder, "wandb-*.json"))),
+    }
+    first_batch = read_part(folder, "first_batch").get("seconds")
+    seconds = float(first_batch) if isinstance(first_batch, int | float) else None
+    run = dataclasses.replace(run, **changes)  # type: ignore[arg-type]
+    return run.with_outcome(first_batch_s=seconds, failure=first_failure(folder))
 
 
 def read_part(folder: Path, part: str) -> dict[str, Any]:
@@ -50,31 +52,33 @@ def read_part(folder: Path, part: str) -> dict[str, Any]:
 
 def first_failure(folder: Path) -> dict[str, Any] | None:
     """Return the failure of the process that failed first: others follow from it."""
-    parts = folder / contract.PARTS
-    failures = [part for path in parts.glob("failure-*.json") if (part := _part(path))]
+    failures = [part for part in _several(folder, "failure-*.json") if part]
     timed = [f for f in failures if isinstance(f.get("time"), float)]
     return min(timed, key=lambda f: f["time"], default=None)
 
 
-def _is_round(part: Any) -> bool:
-    """Whether *part* has what the host's own lines about a round need."""
-    return (
-        isinstance(part, dict)
-        and isinstance(part.get("nodes"), list)
-        and isinstance(part.get("why"), str)
-    )
+def _several(folder: Path, pattern: str) -> list[dict[str, Any]]:
+    """Return the small parts that each process or W&B run has of its kind."""
+    paths = islice(sorted((folder / contract.PARTS).glob(pattern)), MOST_PARTS)
+    return [_part(path, LARGEST_SMALL_PART) for path in paths]
 
 
-def _is_wandb(part: dict[str, Any]) -> bool:
-    """Whether *part* has what the host's own lines about a W&B run need."""
-    named = all(isinstance(part.get(key), str) for key in ("id", "mode", "dir"))
-    return named and isinstance(part.get("url"), str | None)
+def _objects(value: Any) -> tuple[dict[str, Any], ...]:
+    found = value if isinstance(value, list) else []
+    return tuple(one for one in found if isinstance(one, dict))
 
 
-def _part(path: Path) -> dict[str, Any]:
+def _built(cls: type[T], raw: Iterable[dict[str, Any]]) -> Iterator[T]:
+    """Yield what *raw* describes; what has another shape is left out."""
+    for one in raw:
+        with contextlib.suppress(ValueError):
+            yield validation.build(cls, one)
+
+
+def _part(path: Path, limit: int | None = None) -> dict[str, Any]:
     """Read one part; one that is absent or torn, or no plain file, counts as empty."""
     try:
-        value = json.loads(read_plain(path))
+        value = json.loads(read_plain(path, limit))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

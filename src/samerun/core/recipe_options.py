@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from samerun.core.errors import UsageError
 
 TYPES = {"int": int, "float": float, "str": str}
+KINDS: dict[str, type] = {**TYPES, "bool": bool}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def read_recipe(path: Path) -> Recipe:
     Read the recipe in the file *path*.
 
     Raises:
-        UsageError: The file has no ``train`` function.
+        UsageError: The file has no ``train`` function, or an option of another form.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     summary = (ast.get_docstring(tree) or "").strip().split("\n")[0]
@@ -98,7 +99,7 @@ def read_recipe(path: Path) -> Recipe:
             return Recipe(
                 name=path.stem,
                 summary=summary,
-                options=_options(node.args),
+                options=_options(node.args, path.stem),
                 downloads=any(_says_downloads(statement) for statement in tree.body),
             )
     raise UsageError(f"{path.name} has no train function.", "See docs/recipes.md.")
@@ -109,20 +110,34 @@ def _says_downloads(statement: ast.stmt) -> bool:
     return ast.unparse(statement) == "DOWNLOADS = True"
 
 
-def _options(args: ast.arguments) -> tuple[Option, ...]:
+def _options(args: ast.arguments, recipe: str) -> tuple[Option, ...]:
     pairs = zip(args.kwonlyargs, args.kw_defaults, strict=True)
-    return tuple(_option(arg, default) for arg, default in pairs if default is not None)
+    return tuple(_option(arg, default, recipe) for arg, default in pairs)
 
 
-def _option(arg: ast.arg, default: ast.expr) -> Option:
+def _option(arg: ast.arg, default: ast.expr | None, recipe: str) -> Option:
     """Read ``name: Annotated[type, "help"] = default``; type may be ``Literal[...]``."""
     hint, text = _annotated(arg.annotation)
-    return Option(
-        name=arg.arg,
-        type=hint.id if isinstance(hint, ast.Name) else "str",
-        default=ast.literal_eval(default),
-        help=text,
-        choices=_choices(hint),
+    choices = _choices(hint)
+    kind = "str" if choices else hint.id if isinstance(hint, ast.Name) else ""
+    if kind not in KINDS or default is None:
+        raise _refusal(recipe, arg, default)
+    try:
+        value = ast.literal_eval(default)
+    except ValueError:
+        raise _refusal(recipe, arg, default) from None
+    fits = type(value) is KINDS[kind] or (kind == "float" and type(value) is int)
+    if not fits or (choices and value not in choices):
+        raise _refusal(recipe, arg, default)
+    return Option(name=arg.arg, type=kind, default=value, help=text, choices=choices)
+
+
+def _refusal(recipe: str, arg: ast.arg, default: ast.expr | None) -> UsageError:
+    written = f"{ast.unparse(arg)}{f' = {ast.unparse(default)}' if default else ''}"
+    return UsageError(
+        f"Recipe {recipe}: the option `{written}` can't be read from its source.",
+        'Write NAME: Annotated[TYPE, "help"] = DEFAULT, with int, float, str, bool or '
+        "Literal[...] of texts as TYPE and a plain value of that type as DEFAULT.",
     )
 
 
@@ -138,8 +153,11 @@ def _choices(hint: ast.expr | None) -> tuple[str, ...]:
     """Return the values of ``Literal[...]``."""
     if not isinstance(hint, ast.Subscript):
         return ()
+    if ast.unparse(hint.value).rpartition(".")[2] != "Literal":
+        return ()
     values = ast.literal_eval(hint.slice)
-    return tuple(map(str, values if isinstance(values, tuple) else (values,)))
+    found = values if isinstance(values, tuple) else (values,)
+    return found if all(isinstance(value, str) for value in found) else ()
 
 
 def find_recipe(folder: Path, name: str) -> Path:

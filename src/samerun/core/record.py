@@ -9,18 +9,23 @@ artifact, on the host at the end, also when the container was killed.
 
 import dataclasses
 import json
-import types
-import typing
+import math
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from samerun.core import contract
+from samerun.core import contract, migration, validation
 from samerun.core.errors import RecordError
-from samerun.core.files import write_atomically
+from samerun.core.files import read_plain, write_atomically
 
-SCHEMA = 1
+SCHEMA = 2
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+"""Names of runs: they name folders and containers."""
+
+DIGEST = re.compile(r"([0-9a-f]{64})?")
 
 State = Literal["prepared", "running", "finished", "failed", "stopped", "killed", "preempted"]
 
@@ -122,6 +127,61 @@ class Hardware:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A folder or file of the host in the container."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """
+    How the container was started, as far as a next start takes it over.
+
+    *target* is what the entry was given: a recipe, or a script's path in the container.
+    *ranks* is the number of processes over all nodes. None in *network* and *memory*: the
+    engine's own, as of a container that samerun did not start.
+    """
+
+    target: str
+    arguments: tuple[str, ...] = ()
+    ranks: int = 1
+    network: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    memory: str | None = None
+    pids_limit: int | None = None
+    docker_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbRun:
+    """A W&B run that the training started; *dir* is relative to the run's folder."""
+
+    id: str
+    mode: str
+    dir: str
+    url: str | None = None
+    name: str | None = None
+    project: str | None = None
+    entity: str | None = None
+    rank: int | None = None
+    # Among those that its process started.
+    order: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Which nodes trained together, from when on, and why that changed."""
+
+    nodes: tuple[int, ...]
+    why: str = ""
+    began: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How it went. Times are ISO 8601 in UTC, durations in seconds."""
 
@@ -146,9 +206,11 @@ class Run:
     name: str
     image: Image
     code: Code
-    # As typed after `invoke train`, and as handed to the engine (no secret in either).
+    # As typed after `invoke train`.
     command: tuple[str, ...]
-    arguments: tuple[str, ...]
+    # The start as data, and as the engine's command line for people (no secret in either).
+    launch: Launch | None = None
+    arguments: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     seed: int
     topology: Topology
@@ -158,11 +220,10 @@ class Run:
     outcome: Outcome
     # Parts that the container reports: versions and threads, W&B runs, metrics and hashes.
     environment: dict[str, Any] = field(default_factory=dict)
-    wandb: tuple[dict[str, Any], ...] = ()
+    wandb: tuple[WandbRun, ...] = ()
     # With several nodes: what each told the others, by rank.
     nodes: tuple[dict[str, Any], ...] = ()
-    # And which of them trained together, from when on, and why that changed.
-    rounds: tuple[dict[str, Any], ...] = ()
+    rounds: tuple[Round, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     # Every start of the container: when, and from which checkpoint it went on (None: none).
     starts: tuple[dict[str, Any], ...] = ()
@@ -191,38 +252,43 @@ def to_json(value: Any) -> str:
 
 def from_json(text: str) -> Run:
     """
-    Read a record.
+    Read a record, of this schema or an older one.
 
     Raises:
-        RecordError: Not JSON, a field is missing, or the schema is newer than ours.
+        RecordError: It is not JSON, is of a newer schema, lacks a field, or holds a value of
+            another type or out of its range: a hostile container may have written it.
     """
     try:
         raw = json.loads(text)
-        if raw["schema"] > SCHEMA:
-            remedy = "Update samerun to read it."
-            raise RecordError(
-                f"The record has schema {raw['schema']}, this version reads up to {SCHEMA}.", remedy
-            )
-        return typing.cast("Run", _build(Run, raw))
-    except (ValueError, KeyError, TypeError) as error:
+        run = validation.build(Run, migration.migrate(raw, SCHEMA))
+        _check_values(run)
+    except (ValueError, RecursionError) as error:
         raise RecordError(
-            f"The record can't be read: {error!r}.",
-            "It may be cut off; the run's log and W&B files are unaffected.",
+            f"The record can't be read: {_short(error)}.",
+            "It may be cut off or changed; the run's log and W&B files are unaffected.",
         ) from error
+    return run
 
 
-def _build(hint: Any, raw: Any) -> Any:
-    """Turn JSON's plain values into what the type *hint* says; unknown keys are dropped."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = typing.get_type_hints(hint)
-        known = {f.name for f in dataclasses.fields(hint)}
-        return hint(**{k: _build(hints[k], v) for k, v in raw.items() if k in known})
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        return tuple(_build(args[0], item) for item in raw)
-    if origin in (types.UnionType, typing.Union) and raw is not None:
-        return _build(args[0], raw)
-    return raw
+def _short(error: Exception) -> str:
+    text = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return text[:300].rstrip(".")
+
+
+def _check_values(run: Run) -> None:
+    """Refuse values that no writer of records writes."""
+    outcome, topology = run.outcome, run.topology
+    validation.matches("name", run.name, NAME)
+    validation.matches("image.digest", run.image.digest, DIGEST)
+    for name in ("created", "started", "ended"):
+        validation.is_time(f"outcome.{name}", getattr(outcome, name))
+    validation.in_range("seed", run.seed, 0, 2**32 - 1)
+    validation.in_range("topology.procs", topology.procs, 1, 2**16)
+    validation.in_range("topology.nodes", topology.nodes, 1, 2**16)
+    validation.in_range("topology.node_rank", topology.node_rank, 0, topology.nodes - 1)
+    validation.in_range("outcome.exit_code", outcome.exit_code, 0, 255)
+    validation.in_range("outcome.duration_s", outcome.duration_s, 0, math.inf)
+    validation.in_range("outcome.restarts", outcome.restarts, 0, 2**31)
 
 
 def write(folder: Path, run: Run) -> None:
@@ -231,8 +297,20 @@ def write(folder: Path, run: Run) -> None:
 
 
 def read(folder: Path) -> Run:
-    """Read the record in *folder*; RecordError if there is none."""
+    """
+    Read the record in *folder*.
+
+    Raises:
+        RecordError: There is none, or it can't be read.
+    """
     path = folder / contract.RECORD
-    if not path.is_file():
-        raise RecordError(f"There is no record at {path}.", "Give the folder of a run.")
-    return from_json(path.read_text(encoding="utf-8"))
+    try:
+        text = read_plain(path).decode()
+    except FileNotFoundError:
+        raise RecordError(f"There is no record at {path}.", "Give the folder of a run.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(
+            f"The record {path} can't be read: {error}.",
+            "Restore it from a copy; the run's log and W&B files are unaffected.",
+        ) from error
+    return from_json(text)

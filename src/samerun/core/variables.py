@@ -1,8 +1,37 @@
-"""The environment of the container."""
+"""
+The environment of a container, from the facts of its start.
+
+The host's side, a container that it did not start, and the files for clouds each know other
+facts, and each adds what is its own; what follows from them is written here, once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from samerun.core import contract
 
 OFFLINE_MODES = ("offline", "dryrun", "disabled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """
+    What a start's environment follows from.
+
+    *forwarded* are W&B's settings as the user has them. *checkpoints* is a policy's text as the
+    container reads it; empty: none are written.
+    """
+
+    image: str
+    tags: Sequence[str] = ()
+    forwarded: Mapping[str, str]
+    online: bool = False
+    has_data: bool = False
+    has_terminal: bool = False
+    seed: int | None = None
+    checkpoints: str = ""
+    fast: bool = False
+    stop_on_nan: bool = False
 
 
 def wandb_is_online(mode: str | None, *, has_key: bool) -> bool:
@@ -10,43 +39,28 @@ def wandb_is_online(mode: str | None, *, has_key: bool) -> bool:
     return has_key and mode not in OFFLINE_MODES
 
 
-def present(variables: dict[str, str]) -> dict[str, str]:
-    """Return *variables* without the empty ones."""
+def present(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return *variables* without the empty ones: ``WANDB_TAGS=""`` makes ``wandb.init`` raise."""
     return {name: value for name, value in variables.items() if value}
 
 
-def environment(
-    forwarded: dict[str, str],
-    image_reference: str,
-    tags: tuple[str, ...],
-    *,
-    has_key: bool,
-    has_data: bool,
-    has_terminal: bool,
-    seed: int,
-) -> dict[str, str]:
-    """
-    Return the container's environment.
-
-    Empty variables are dropped: ``WANDB_TAGS=""`` makes ``wandb.init`` raise.
-    """
-    values = present(forwarded) | {
-        contract.ENV_RECORD: f"{contract.OUTPUT}/{contract.RECORD}",
-        contract.ENV_SEED: str(seed),
+def environment(facts: Facts) -> dict[str, str]:
+    """Return the variables that follow from *facts*, none of them empty."""
+    mode = facts.forwarded.get("WANDB_MODE") or ("" if facts.online else "offline")
+    values = {
+        **facts.forwarded,
+        "WANDB_MODE": mode,
         # Shown by W&B on the run's page, and read by its own tools.
-        "WANDB_DOCKER": image_reference,
-        "WANDB_TAGS": ",".join(tags),
-    }
-    if has_key:
-        values["NETRC"] = contract.NETRC
-        values["WANDB_FINISH_TIMEOUT"] = str(contract.FINISH_TIMEOUT_S)
-    else:
-        values.setdefault("WANDB_MODE", "offline")
-    if values.get("WANDB_MODE") == "offline":
+        "WANDB_DOCKER": facts.image,
+        "WANDB_TAGS": ",".join(facts.tags),
+        "WANDB_FINISH_TIMEOUT": str(contract.FINISH_TIMEOUT_S) if facts.online else "",
         # Else wandb asks the network for a minute at exit of an offline run.
-        values["WANDB_ERROR_REPORTING"] = "false"
-    if has_terminal:
-        values[contract.ENV_PROGRESS] = "1"
-    if has_data:
-        values[contract.ENV_DATA] = contract.DATA
-    return values
+        "WANDB_ERROR_REPORTING": "false" if mode == "offline" else "",
+        contract.ENV_DATA: contract.DATA if facts.has_data else "",
+        contract.ENV_PROGRESS: "1" if facts.has_terminal else "",
+        contract.ENV_SEED: "" if facts.seed is None else str(facts.seed),
+        contract.ENV_CHECKPOINTS: facts.checkpoints,
+        contract.ENV_FAST: "1" if facts.fast else "",
+        contract.ENV_STOP_ON_NAN: "1" if facts.stop_on_nan else "",
+    }
+    return present(values)

@@ -46,5 +46,5 @@ def seed_everything(seed: int) -> None:
     torch.backends.cudnn.deterministic = True
     # An operation without a deterministic form warns instead of ending the training.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Only needed to make reads of uninitialised memory repeatable; costs a fill per tensor.
+    # Only needed to make reads of uninitialized memory repeatable; costs a fill per tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False

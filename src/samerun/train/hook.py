@@ -17,8 +17,12 @@ from typing import Any
 AFTER_IMPORT = {
     "wandb": ("samerun.train.hooks.wandb_sign",),
     "fastai.data.load": ("samerun.train.checkpoint.workers",),
-    "fastai.learner": ("samerun.train.hooks.observe", "samerun.train.hooks.finite"),
-    "fastai.callback.schedule": ("samerun.train.checkpoint.install",),
+    # Schedules import the learner, and not the other way: a script may use no schedule.
+    "fastai.learner": (
+        "samerun.train.hooks.observe",
+        "samerun.train.hooks.finite",
+        "samerun.train.checkpoint.install",
+    ),
     "fastprogress.fastprogress": ("samerun.train.hooks.progress",),
     "fastai.distributed": ("samerun.train.hooks.ddp",),
     "samerun.callback.stream.bulk": ("samerun.train.hooks.wandb_rows",),

@@ -109,7 +109,7 @@ def files():
     kernel = ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/kernel/uevent_helper")
     found = {f"write {path}": attempt(write, path) for path in (*targets, *kernel)}
     found["read a file of the host"] = attempt(Path(GIVEN["secret"]).read_text)
-    found["read another run's output"] = attempt(os.listdir, GIVEN["neighbour"])
+    found["read another run's output"] = attempt(os.listdir, GIVEN["neighbor"])
     found["read the engine's folder"] = attempt(os.listdir, "/var/lib/docker")
     found["make a cgroup"] = attempt(os.mkdir, "/sys/fs/cgroup/escape")
     return found

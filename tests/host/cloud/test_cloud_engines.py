@@ -71,7 +71,7 @@ def asks_sky(sky_python, home, *command):
     ],
 )
 def test_skypilot_loads_and_plans_the_task(sky_python, tmp_path, changes, instance):
-    """Its own reader, its own schema, its own optimiser; a catalogue of two machines."""
+    """Its own reader, its own schema, its own optimizer; a catalog of two machines."""
     file = tmp_path / "task.yaml"
     file.write_text(rendered("sky", **changes))
 

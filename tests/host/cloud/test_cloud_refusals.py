@@ -118,7 +118,7 @@ def test_a_registry_without_the_image_is_named(monkeypatch, answer, said):
     assert "invoke push --registry ghcr.io/you/samerun" in str(raised.value)
 
 
-def test_skypilots_own_catalogue_is_the_list(tmp_path):
+def test_skypilots_own_catalog_is_the_list(tmp_path):
     """Where it is on this machine; the newest version of it."""
     for version, name in (("v8", "OLD"), ("v10", "NEW9000")):
         table = tmp_path / version / "common" / "accelerators.csv"

@@ -3,8 +3,9 @@ import re
 import pytest
 
 from samerun.core.errors import UsageError
+from samerun.core.record import Mount
 from samerun.host.container import docker_args
-from samerun.host.container.spec import Launch, Mount
+from samerun.host.container.spec import ContainerSpec
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_lists_may_have_several_members():
 
 def test_kits_own_flags_can_never_be_given_again():
     """What the launch sets is in the list of refusals, and in no other."""
-    launch = Launch(
+    launch = ContainerSpec(
         run="r", image="i", user="1:1", target="t", arguments=(), procs=1, seed=1, shm_size="1g",
         mounts=(Mount(source="/a", target="/b"),), environment={"A": "1"}, gpus="all",
         network="none", memory="1g",
@@ -124,7 +125,7 @@ def test_kits_own_flags_can_never_be_given_again():
 
 def test_arguments_reach_the_command_before_the_image():
     """After it they would be the training's."""
-    launch = Launch(
+    launch = ContainerSpec(
         run="r", image="the-image", user="1:1", target="t", arguments=("--cpus=9",), procs=1,
         seed=1, shm_size="1g", mounts=(), docker_args=("--cpus=2",),
     )  # fmt: skip

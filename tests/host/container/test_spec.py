@@ -4,13 +4,15 @@ import dataclasses
 import pytest
 
 from samerun.core import contract, variables
-from samerun.host.container.spec import Launch, Mount
+from samerun.core.record import Mount
+from samerun.core.variables import Facts
+from samerun.host.container.spec import ContainerSpec, mount_option, own_variables
 
 
 @pytest.fixture
 def two():
     """Two processes on the CPU with data."""
-    return Launch(
+    return ContainerSpec(
         run="r1",
         image="samerun@sha256:" + "a" * 64,
         user="12345:12345",
@@ -40,6 +42,14 @@ def test_container_is_locked_down(two):
         assert flag in argv
 
 
+def test_the_launch_is_the_same_as_data(two):
+    """What a next start takes over; processes over all nodes are its ranks."""
+    launch = two.launch()
+
+    assert (launch.target, launch.arguments, launch.ranks) == ("digits", ("--name", "a b"), 2)
+    assert (launch.mounts, launch.environment) == (two.mounts, {"A": "1", "B": "2"})
+
+
 def test_arguments_stay_apart(two):
     """Quoting is not needed: an argument with a blank is one element at the end."""
     assert two.argv()[-7:] == ["--procs", "2", "--seed", "7", "digits", "--name", "a b"]
@@ -53,20 +63,20 @@ def test_stop_timeout_is_longer_than_the_launchers(two):
 
 def test_mounts_are_read_only_unless_said():
     """Only the output is writable."""
-    assert Mount(source="/a", target="/data").spec().endswith(",readonly")
-    assert "readonly" not in Mount(source="/a", target="/output", read_only=False).spec()
+    assert mount_option(Mount(source="/a", target="/data")).endswith(",readonly")
+    assert "readonly" not in mount_option(Mount(source="/a", target="/output", read_only=False))
 
 
 def test_comma_and_quote_in_a_path_survive():
     """Docker reads --mount as CSV."""
-    spec = Mount(source='/a,b"c', target="/data").spec()
+    spec = mount_option(Mount(source='/a,b"c', target="/data"))
 
     assert next(csv.reader([spec])) == ["type=bind", 'source=/a,b"c', "target=/data", "readonly"]
 
 
-def make(forwarded, **given):
-    defaults = {"has_key": True, "has_data": False, "has_terminal": False, "seed": 1}
-    return variables.environment(forwarded, "img@sha256:1", ("t", "d"), **defaults | given)
+def make(forwarded, *, has_key=True):
+    facts = Facts(image="img@sha256:1", tags=("t", "d"), forwarded=forwarded, online=has_key)
+    return variables.environment(facts) | own_variables(has_key=has_key)
 
 
 def test_every_run_carries_the_image_reference_and_the_tags():

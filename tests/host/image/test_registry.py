@@ -1,5 +1,6 @@
 import pytest
 
+from samerun.core import references
 from samerun.core.errors import UsageError
 from samerun.core.record import Base, Image
 from samerun.host.image import provenance, push, registry
@@ -39,7 +40,7 @@ def test_what_names_no_digest_is_refused(reference):
 )
 def test_only_a_name_with_a_host_is_looked_for(reference, has):
     """Nothing of ours is asked of a public registry that never saw it."""
-    assert registry.has_host(reference) is has
+    assert references.has_host(reference) is has
 
 
 def test_provenance_names_image_base_lock_and_commit():
@@ -65,3 +66,35 @@ def test_without_a_repository_the_error_names_the_variable():
     """What to give, and where it can stand."""
     with pytest.raises(UsageError, match="SAMERUN_REGISTRY"):
         push.check_repository(None)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        f"manifest for host/x@sha256:{'429' * 21}a not found: manifest unknown",
+        f"host/x@sha256:503{'0' * 61}: not found",
+        "unauthorized: authentication required (status 503)",
+        f"failed to copy sha256:500{'a' * 61}: denied: no rights",
+        "no such host",
+    ],
+)
+def test_what_is_absent_or_denied_is_not_tried_again(problem):
+    """Whatever numbers stand in a digest: one in fourteen has a 429 or a 50x in it."""
+    assert not registry.is_passing(problem)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "received unexpected HTTP status: 503 Service Unavailable",
+        "unexpected status from GET request to https://host/v2/: 502 Bad Gateway",
+        "toomanyrequests: slow down",
+        "failed with status: 429 Too Many Requests",
+        "unexpected EOF",
+        "read: connection reset by peer",
+        "net/http: TLS handshake timeout",
+    ],
+)
+def test_what_is_overloaded_or_cut_off_is_tried_again(problem):
+    """Layers that are through are kept."""
+    assert registry.is_passing(problem)

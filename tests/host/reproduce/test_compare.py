@@ -97,3 +97,11 @@ def test_nothing_finite_is_no_plot(curve):
 def test_one_value_is_a_point():
     """One epoch has no span on either axis."""
     assert any("*" in line for line in plot.draw([0.5], [0.5]))
+
+
+@pytest.mark.parametrize("epochs", [2, 10, 101, 1001])
+def test_the_axis_is_as_wide_as_the_plot(epochs):
+    """However many digits the last epoch has."""
+    lines = plot.draw([0.0, *[1.0] * (epochs - 1)], [], width=40, height=3)
+
+    assert len(lines[-1]) == len("           ┤") + 40

@@ -6,9 +6,12 @@ import pytest
 
 from samerun.core import contract, hardware, record
 from samerun.core.errors import DataError, Irreproducible
+from samerun.core.record import Launch
 from samerun.host.checkout.project import DEFAULT_CUDA, tag
 from samerun.host.image import identity, resolve
 from samerun.host.launch import resume
+from samerun.host.launch.request import Request
+from samerun.host.machine import network
 from samerun.host.reproduce import causes, compare, requirements, traces
 from samerun.host.reproduce.find_run import FoundRun
 from samerun.host.run import listing, recover, summary, sync
@@ -21,13 +24,14 @@ def own(run):
         run.image, layers_digest="", store="unknown", config_digest=None, index_digest=None
     )
     data = dataclasses.replace(run.data[0], source="s3://photos")
-    arguments = (f"--env={contract.ENV_FAST}=1", "--env=WANDB_MODE=offline", "digits")
+    environment = {contract.ENV_FAST: "1", "WANDB_MODE": "offline"}
+    launch = Launch(target="digits", arguments=("--epochs", "1"), environment=environment)
     return dataclasses.replace(
         run,
         image=image,
         data=(data,),
         written_by="container",
-        arguments=arguments,
+        launch=launch,
         unknown=("this", "that"),
     )
 
@@ -158,12 +162,14 @@ def test_all_that_is_unknown_is_shown(own, tmp_path):
     assert "again   not known in which image" in shown
 
 
-def test_what_a_container_told_of_itself_is_gone_on_with(own, image):
-    """Target, arguments and variables; the network is the kit's own."""
-    told = resume.recorded(own)
+def test_what_a_container_recorded_of_itself_is_resumed(own, image, tmp_path):
+    """Target, arguments and variables; the network is samerun's."""
+    asked = Request(resume="x")
+    plan = resume.plan(asked, own, image, (), tmp_path, has_key=False, flag=None)
 
-    assert (told.target, told.arguments) == ("digits", ("--epochs", "1"))
-    assert told.environment == {contract.ENV_FAST: "1", "WANDB_MODE": "offline"}
+    assert (plan.target, plan.arguments) == ("digits", ("--epochs", "1"))
+    assert plan.environment[contract.ENV_FAST] == "1"
+    assert plan.network == network.NAME
     assert resume.is_offline(own)
 
 

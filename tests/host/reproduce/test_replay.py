@@ -7,6 +7,7 @@ import pytest
 
 from samerun.core import contract, hardware
 from samerun.core.errors import Irreproducible, UsageError
+from samerun.core.record import Launch, Mount, Round
 from samerun.host.image import resolve
 from samerun.host.launch import request
 from samerun.host.machine import gpus
@@ -34,7 +35,9 @@ def test_threads_and_mode_of_the_original_are_set_again(run):
         run,
         environment={"variables": told},
         determinism="fast",
-        arguments=("docker", f"--env={contract.ENV_STOP_ON_NAN}=1", "--env=LD_PRELOAD=x"),
+        launch=Launch(
+            target="digits", environment={contract.ENV_STOP_ON_NAN: "1", "LD_PRELOAD": "x"}
+        ),
     )
 
     assert replay.environment(first) == {
@@ -100,7 +103,7 @@ def test_an_image_is_looked_for_by_digests_alone(image):
         config_digest="sha256:" + "d" * 64,
     )
 
-    references = list(resolve.references(named))
+    references = list(resolve.local_names(named))
 
     assert references[0] == image.reference
     assert all(re.search(r"sha256:[0-9a-f]{64}$", reference) for reference in references)
@@ -154,7 +157,7 @@ def mounted(run, tmp_path):
             git_dirty=True,
             patch_sha256=hashlib.sha256(patch).hexdigest(),
         ),
-        arguments=("docker", f"--mount=type=bind,source={repository},target=/code,readonly"),
+        launch=Launch(target="/code/a.py", mounts=(Mount(source=str(repository), target="/code"),)),
     )
 
 
@@ -263,7 +266,7 @@ def test_a_run_of_several_machines_is_made_again_by_as_many_processes_on_one(run
     ("changes", "rounds", "said"),
     [
         ({"nodes": 2, "node_rank": 1}, (), "record of node 1"),
-        ({"nodes": 2}, ({"nodes": [0, 1], "why": ""}, {"nodes": [0], "why": ""}), "2, then 1"),
+        ({"nodes": 2}, (Round(nodes=(0, 1)), Round(nodes=(0,))), "2, then 1"),
     ],
 )
 def test_what_no_run_of_one_machine_gives_again_is_refused(run, changes, rounds, said):

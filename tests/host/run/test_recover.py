@@ -7,15 +7,16 @@ import pytest
 
 from samerun.core import checkpoint_policy, contract, lifecycle, record
 from samerun.core.errors import OutputError, RecordError, RunBusy, UsageError
+from samerun.core.lifecycle import Ending
+from samerun.core.record import Launch, Mount
 from samerun.host.container.process import with_key
 from samerun.host.launch import restart, resume
 from samerun.host.launch.request import Request
 from samerun.host.run import folders, integrity, recover, summary
 
 
-def ended(run, code, *, stopped_by=None, lost=False, **state):
-    state = {"ExitCode": code, **state}
-    run = lifecycle.close(run, state, stopped_by=stopped_by, duration_s=1, lost=lost)
+def ended(run, code, **facts):
+    run = lifecycle.close(run, Ending(exit_code=code, duration_s=1, **facts))
     return run.outcome.state, run.outcome.reason
 
 
@@ -28,11 +29,16 @@ def ended(run, code, *, stopped_by=None, lost=False, **state):
         (75, {"stopped_by": "SIGINT"}, ("preempted", "SIGINT")),
         (143, {"stopped_by": "SIGINT"}, ("stopped", "SIGINT")),
         (137, {}, ("killed", "SIGKILL")),
-        (137, {"OOMKilled": True}, ("killed", "out of memory")),
-        (255, {"lost": True}, ("killed", "the engine restarted")),
+        (137, {"out_of_memory": True}, ("killed", "out of memory")),
+        (255, {"engine_lost": True}, ("killed", "the engine restarted")),
         (255, {}, ("failed", None)),
-        (137, {"Removed": True}, ("killed", "the container was removed")),
+        (137, {"removed": True}, ("killed", "the container was removed")),
         (112, {}, ("failed", None)),
+        (0, {"out_of_memory": True}, ("finished", None)),
+        (75, {"signal": "SIGINT"}, ("preempted", "SIGINT")),
+        (1, {"disk_full": True}, ("failed", "the disk of the output is full")),
+        (1, {"missing_data": "/data"}, ("failed", "the data vanished: /data")),
+        (105, {}, ("killed", "a node was lost")),
     ],
 )
 def test_ending_is_told_by_code_and_surroundings(running, code, more, expected):
@@ -43,7 +49,7 @@ def test_ending_is_told_by_code_and_surroundings(running, code, more, expected):
 def test_duration_is_that_of_all_starts(running):
     """A run that was interrupted has spent the time of every start."""
     for _ in range(2):
-        running = lifecycle.close(running, {"ExitCode": 75}, stopped_by=None, duration_s=1.5)
+        running = lifecycle.close(running, Ending(exit_code=75, duration_s=1.5))
         running = lifecycle.restarted(running)
 
     assert running.outcome.duration_s == 3
@@ -106,21 +112,24 @@ def test_checkpoints_that_mean_nothing_are_refused(text):
         checkpoint_policy.Policy.read(text)
 
 
-def test_switches_reach_the_container():
-    """Checkpoints by default; fast and stop-on-nan where asked for."""
-    asked = Request(checkpoints="off", fast=True, stop_on_nan=True)
-
-    assert asked.switches() == {contract.ENV_FAST: "1", contract.ENV_STOP_ON_NAN: "1"}
-    assert list(Request().switches()) == [contract.ENV_CHECKPOINTS]
-
-
 @pytest.fixture
 def started(run, image):
     """A record as it is after a start."""
-    flags = ("docker", "run", "--network=none", "--env=WANDB_MODE=offline")
-    flags += ("--env=WANDB_PROJECT=p=1", "--env=SAMERUN_FAST=1", "--env=LD_PRELOAD=/output/x.so")
-    inside = (image.reference, "--procs", "2", "--seed", "1", "digits", "--epochs", "1")
-    return dataclasses.replace(run, arguments=(*flags, *inside), data=())
+    environment = {
+        "WANDB_MODE": "offline",
+        "WANDB_PROJECT": "p=1",
+        contract.ENV_FAST: "1",
+        "LD_PRELOAD": "/output/x.so",
+    }
+    launch = Launch(
+        target="digits",
+        arguments=("--epochs", "1"),
+        network="none",
+        environment=environment,
+        mounts=(Mount(source="/", target="/host"),),
+        docker_args=("--privileged",),
+    )
+    return dataclasses.replace(run, launch=launch, data=())
 
 
 def make_plan(run, tmp_path, **options):
@@ -141,14 +150,13 @@ def test_resume_takes_the_recorded_command_over(started, tmp_path):
 
 def test_resume_hands_nothing_else_of_the_record_to_the_engine(started, tmp_path):
     """The container could write there: no variable, mount or network of its choosing."""
-    evil = ("--privileged", "--mount=type=bind,source=/,target=/host", "--network=host")
-    words = list(started.arguments)
-    tampered = dataclasses.replace(started, arguments=(*words[:2], *evil, *words[3:]))
+    launch = dataclasses.replace(started.launch, network="host")
+    tampered = dataclasses.replace(started, launch=launch)
 
     with pytest.raises(UsageError, match="host"):
         make_plan(tampered, tmp_path)
     argv = with_key(make_plan(tampered, tmp_path, network="bridge"), None).argv()
-    assert not {"--privileged", evil[1]} & set(argv)
+    assert "--privileged" not in argv
     assert "LD_PRELOAD" not in " ".join(argv)
     assert [word for word in argv if word.startswith("--mount")] == [
         f"--mount=type=bind,source={tmp_path},target=/output"
@@ -236,14 +244,12 @@ def test_record_that_was_changed_is_not_run_again(started, tmp_path, monkeypatch
     read = record.from_json(record.to_json(started))
     integrity.verify(tmp_path, read)
 
-    with pytest.raises(RecordError, match="changed"):
-        integrity.verify(tmp_path, dataclasses.replace(started, arguments=("docker", "run")))
-
-
-def test_resume_reads_the_target_behind_any_options_of_the_entry(started):
-    """Each of them has a value; the target's own flags are not taken for them."""
-    words = [*started.arguments]
-    words[words.index("digits") : words.index("digits")] = ["--more", "3"]
-    found = resume.recorded(dataclasses.replace(started, arguments=tuple(words)))
-
-    assert (found.target, found.arguments) == ("digits", ("--epochs", "1"))
+    other = dataclasses.replace(started.launch, network="samerun")
+    for change in (
+        {"launch": other},
+        {"written_by": "container"},
+        {"determinism": "fast"},
+        {"image": dataclasses.replace(started.image, pull_reference="evil@sha256:" + "0" * 64)},
+    ):
+        with pytest.raises(RecordError, match="changed"):
+            integrity.verify(tmp_path, dataclasses.replace(started, **change))

@@ -3,8 +3,8 @@ import stat
 
 import pytest
 
-from samerun.core.errors import KeyFileError
-from samerun.host.tracking import keys
+from samerun.core.errors import KeyFileError, UsageError
+from samerun.host.tracking import keys, server
 
 KEY = "0123456789" * 4
 
@@ -74,7 +74,7 @@ def test_server_with_a_port_is_named_with_it(monkeypatch):
     """As wandb itself writes and reads its netrc entries."""
     monkeypatch.setenv("WANDB_BASE_URL", "http://localhost:8080")
 
-    assert keys.host() == "localhost:8080"
+    assert server.host() == "localhost:8080"
 
 
 def test_key_is_starred_out_of_logs(tmp_path):
@@ -105,3 +105,27 @@ def test_starring_out_follows_no_link(tmp_path):
     keys.redact(tmp_path / "run", keys.Key(value=KEY, source="test"))
 
     assert victim.read_text() == KEY
+
+
+@pytest.mark.parametrize("value", ["", "  ", None])
+def test_an_empty_server_is_wandbs_own(monkeypatch, value):
+    """Exported and empty is not an address: the netrc key would not be found."""
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    if value is not None:
+        monkeypatch.setenv("WANDB_BASE_URL", value)
+
+    assert server.base_url() == "https://api.wandb.ai"
+    assert server.host() == "api.wandb.ai"
+
+
+def test_a_path_is_no_part_of_the_servers_name():
+    """netrc knows host and port alone."""
+    assert server.host({"WANDB_BASE_URL": "https://me@wandb.example:8080/wandb/"}) == (
+        "wandb.example:8080"
+    )
+
+
+def test_what_is_no_address_is_refused():
+    """Before anything is asked of it."""
+    with pytest.raises(UsageError, match="WANDB_BASE_URL"):
+        server.base_url({"WANDB_BASE_URL": "localhost:8080"})

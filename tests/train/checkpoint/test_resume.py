@@ -16,7 +16,7 @@ DEATHS = {
     "half": 7,
     "accumulation": 8,
     "sgd": 7,
-    "torch_optimiser": 8,
+    "torch_optimizer": 8,
     "tracked": 12,
     "table": 23,
     "found_rate": 12,

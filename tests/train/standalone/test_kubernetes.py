@@ -161,3 +161,19 @@ def test_machines_that_do_not_add_up_are_refused(variables):
     """No number, a rank too high, nowhere to meet."""
     with pytest.raises(UsageError):
         cluster_env.from_environment(variables)
+
+
+def test_a_pod_outside_of_a_cluster_is_told_as_unknown(account, monkeypatch):
+    """Only the variables that were handed over count."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    answer = kubernetes.running({"SAMERUN_POD": "x"}, account, pause_s=0)
+
+    assert answer.digest == ""
+    assert "KUBERNETES_SERVICE_HOST" in answer.why_not
+
+
+def test_numbers_of_machines_that_do_not_fit_say_what_to_set():
+    """The same number everywhere, and another rank on each."""
+    with pytest.raises(UsageError, match=r"SAMERUN_NODES to the same value .*different one"):
+        cluster_env.from_environment({"SAMERUN_NODES": "2", "SAMERUN_NODE_RANK": "2"})

@@ -79,7 +79,7 @@ def test_a_run_by_hand_has_a_record_that_says_what_it_lacks(tmp_path, output):
     assert f"TAGS ('{DIGEST}',)" in done.stdout
     assert (made.written_by, made.outcome.state) == ("container", "finished")
     assert made.image.digest == DIGEST
-    assert [run["mode"] for run in made.wandb] == ["offline"]
+    assert [run.mode for run in made.wandb] == ["offline"]
     assert made.environment["torch"]
     assert any("whether the image is the one" in sentence for sentence in made.unknown)
     assert "samerun: not known: whether the image is the one in SAMERUN_IMAGE" in done.stderr
@@ -177,7 +177,7 @@ def test_the_record_says_what_the_container_was_given(tmp_path, output):
     made = record.read(output)
 
     assert made.determinism == "fast"
-    assert "--env=SAMERUN_STOP_ON_NAN=1" in made.arguments
+    assert made.launch.environment["SAMERUN_STOP_ON_NAN"] == "1"
     assert made.secrets == ("WANDB_API_KEY",)
     assert "k" * 40 not in (output / "run.json").read_text()
 

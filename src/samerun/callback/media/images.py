@@ -10,15 +10,15 @@ import numpy as np
 import torch
 import wandb
 
-# Colours of true and predicted points: readable on light and dark, and for the colour-blind.
-TRUE_COLOUR, PREDICTED_COLOUR = (0, 158, 115), (213, 94, 0)
+# Colors of true and predicted points: readable on light and dark, and for the color-blind.
+TRUE_COLOR, PREDICTED_COLOR = (0, 158, 115), (213, 94, 0)
 # Smaller images are enlarged before points are drawn on them.
 _DRAWN_PX = 224
 
 
 def to_pixels(image: Any) -> np.ndarray:
     """
-    Return *image* as uint8 of shape (height, width, 3), or (height, width) if it is grey.
+    Return *image* as uint8 of shape (height, width, 3), or (height, width) if it is gray.
 
     Args:
         image: Shape (channels, height, width); floats in [0, 1] or integers in [0, 255].
@@ -60,14 +60,14 @@ def to_mask_image(image: Any, mask: Any, layer: str, classes: Sequence[Any]) -> 
     )
 
 
-def to_points_image(image: Any, points: Any, colour: tuple[int, int, int]) -> Any:
+def to_points_image(image: Any, points: Any, color: tuple[int, int, int]) -> Any:
     """
     Return *image* with *points* on it.
 
     Args:
         image: Shape (channels, height, width).
         points: Coordinates in pixels, x before y, shape (number of points, 2).
-        colour: Red, green, blue, each in [0, 255].
+        color: Red, green, blue, each in [0, 255].
     """
     pixels = to_pixels(image)
     if pixels.ndim == 2:
@@ -79,7 +79,7 @@ def to_points_image(image: Any, points: Any, colour: tuple[int, int, int]) -> An
     for x, y in np.nan_to_num(_floats(points).reshape(-1, 2)) * scale + scale / 2:
         distance = np.hypot(columns - x, rows - y)
         canvas[distance < radius + 1.5] = (255, 255, 255)  # an edge, to be seen on any ground
-        canvas[distance < radius] = colour
+        canvas[distance < radius] = color
     return wandb.Image(canvas)
 
 
@@ -94,7 +94,7 @@ def to_boxes_image(
         boxes: Left, top, right, bottom in pixels, shape (number of boxes, 4).
         labels: One name per box; boxes without a name are padding and are left out.
         layer: Name of the set of boxes.
-        names: All labels of the table, so that each has one colour in all its images.
+        names: All labels of the table, so that each has one color in all its images.
     """
     drawn = [
         {

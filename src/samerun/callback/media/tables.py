@@ -102,8 +102,8 @@ def wandb_process(x: TensorImage, y: TensorPoint, samples, outs, preds):
     for (image, truth, *_), (predicted, *_) in zip(samples, outs, strict=True):
         table.add_data(
             images.to_image(image),
-            images.to_points_image(image, truth, images.TRUE_COLOUR),
-            images.to_points_image(image, predicted, images.PREDICTED_COLOUR),
+            images.to_points_image(image, truth, images.TRUE_COLOR),
+            images.to_points_image(image, predicted, images.PREDICTED_COLOR),
         )
     return {KEY: table}
 

@@ -57,7 +57,7 @@ def _names(recorder: Any) -> list[str]:
     """
     Return the names that belong to ``recorder.log``.
 
-    A cancelled training or validation leaves its values out, which shifts the others;
+    A canceled training or validation leaves its values out, which shifts the others;
     paired by position they would appear under each other's names (fastai issue 3068).
     """
     names = list(getattr(recorder, "metric_names", []))

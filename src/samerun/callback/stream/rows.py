@@ -147,7 +147,7 @@ def to_number(value: Any) -> Any:
 def _memory() -> Row:
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
         return {}
-    # Bookkeeping of the allocator: no synchronisation.
+    # Bookkeeping of the allocator: no synchronization.
     return {
         "gpu_memory_gib": torch.cuda.memory_allocated() / 2**30,
         "gpu_memory_peak_gib": torch.cuda.max_memory_allocated() / 2**30,

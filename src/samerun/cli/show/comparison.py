@@ -6,6 +6,7 @@ from rich.text import Text
 
 from samerun.cli.show import plot, verdicts
 from samerun.core.errors import UsageError
+from samerun.core.terminal import safe, safe_lines
 from samerun.host.reproduce import traces
 from samerun.host.reproduce.compare import Comparison
 from samerun.host.reproduce.find_run import FoundRun
@@ -18,13 +19,13 @@ def show(found: Comparison, metric: str | None) -> None:
     name = choose_metric(found.one, found.two, metric)
     out.print(verdicts.findings(found.findings, f"A {found.one.link}", f"B {found.two.link}"))
     if found.patch:
-        out.print(Text("\n".join(("", *found.patch))))
+        out.print(Text(safe_lines("\n".join(("", *found.patch)))))
     if name is not None:
-        out.print(Text(f"\n{name} per epoch: A {one.name}, B {two.name}, * both"))
+        out.print(Text("\n" + safe(f"{name} per epoch: A {one.name}, B {two.name}, * both")))
         out.print(Text("\n".join(plot.draw(*(curve(f, name) for f in (found.one, found.two))))))
     for note in found.notes:
-        out.print(Text(f"note: {note}"))
-    out.print(Text(f"\nThe same: {', '.join(_grouped(found.same)) or 'nothing'}."))
+        out.print(Text(safe(f"note: {note}")))
+    out.print(Text("\n" + safe(f"The same: {', '.join(_grouped(found.same)) or 'nothing'}.")))
 
 
 def _grouped(subjects: tuple[str, ...]) -> Iterator[str]:

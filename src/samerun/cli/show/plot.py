@@ -59,5 +59,6 @@ def _with_axis(grid: list[list[str]], low: float, high: float) -> list[str]:
 
 
 def _foot(last: int, width: int) -> str:
-    line = f"0{'epoch':^{width - 2}}{last}"
+    number = str(last)
+    line = f"0{'epoch':^{width - 1 - len(number)}}{number}"
     return f"{'':>10}  {line}"

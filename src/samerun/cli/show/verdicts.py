@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from samerun.core.terminal import safe
 from samerun.host.reproduce.requirements import Requirement
 from samerun.host.reproduce.verdict import Finding, Verdict
 
@@ -20,7 +21,7 @@ def requirements(found: Iterable[Requirement]) -> None:
     table = _table("needs", "is", "what")
     for need in found:
         style = "green" if need.state == "here" else "yellow" if "pulled" in need.state else "red"
-        table.add_row(need.subject, Text(need.state, style=style), Text(need.detail))
+        table.add_row(need.subject, Text(need.state, style=style), Text(safe(need.detail)))
     console().print(table)
 
 
@@ -29,25 +30,25 @@ def verdict(came: Verdict, original: str, again: str) -> None:
     out = console()
     out.print(findings(came.findings, original, again))
     if came.first is not None:
-        out.print(Text(f"they first part in {came.first}"))
+        out.print(Text(safe(f"they first part in {came.first}")))
     if came.largest is not None:
         out.print(Text(f"largest relative difference of a metric or loss: {came.largest:.3g}"))
     for cause in came.causes:
-        out.print(Text(f"likely cause: {cause}"))
+        out.print(Text(safe(f"likely cause: {cause}")))
     for note in came.notes:
-        out.print(Text(f"note: {note}"))
+        out.print(Text(safe(f"note: {note}")))
     style = {"identical": "green", "within tolerance": "yellow"}.get(came.outcome, "red")
     out.print(Text(f"Verdict: {came.outcome}.", style=f"bold {style}"))
 
 
 def findings(rows: Iterable[Finding], one: str, two: str) -> Table:
     """Return the table of findings: what is the same is told once."""
-    table = _table("", "", one, two)
+    table = _table("", "", safe(one), safe(two))
     for row in rows:
         word, style = _word(same=row.same)
         texts = (row.original, "" if row.same else row.again)
         cells = (Text(shorten(text)) for text in texts)
-        table.add_row(row.subject, Text(word, style=style), *cells)
+        table.add_row(safe(row.subject), Text(word, style=style), *cells)
     return table
 
 
@@ -60,7 +61,7 @@ def _word(*, same: bool | None) -> tuple[str, str]:
 def shorten(text: str) -> str:
     """Cut what holds a hash to its head; other text stays whole."""
     is_hash = len(text) >= SHOWN and " " not in text
-    return f"{text[:HEAD]}…" if is_hash else text
+    return safe(f"{text[:HEAD]}…" if is_hash else text)
 
 
 def console() -> Console:

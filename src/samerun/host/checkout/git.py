@@ -5,6 +5,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+# The user's own configuration must not get into a patch: colors, prefixes, other programs.
+AS_GIT_APPLY_READS_IT = (
+    "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
+    "--src-prefix=a/", "--dst-prefix=b/", "--ignore-submodules=none",
+)  # fmt: skip
+NEUTRAL = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "diff.external=")
+
 
 @dataclass(frozen=True, kw_only=True)
 class GitState:
@@ -26,7 +33,7 @@ def state_of(folder: Path) -> GitState:
     if commit is None:
         return GitState()
     changed = _git(folder, "status", "--porcelain", "--", ".") or b""
-    patch = _git(folder, "diff", "--binary", "HEAD", "--", ".") or b""
+    patch = _git(folder, "diff", *AS_GIT_APPLY_READS_IT, "HEAD", "--", ".") or b""
     return GitState(commit=commit.decode().strip(), dirty=bool(changed.strip()), patch=patch)
 
 
@@ -39,13 +46,14 @@ def origin(folder: Path) -> str | None:
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)
+        command = ["git", *NEUTRAL, *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     except OSError:
         return None
     return done.stdout if done.returncode == 0 else None
 
 
-def summarise(folder: Path, one: str, two: str) -> list[str] | None:
+def summarize(folder: Path, one: str, two: str) -> list[str] | None:
     """Return what changed between two commits, a line per file; None if git has not both."""
     stat = _git(folder, "diff", "--stat=100", "--end-of-options", one, two)
     return None if stat is None else stat.decode(errors="replace").splitlines()

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samerun.core import references
 from samerun.core.errors import (
     CloudEngineMissing,
     NoCredentials,
@@ -22,9 +23,9 @@ from samerun.host.image import registry
 if TYPE_CHECKING:
     from docker import DockerClient
 
-CATALOGUE = Path("~/.sky/catalogs")
+CATALOG = Path("~/.sky/catalogs")
 LOOPBACK = re.compile(r"(localhost|127\.[\d.]+|\[::1\])(:\d+)?")
-# Where SkyPilot's catalogue is not on this machine: the ones that clouds let most.
+# Where SkyPilot's catalog is not on this machine: the ones that clouds let most.
 COMMON = (
     *("A10", "A100", "A100-80GB", "A10G", "A6000", "B200", "B300", "GB200", "GH200", "H100"),
     *("H100-80GB", "H200", "L4", "L40", "L40S", "P100", "RTX4090", "RTX6000", "T4", "V100"),
@@ -79,7 +80,7 @@ def pullable(client: "DockerClient", image: str) -> None:
     """
     name, _ = registry.split(image)
     host = name.split("/")[0]
-    if not registry.has_host(image):
+    if not references.has_host(image):
         raise NotPullable(f"{image} names no registry: it is only on this machine.", PUSH)
     if LOOPBACK.fullmatch(host):
         raise NotPullable(f"The registry {host} is this machine; others can't reach it.", PUSH)
@@ -98,11 +99,11 @@ def pullable(client: "DockerClient", image: str) -> None:
         )
 
 
-def known_accelerators(engine: str, catalogue: Path = CATALOGUE) -> Collection[str]:
-    """Return what *engine* calls GPUs: SkyPilot's own catalogue where it is, else the common."""
+def known_accelerators(engine: str, catalog: Path = CATALOG) -> Collection[str]:
+    """Return what *engine* calls GPUs: SkyPilot's own catalog where it is, else the common."""
     if engine == "k8s":
         return GPU_LABELS
-    tables = list(catalogue.expanduser().glob("v*/common/accelerators.csv"))
+    tables = list(catalog.expanduser().glob("v*/common/accelerators.csv"))
     if not tables:
         return COMMON
     newest = max(tables, key=lambda path: int(re.sub(r"\D", "", path.parts[-3]) or 0))
@@ -112,7 +113,7 @@ def known_accelerators(engine: str, catalogue: Path = CATALOGUE) -> Collection[s
 
 def accelerator(name: str, known: Collection[str]) -> str:
     """
-    Return a GPU's *name* as it stands among *known*, however it was capitalised.
+    Return a GPU's *name* as it stands among *known*, however it was capitalized.
 
     Raises:
         UnknownAccelerator: With the nearest names.

@@ -6,6 +6,7 @@ from typing import Literal
 
 from samerun.core import contract
 from samerun.core.errors import NodeLost, UsageError
+from samerun.core.variables import Facts, environment, present
 
 Engine = Literal["sky", "k8s", "vm"]
 ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")
@@ -22,7 +23,6 @@ SHM = re.compile(r"[1-9]\d*[kmg]")
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 PLACE = re.compile(r"(?P<kind>s3|gs|pvc)://(?P<name>[A-Za-z0-9][\w.-]*)(/(?P<path>.*))?")
 GPUS = re.compile(r"((?P<name>[A-Za-z][\w.-]*):)?(?P<number>\d+)|(?P<alone>[A-Za-z][\w.-]*)")
-RENDEZVOUS_PORT = 29400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,25 +106,26 @@ class CloudRequest:
 
     def environment(self) -> dict[str, str]:
         """Return the container's variables, as far as they are the same on every machine."""
-        values = {
-            **self.settings,
-            "WANDB_NAME": self.name,
-            "WANDB_DOCKER": self.image,
-            "WANDB_TAGS": ",".join((*self.tags, self.digest)),
+        offline = {"WANDB_MODE": "offline"} if self.offline else {}
+        facts = Facts(
+            image=self.image,
+            tags=(*self.tags, self.digest),
+            forwarded={**self.settings, "WANDB_NAME": self.name, **offline},
+            online=not self.offline,
+            has_data=self.data is not None,
+            checkpoints=contract.DEFAULT_CHECKPOINTS,
+        )
+        values = environment(facts) | {
             contract.ENV_IMAGE: self.image,
             contract.ENV_RUN: self.name,
             contract.ENV_COMMIT: (self.commit or "") + ("-dirty" if self.dirty else ""),
             contract.ENV_SOURCE: self.data.url if self.data else "",
             contract.ENV_FINGERPRINT: "" if self.fingerprint else "0",
-            contract.ENV_CHECKPOINTS: contract.DEFAULT_CHECKPOINTS,
-            contract.ENV_DATA: contract.DATA if self.data else "",
         }
-        if self.offline:
-            values |= {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
         if self.nodes > 1:
             # Every interface but these two: NCCL else may choose a bridge that leads nowhere.
             values["NCCL_SOCKET_IFNAME"] = "^lo,docker"
-        return {name: value for name, value in values.items() if value}
+        return present(values)
 
 
 def parse_gpus(text: str | None) -> Gpus:

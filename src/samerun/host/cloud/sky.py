@@ -9,12 +9,13 @@ services inside, as root, with SYS_ADMIN and a writable root. So the task runs
 import shlex
 from typing import Any
 
-from samerun.core import contract
+from samerun.core import contract, references
+from samerun.core.placement import DEFAULT_PORT
+from samerun.core.record import Mount
 from samerun.host.cloud import text
-from samerun.host.cloud.request import RENDEZVOUS_PORT, CloudRequest, Location
-from samerun.host.container.spec import Launch, Mount
-from samerun.host.image import registry
-from samerun.host.tracking.keys import DEFAULT_URL
+from samerun.host.cloud.request import CloudRequest, Location
+from samerun.host.container.spec import ContainerSpec
+from samerun.host.tracking import server
 
 DATA = "/samerun/data"
 OUTPUT = "/samerun/output"
@@ -151,7 +152,7 @@ def _together(asked: CloudRequest) -> list[str]:
 def _login(asked: CloudRequest) -> list[str]:
     """Return the lines that log in where the registry wants it; the login stays in memory."""
     user, password = REGISTRY_LOGIN
-    host = asked.image.partition("/")[0] if registry.has_host(asked.image) else "docker.io"
+    host = asked.image.partition("/")[0] if references.has_host(asked.image) else "docker.io"
     return [
         f'if [ -n "${{{password}:-}}" ]; then',
         '  docker="$docker --config $lent"',
@@ -166,7 +167,7 @@ def _key(asked: CloudRequest) -> list[str]:
     """Return the lines that put the key into a file in memory, where the container reads it."""
     if asked.offline:
         return []
-    host = asked.settings.get("WANDB_BASE_URL", DEFAULT_URL).partition("://")[2].rstrip("/")
+    host = server.host(asked.settings)
     entry = "machine %s\\n  login user\\n  password %s\\n"
     return [
         'netrc="$lent/netrc"',
@@ -185,7 +186,7 @@ def command(asked: CloudRequest) -> str:
     return f"$docker {line}"
 
 
-def launch(asked: CloudRequest) -> Launch:
+def launch(asked: CloudRequest) -> ContainerSpec:
     """Return the container, with tokens for what only the machine knows."""
     mounts = [Mount(source="@FOLDER@", target=contract.OUTPUT, read_only=False)]
     if asked.data:
@@ -198,9 +199,9 @@ def launch(asked: CloudRequest) -> Launch:
         environment |= {
             contract.ENV_NODES: str(asked.nodes),
             contract.ENV_NODE_RANK: "@RANK@",
-            contract.ENV_RDZV: f"@HEAD@:{RENDEZVOUS_PORT}",
+            contract.ENV_RDZV: f"@HEAD@:{DEFAULT_PORT}",
         }
-    return Launch(
+    return ContainerSpec(
         run=asked.name,
         image=asked.image,
         user="@USER@",

@@ -32,7 +32,7 @@ from samerun.host.cloud.request import (
 from samerun.host.cloud.request import check_cloud_request as check_request
 from samerun.host.image import identity
 from samerun.host.machine import engine
-from samerun.host.tracking import keys, tags
+from samerun.host.tracking import keys, server, tags
 
 RENDER: Mapping[Engine, Callable[[CloudRequest], str]] = {
     "sky": sky.render,
@@ -230,7 +230,7 @@ def _key(asked: CloudRequest) -> dict[str, str]:
     key = keys.find()
     if key is None:
         raise KeyFileError(
-            f"There is no W&B key for {keys.host()} here that SkyPilot could be given.",
+            f"There is no W&B key for {server.host()} here that SkyPilot could be given.",
             "Set WANDB_API_KEY, log in with `wandb login`, or write the file with --offline.",
         )
     return {"WANDB_API_KEY": key.value}

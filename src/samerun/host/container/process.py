@@ -20,7 +20,8 @@ from samerun.core.errors import (
     SamerunError,
     UsageError,
 )
-from samerun.host.container.spec import Launch, Mount
+from samerun.core.record import Mount
+from samerun.host.container.spec import ContainerSpec
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -48,7 +49,7 @@ START_ERRORS: tuple[tuple[str, type[SamerunError], str], ...] = (
 ENGINE_AWAY_S = 120.0
 
 
-def with_key(launch: Launch, netrc: Path | None) -> Launch:
+def with_key(launch: ContainerSpec, netrc: Path | None) -> ContainerSpec:
     """Return *launch* with the key's file mounted, if there is one."""
     if netrc is None:
         return launch
@@ -56,7 +57,7 @@ def with_key(launch: Launch, netrc: Path | None) -> Launch:
     return dataclasses.replace(launch, mounts=(*launch.mounts, mount))
 
 
-def start(client: "DockerClient", launch: Launch) -> "Container":
+def start(client: "DockerClient", launch: ContainerSpec) -> "Container":
     """
     Start the container; errors of the engine come out as ours.
 

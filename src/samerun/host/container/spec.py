@@ -1,4 +1,4 @@
-"""One container of a run, as data; its command is a pure function of it."""
+"""One container as data; its command line is a pure function of it."""
 
 import csv
 import io
@@ -6,31 +6,14 @@ from dataclasses import dataclass, field
 
 from samerun.core import contract
 from samerun.core.placement import ALONE, NodePlacement
+from samerun.core.record import Launch, Mount
 
 PIDS_LIMIT = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mount:
-    """A folder or file of the host in the container."""
-
-    source: str
-    target: str
-    read_only: bool = True
-
-    def spec(self) -> str:
-        """Return Docker's ``--mount`` value: CSV, so that a comma in a path survives."""
-        fields = ["type=bind", f"source={self.source}", f"target={self.target}"]
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="").writerow(
-            [*fields, *(["readonly"] if self.read_only else [])]
-        )
-        return buffer.getvalue()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """All that the engine is told about a run."""
+class ContainerSpec:
+    """All that the engine is told about one container."""
 
     run: str
     image: str
@@ -54,6 +37,20 @@ class Launch:
     def argv(self) -> list[str]:
         """Return the complete command; there is no secret in it to hide."""
         return ["docker", "run", *self._isolation(), *self._resources(), *self._inside()]
+
+    def launch(self) -> Launch:
+        """Return what a next start takes over, for the record."""
+        return Launch(
+            target=self.target,
+            arguments=self.arguments,
+            ranks=self.procs * self.place.count,
+            network=self.network,
+            environment=dict(sorted(self.environment.items())),
+            mounts=self.mounts,
+            memory=self.memory,
+            pids_limit=self.pids_limit,
+            docker_args=self.docker_args,
+        )
 
     def _isolation(self) -> list[str]:
         return [
@@ -81,7 +78,7 @@ class Launch:
         argv += [f"--memory={self.memory}", f"--memory-swap={self.memory}"] if self.memory else []
         argv += [f"--gpus={self.gpus}"] if self.gpus else []
         argv += [f"--network={self.network}"] if self.network else []
-        argv += [f"--mount={mount.spec()}" for mount in self.mounts]
+        argv += [f"--mount={mount_option(mount)}" for mount in self.mounts]
         argv += [f"--env={k}={v}" for k, v in sorted(self.environment.items())]
         return [*argv, *self.docker_args]
 
@@ -90,3 +87,19 @@ class Launch:
             return [f"--entrypoint={self.entrypoint}", self.image, *self.arguments]
         options = ["--procs", str(self.procs), "--seed", str(self.seed)]
         return [self.image, *options, *self.place.argv(), self.target, *self.arguments]
+
+
+def own_variables(*, has_key: bool) -> dict[str, str]:
+    """Return what a container that the host side starts has beside what follows from facts."""
+    key = {"NETRC": contract.NETRC} if has_key else {}
+    return {contract.ENV_RECORD: f"{contract.OUTPUT}/{contract.RECORD}", **key}
+
+
+def mount_option(mount: Mount) -> str:
+    """Return Docker's ``--mount`` value: CSV, so that a comma in a path survives."""
+    fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(
+        [*fields, *(["readonly"] if mount.read_only else [])]
+    )
+    return buffer.getvalue()

@@ -21,20 +21,24 @@ _TRAIN_ON_HOST = (
 HOST_TESTS = ("tests/core", "tests/cli", "tests/host", "tests/house", *_TRAIN_ON_HOST)
 TEST_TAG = "samerun:test"
 LINTED = ("src", "tests", "benchmarks", "docker", "docs", "examples", "tasks.py")
+PROSE = "docs/prose.py"
 # The tests run examples and what the documents say, so both are there beside them.
 _TESTED = ("tests", "docs", "examples")
+_COVERAGE = ("--cov", "--cov-report=term")
 
 
-def run(project: Project, say: Callable[[str], None], *, fast: bool, select: Sequence[str]) -> int:
+def run(
+    project: Project,
+    say: Callable[[str], None],
+    *,
+    fast: bool,
+    coverage: bool,
+    select: Sequence[str],
+) -> int:
     """Run the checks in turn; return the exit code of the first that fails, else 0."""
     python = [sys.executable, "-m"]
-    commands = [
-        [*python, "ruff", "check", *LINTED],
-        [*python, "ruff", "format", "--check", *LINTED],
-        [*python, "mypy"],
-        [*python, "pytest", *HOST_TESTS, *select],
-    ]
-    code = _first_failure(project, say, commands)
+    unit = [*python, "pytest", *HOST_TESTS, *(_COVERAGE if coverage else ()), *select]
+    code = _first_failure(project, say, [*_static(python), unit])
     if code or fast:
         return code
     # Built here, so that its steps are seen while they take their minutes.
@@ -42,6 +46,17 @@ def run(project: Project, say: Callable[[str], None], *, fast: bool, select: Seq
     docker = [[*python, "pytest", "tests/docker", "--durations=10", *select]]
     code = _first_failure(project, say, docker) or _inside(project, say)
     return code or _audit(project, say)
+
+
+def _static(python: Sequence[str]) -> list[list[str]]:
+    """Return the checks that run nothing of ours: style, spelling, prose and types."""
+    return [
+        [*python, "ruff", "check", *LINTED],
+        [*python, "ruff", "format", "--check", *LINTED],
+        [*python, "codespell_lib", "."],
+        [sys.executable, PROSE],
+        [*python, "mypy"],
+    ]
 
 
 def _audit(project: Project, say: Callable[[str], None]) -> int:

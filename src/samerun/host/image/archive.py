@@ -8,20 +8,25 @@ cut off anywhere is known by its absence.
 import dataclasses
 import io
 import json
+import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samerun.core import contract
+from samerun.core import contract, validation
 from samerun.core.errors import TransferFailed
 from samerun.core.record import Image
+from samerun.core.terminal import safe
 from samerun.host.image import identity
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 MEMBER = "samerun.json"
+LARGEST_JSON = 8 * 2**20
+# How an OCI layout names an image: containerd's own note, and the specification's.
+NAME_NOTES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 REPOSITORY = "samerun-saved"
 # Kept of the origin's identity: what another store can't compute from the layers.
 CARRIED = ("manifest_digest", "index_digest", "config_digest", "pull_reference")
@@ -35,7 +40,7 @@ def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], 
         TransferFailed: The disk is full, or the folder can't be written.
     """
     # A name of its own: loading it elsewhere must not move that machine's tags.
-    tag = f"{REPOSITORY}:{image.digest[:12]}"
+    tag = tag_of(image)
     client.api.tag(image.reference, *tag.split(":"))
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -60,32 +65,149 @@ def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], 
 
 def load(client: "DockerClient", path: Path, say: Callable[[str], None]) -> Image:
     """
-    Load the image in *path*, and check that it is the one that was saved.
+    Check that *path* holds the image that it says and no other name, then load it.
 
     Raises:
         TransferFailed: The file is cut off or damaged; nothing stays behind.
     """
-    saved = _read_identity(path)
-    say(f"Loading {saved['reference']} …")
+    saved = check_archive(path)
+    say(f"Loading {safe(saved.reference)} …")
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    tag = f"{REPOSITORY}:{saved['digest'][:12]}"
+    tag = tag_of(saved)
     try:
         _load(client, path)
         raw = client.api.inspect_image(tag)
     except (DockerException, RequestException, ValueError) as error:
-        raise TransferFailed(
-            f"{path} is damaged: {_innermost(error)}.", "Copy it again from where it was saved."
-        ) from error
-    if identity.hash_layers(raw["RootFS"]["Layers"]) != saved["layers_digest"]:
+        raise _load_failed(path, _innermost(error)) from error
+    if identity.hash_layers(raw["RootFS"]["Layers"]) != saved.layers_digest:
         client.api.remove_image(tag)
-        raise TransferFailed(
-            f"{path} holds other layers than were saved: {saved['layers_digest']}.",
-            "Copy it again from where it was saved.",
-        )
-    identity.remember(raw["Id"], {n: saved[n] for n in CARRIED if saved.get(n)})
+        raise _other_layers(path, saved)
+    # What another store can't compute from the layers; nothing of it is believed elsewhere.
+    known = {name: getattr(saved, name) for name in CARRIED}
+    identity.remember(raw["Id"], {name: value for name, value in known.items() if value})
     return identity.identify(client, tag)
+
+
+def tag_of(image: Image) -> str:
+    """Return the one name that an archive has and that loading it sets."""
+    return f"{REPOSITORY}:{image.digest[:12]}"
+
+
+def check_archive(path: Path) -> Image:
+    """
+    Return the identity of the image in *path*, after a look at all that loading would do.
+
+    Raises:
+        TransferFailed: It is cut off, holds other layers than it says, or would set another
+            name than its own; the engine has not seen it then.
+    """
+    try:
+        with tarfile.open(path) as tar:
+            members = _members(tar, path)
+            saved = _identity(tar, members, path)
+            _check_names(tar, members, saved, path)
+            _check_layers(tar, members, saved, path)
+    except (tarfile.TarError, EOFError) as error:
+        raise _cut_off(path) from error
+    except OSError as error:
+        raise TransferFailed(
+            f"{path} can't be read: {error.strerror}.", "Give the file that `invoke save` wrote."
+        ) from error
+    return saved
+
+
+def _members(tar: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
+    found: dict[str, tarfile.TarInfo] = {}
+    for member in tar:
+        name = member.name.removeprefix("./")
+        if name in found or not (member.isfile() or member.isdir()) or ".." in name.split("/"):
+            raise _foreign(path, f"the entry {name!r:.60} is twice in it, or no plain file")
+        found[name] = member
+    return found
+
+
+def _read(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], name: str) -> Any:
+    """Return a small JSON file of the archive; KeyError or ValueError if it is none."""
+    member = members[name]
+    if member.size > LARGEST_JSON:
+        raise ValueError(f"{name} is too large")
+    file = tar.extractfile(member)
+    try:
+        return json.loads(file.read() if file else b"")
+    except RecursionError:
+        raise ValueError(f"{name} is nested too deeply") from None
+
+
+def _identity(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], path: Path) -> Image:
+    try:
+        saved = validation.build(Image, _read(tar, members, MEMBER))
+        validation.matches("digest", saved.digest, re.compile("[0-9a-f]{64}"))
+    except (KeyError, ValueError) as error:
+        raise _cut_off(path) from error
+    return saved
+
+
+def _check_names(
+    tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], saved: Image, path: Path
+) -> None:
+    """Refuse an archive that would move any other name of this machine."""
+    wanted = tag_of(saved)
+    try:
+        named = {tag for one in _read(tar, members, "manifest.json") for tag in one["RepoTags"]}
+        if "index.json" in members:
+            entries = _read(tar, members, "index.json")["manifests"]
+            notes = [entry.get("annotations") or {} for entry in entries]
+            named |= {n[key] for n in notes for key in NAME_NOTES[:1] if key in n}
+            named |= {f"{REPOSITORY}:{n[NAME_NOTES[1]]}" for n in notes if NAME_NOTES[1] in n}
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _foreign(path, "its list of images can't be read") from error
+    if {str(name).removeprefix("docker.io/library/") for name in named} != {wanted}:
+        raise _foreign(path, f"it names {', '.join(sorted(map(str, named)))}, not {wanted} alone")
+
+
+def _check_layers(
+    tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], saved: Image, path: Path
+) -> None:
+    try:
+        (one,) = _read(tar, members, "manifest.json")
+        layers = _read(tar, members, one["Config"])["rootfs"]["diff_ids"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise _foreign(path, "its one image can't be read") from error
+    if identity.hash_layers(layers) != saved.layers_digest:
+        raise _other_layers(path, saved)
+
+
+def _cut_off(path: Path) -> TransferFailed:
+    return TransferFailed(
+        f"{path} is cut off, or was not written by `invoke save`: it ends without {MEMBER}.",
+        "Copy it again; `docker load` reads archives of other origin.",
+    )
+
+
+def _foreign(path: Path, why: str) -> TransferFailed:
+    return TransferFailed(
+        f"{path} is not what `invoke save` writes: {safe(why)}. Nothing was loaded.",
+        "Copy it again from where it was saved; `docker load` reads archives of other origin.",
+    )
+
+
+def _other_layers(path: Path, saved: Image) -> TransferFailed:
+    return TransferFailed(
+        f"{path} holds other layers than were saved: {saved.layers_digest}.",
+        "Copy it again from where it was saved.",
+    )
+
+
+def _load_failed(path: Path, why: str) -> TransferFailed:
+    if "no space left" in why:
+        return TransferFailed(
+            f"{path} can't be loaded: {safe(why)}.", "Make room on the engine's disk, then repeat."
+        )
+    return TransferFailed(
+        f"{path} is damaged: {safe(why)}.", "Copy it again from where it was saved."
+    )
 
 
 def _load(client: "DockerClient", path: Path) -> None:
@@ -93,22 +215,6 @@ def _load(client: "DockerClient", path: Path) -> None:
         for line in client.api.load_image(file, quiet=True):
             if "error" in line:
                 raise ValueError(line["error"])
-
-
-def _read_identity(path: Path) -> dict[str, Any]:
-    try:
-        with tarfile.open(path) as tar:
-            file = tar.extractfile(MEMBER)
-            return dict(json.loads(file.read() if file else b""))
-    except (tarfile.TarError, KeyError, ValueError, EOFError) as error:
-        raise TransferFailed(
-            f"{path} is cut off, or was not written by `invoke save`: it ends without {MEMBER}.",
-            "Copy it again; `docker load` reads archives of other origin.",
-        ) from error
-    except OSError as error:
-        raise TransferFailed(
-            f"{path} can't be read: {error.strerror}.", "Give the file that `invoke save` wrote."
-        ) from error
 
 
 def _innermost(error: Exception) -> str:

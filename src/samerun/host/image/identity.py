@@ -4,17 +4,15 @@ import contextlib
 import hashlib
 import io
 import json
-import os
-import re
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from samerun.core import contract
+from samerun.core import contract, references
 from samerun.core.errors import ImageNotFound
 from samerun.core.files import write_atomically
 from samerun.core.record import Base, Image
-from samerun.host.machine import engine
+from samerun.host.machine import cache, engine
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -69,10 +67,10 @@ def _remembered(reference: str) -> str | None:
 
     The classic store forgets it at `docker load`, and compresses layers anew.
     """
-    found = re.search(r"[0-9a-f]{64}$", reference)
-    if found is None:
+    found = references.digest_of(reference)
+    if not found:
         return None
-    digest = f"sha256:{found[0]}"
+    digest = f"sha256:{found}"
     for path in sorted(_memory("").parent.glob("*.json")):
         facts = _recall(path.stem)
         if digest in (facts.get("manifest_digest"), facts.get("index_digest")):
@@ -171,8 +169,7 @@ def _recall(identity: str) -> dict[str, Any]:
 
 def _memory(identity: str) -> Path:
     """Return the file of an image in the user's cache: every checkout shares the engine."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "samerun" / "images" / f"{identity.removeprefix('sha256:')}.json"
+    return cache.folder("images") / f"{identity.removeprefix('sha256:')}.json"
 
 
 def facts(client: "DockerClient", raw: dict[str, Any]) -> dict[str, Any]:

@@ -71,8 +71,9 @@ def inspect(client: "DockerClient", reference: str) -> Inspection:
 
 
 def _package(raw: dict[str, Any]) -> Package:
-    # Images of samerun before 0.1 spell it `licence`.
-    return Package(**{("license" if k == "licence" else k): v for k, v in raw.items()})
+    # Images of samerun before 0.1 have the British spelling.
+    older = "licence"  # codespell:ignore
+    return Package(**{("license" if key == older else key): value for key, value in raw.items()})
 
 
 def _layers(raw: dict[str, Any], history: list[dict[str, Any]]) -> Iterator[Layer]:

@@ -8,7 +8,6 @@ own repository: the digest is then still found by its reference.
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 from pathlib import Path
@@ -18,6 +17,7 @@ from samerun.core import contract
 from samerun.core.record import Image
 from samerun.host.checkout.project import IMAGE
 from samerun.host.image import identity
+from samerun.host.machine import cache
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -52,8 +52,7 @@ def _note(digest: str, folder: Path) -> None:
 
 
 def _notes(digest: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "samerun" / "runs" / digest[:DIGITS]
+    return cache.folder("runs") / digest[:DIGITS]
 
 
 def needed_by(tag: str) -> list[Path]:
@@ -74,8 +73,8 @@ def unneeded(
         gone: Folders of runs that count as gone.
     """
     needed = {digest[:DIGITS] for digest in also_needed}
-    labelled = {"label": contract.LABEL_LOCK}
-    tags = [tag for found in client.images.list(filters=labelled) for tag in found.tags]
+    labeled = {"label": contract.LABEL_LOCK}
+    tags = [tag for found in client.images.list(filters=labeled) for tag in found.tags]
     kept = [tag for tag in tags if re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", tag.rpartition(":")[2])]
     return sorted(t for t in kept if _is_free(t.rpartition(":")[2], needed, gone))
 

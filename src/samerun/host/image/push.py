@@ -1,12 +1,11 @@
 """`invoke push`: the image to a registry, and what is known of its making beside it."""
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.core import contract, record
+from samerun.core import contract, record, references
 from samerun.core.errors import UsageError
 from samerun.core.record import Image
 from samerun.host.image import identity, provenance, registry
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 REGISTRY_ENV = "SAMERUN_REGISTRY"
-REPOSITORY = re.compile(r"[\w.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+")
 
 
 def push(
@@ -45,9 +43,9 @@ def check_repository(repository: str | None) -> str:
     example = "for example --registry ghcr.io/you/samerun"
     if not repository:
         raise UsageError("No registry is given.", f"Give one, {example}, or set {REGISTRY_ENV}.")
-    if not REPOSITORY.fullmatch(repository) or not registry.has_host(repository):
+    if not references.is_repository(repository):
         raise UsageError(
-            f"{repository!r} is no HOST[:PORT]/NAME (in small letters, without tag or digest).",
+            f"{repository!r} is not HOST[:PORT]/NAME (lower case, without tag or digest).",
             f"Give one, {example}.",
         )
     return repository

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from samerun.core import references
 from samerun.core.errors import ImageNotFound, TransferFailed, UsageError
 from samerun.core.record import Image
 from samerun.host.image import identity
@@ -22,13 +23,15 @@ PAUSE_S = 2.0
 ASK_TIMEOUT_S = 15
 # What the engine says where trying again may help: layers that are through are kept.
 PASSING = re.compile(
-    r"EOF|connection reset|closed network connection|broken pipe|timeout|timed out|TLS handshake|"
-    r"unexpected status.* 5\d\d|50[0234]|toomanyrequests|429",
+    r"\bEOF\b|connection reset|closed network connection|broken pipe|timeout|timed out|"
+    r"TLS handshake|toomanyrequests|status[^0-9]{0,20}(50[0234]|429)\b|"
+    r"\b(500 Internal|502 Bad|503 Service|504 Gateway|429 Too Many)",
     re.IGNORECASE,
 )
+# Digests are long and random: no number in one means anything.
+HASH = re.compile(r"[0-9a-f]{12,}")
 DENIED = re.compile(r"denied|unauthorized|no basic auth|authentication required", re.IGNORECASE)
 ABSENT = re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE)
-BY_DIGEST = re.compile(r"(?P<name>[^@]+)@(?P<digest>sha256:[0-9a-f]{64})")
 
 
 def split(reference: str) -> tuple[str, str]:
@@ -38,15 +41,15 @@ def split(reference: str) -> tuple[str, str]:
     Raises:
         UsageError: It is a tag, which may be another image tomorrow, or no reference.
     """
-    found = BY_DIGEST.fullmatch(reference)
-    if not found:
+    found = references.by_digest(reference)
+    if found is None:
         short = "names no whole digest (sha256: and 64 digits)"
         tag = "names no digest: a tag may be another image tomorrow"
         raise UsageError(
             f"{reference!r} {short if '@' in reference else tag}.",
             "Give NAME@sha256:… (`invoke push` prints it, and a run's record holds it).",
         )
-    return found["name"], found["digest"]
+    return found[0], f"sha256:{found[1]}"
 
 
 def push(
@@ -134,15 +137,9 @@ def obtain(client: "DockerClient", reference: str, say: Callable[[str], None]) -
         return identity.identify(client, reference)
     except ImageNotFound:
         # A name without a host would be looked for at a public registry that never saw it.
-        if not BY_DIGEST.fullmatch(reference) or not has_host(reference):
+        if not references.by_digest(reference) or not references.has_host(reference):
             raise
     return pull(client, reference, say)
-
-
-def has_host(reference: str) -> bool:
-    """Whether *reference* names its registry, as Docker reads it: a dot, a port or localhost."""
-    head, slash, _ = reference.partition("/")
-    return bool(slash) and ("." in head or ":" in head or head == "localhost")
 
 
 def confirm(image: Image) -> Image:
@@ -194,11 +191,17 @@ def _again(attempt: Callable[[], None], what: str, say: Callable[[str], None]) -
         problem = _problem(attempt)
         if problem is None:
             return
-        if tried == ATTEMPTS or not PASSING.search(problem) or DENIED.search(problem):
+        if tried == ATTEMPTS or not is_passing(problem):
             raise _explain(problem, what)
         pause = PAUSE_S * 2 ** (tried - 1)
         say(f"The connection broke ({_short(problem)}); trying again in {pause:.0f} s.")
         time.sleep(pause)
+
+
+def is_passing(problem: str) -> bool:
+    """Whether trying again may help: neither denied nor absent, but cut off or overloaded."""
+    text = HASH.sub("", problem)
+    return not DENIED.search(text) and not ABSENT.search(text) and bool(PASSING.search(text))
 
 
 def _problem(attempt: Callable[[], None]) -> str | None:

@@ -1,10 +1,10 @@
 """The image of a record, and no other: by digest from this machine, else from its registry."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from samerun.core import references
 from samerun.core.errors import ImageNotFound, TransferFailed
 from samerun.core.record import Image
 from samerun.host.image import identity, registry
@@ -12,30 +12,28 @@ from samerun.host.image import identity, registry
 if TYPE_CHECKING:
     from docker import DockerClient
 
-DIGEST = re.compile(r"(^|@)sha256:[0-9a-f]{64}$")
-
 
 def local(client: "DockerClient", wanted: Image) -> Image | None:
     """Return *wanted* as it is on this machine, by any digest that its record names."""
-    for reference in references(wanted):
+    for reference in local_names(wanted):
         with contextlib.suppress(ImageNotFound):
             return identity.identify(client, reference)
     return None
 
 
-def references(wanted: Image) -> Iterator[str]:
+def local_names(wanted: Image) -> Iterator[str]:
     """Yield what this machine may know *wanted* by; never a tag, which moves on."""
     digests = (wanted.manifest_digest, wanted.index_digest, wanted.config_digest)
     named = (wanted.reference, wanted.pull_reference, *wanted.repo_digests)
     candidates = (*named, f"sha256:{wanted.digest}", *digests)
-    yield from dict.fromkeys(c for c in candidates if c and DIGEST.search(c))
+    yield from dict.fromkeys(c for c in candidates if c and references.digest_of(c))
 
 
 def sources(wanted: Image) -> tuple[str, ...]:
     """Return the references that a registry may serve, each NAME@sha256:… with its host."""
     named = (wanted.pull_reference, wanted.reference, *wanted.repo_digests)
-    by_digest = (name for name in named if name and registry.BY_DIGEST.fullmatch(name))
-    return tuple(dict.fromkeys(name for name in by_digest if registry.has_host(name)))
+    by_digest = (name for name in named if name and references.by_digest(name))
+    return tuple(dict.fromkeys(name for name in by_digest if references.has_host(name)))
 
 
 def obtain(client: "DockerClient", wanted: Image, say: Callable[[str], None]) -> Image | None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import secrets
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pathspec
+from docker.utils.build import PatternMatcher
 
 from samerun.core import contract
 from samerun.core.errors import CodeError
@@ -23,9 +26,16 @@ if TYPE_CHECKING:
 
 REPOSITORY = "samerun-code"
 PARENTS = "samerun-parent"
-IGNORE_FILES = (".dockerignore", ".gitignore")
 # Never code: what version control, Python, W&B and the kit itself leave in a folder.
-ALWAYS_IGNORED = (".git/", "__pycache__/", ".venv/", "wandb/", "runs/", ".samerun/")
+ALWAYS_IGNORED = (
+    ".dockerignore",
+    ".git/",
+    "__pycache__/",
+    ".venv/",
+    "wandb/",
+    "runs/",
+    ".samerun/",
+)
 # Where keys are kept: a layer is pushed and shared.
 KEPT_SECRET = (".env", ".netrc", "_netrc")
 LIMIT_BYTES = 200 * 2**20
@@ -62,15 +72,55 @@ def list_files(folder: Path) -> list[Path]:
     In a git work tree git itself decides (nested .gitignore files, global excludes);
     elsewhere the folder's .gitignore. A .dockerignore counts in both.
     """
-    files = _git_files(folder)
-    patterns = [*ALWAYS_IGNORED, *KEPT_SECRET]
-    for name in IGNORE_FILES if files is None else IGNORE_FILES[:1]:
-        if (folder / name).is_file():
-            patterns += (folder / name).read_text(encoding="utf-8").splitlines()
-    spec = pathspec.GitIgnoreSpec.from_lines(patterns)
-    paths = files if files is not None else [p.relative_to(folder) for p in folder.rglob("*")]
-    kept = (p for p in paths if not spec.match_file(str(p)))
-    return sorted(p for p in kept if (folder / p).is_file())
+    found = _git_files(folder)
+    paths = found if found is not None else [p.relative_to(folder) for p in folder.rglob("*")]
+    ignored = [pathspec.GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *KEPT_SECRET])]
+    if found is None:
+        ignored.append(pathspec.GitIgnoreSpec.from_lines(_patterns(folder / ".gitignore")))
+    left_out = PatternMatcher(_patterns(folder / ".dockerignore"))
+    kept = (p for p in paths if not any(spec.match_file(str(p)) for spec in ignored))
+    kept = (p for p in kept if not left_out.matches(p.as_posix()))
+    return sorted(p for p in kept if _is_code(folder, p))
+
+
+def _patterns(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        pathspec.GitIgnoreSpec.from_lines(text.splitlines())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise CodeError(
+            f"{path} can't be read: {error}.", "Correct it: patterns in UTF-8, one a line."
+        ) from error
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _is_code(folder: Path, path: Path) -> bool:
+    """
+    Whether *path* is a plain file; a link within the folder counts as what it leads to.
+
+    Raises:
+        CodeError: A link that leads out of the folder: a layer is pushed and shared.
+    """
+    whole = folder / path
+    if whole.is_symlink() or any(p.is_symlink() for p in _between(folder, whole)):
+        if not whole.resolve().is_relative_to(folder.resolve()):
+            raise CodeError(
+                f"{whole} is a link that leads out of the script's folder, to {whole.resolve()}.",
+                "Copy the file there, name the link in .dockerignore, or mount data with --data.",
+            )
+        if whole.is_dir():
+            raise CodeError(
+                f"{whole} is a link to a folder, which would be missing in the image.",
+                "Put the folder itself there, or name the link in .dockerignore.",
+            )
+    return whole.is_file()
+
+
+def _between(folder: Path, path: Path) -> list[Path]:
+    return [parent for parent in path.parents if folder in parent.parents]
 
 
 def _git_files(folder: Path) -> list[Path] | None:
@@ -81,12 +131,12 @@ def _git_files(folder: Path) -> list[Path] | None:
         return None
     if done.returncode:
         return None
-    return [Path(name.decode()) for name in done.stdout.split(b"\0") if name]
+    return [Path(os.fsdecode(name)) for name in done.stdout.split(b"\0") if name]
 
 
-def pack(folder: Path, parent: str) -> bytes:
+def pack(folder: Path) -> bytes:
     """
-    Return the build context as a tar: the files, and a Dockerfile on top of *parent*.
+    Return the build context as a tar: the files, and a Dockerfile on top of PARENT.
 
     Times, owners and modes are fixed, so the same code gives the same layer.
 
@@ -102,7 +152,7 @@ def pack(folder: Path, parent: str) -> bytes:
         )
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        dockerfile = f"FROM {parent}\nCOPY --chown=0:0 code {contract.CODE}\n"
+        dockerfile = f"ARG PARENT\nFROM $PARENT\nCOPY --chown=0:0 code {contract.CODE}\n"
         _add(tar, "Dockerfile", dockerfile.encode(), executable=False)
         for path in files:
             source = folder / path
@@ -129,15 +179,21 @@ def derive(
     say: Callable[[str], None],
 ) -> Image:
     """Return the image with the script's folder as its last layer, built if it is new."""
-    parent_tag = f"{PARENTS}:{parent.digest[:16]}"
-    context = pack(script.folder, parent_tag)
+    context = pack(script.folder)
     key = hashlib.sha256(parent.digest.encode() + context).hexdigest()
     tag = f"{REPOSITORY}:{key[:16]}"
     # Trainings that start together need the same image, and the name of its parent.
     with project.alone("code"):
         if not client.images.list(name=tag):
-            derived = Build(context="-", tag=tag, labels={contract.LABEL_INPUTS: key})
-            # BuildKit looks for a digest at a registry, for a name in the engine first.
+            # BuildKit looks for a digest at a registry, for a name in the engine first. The name
+            # is of this build alone: another checkout may build on the same parent meanwhile.
+            parent_tag = f"{PARENTS}:{secrets.token_hex(8)}"
+            derived = Build(
+                context="-",
+                tag=tag,
+                arguments={"PARENT": parent_tag},
+                labels={contract.LABEL_INPUTS: key},
+            )
             client.api.tag(parent.reference, *parent_tag.split(":"))
             try:
                 buildkit.run(client, derived, project.state / "code-build.log", say, stdin=context)

@@ -4,6 +4,7 @@ import functools
 import os
 import shlex
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from samerun.core import content, contract
@@ -15,14 +16,14 @@ from samerun.host.launch import data_cache
 SYSTEM = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var", "/var/lib")
 
 
-def fingerprint_folder(folder: Path) -> Data:
+def fingerprint_folder(folder: Path, listed: Sequence[Path] | None = None) -> Data:
     """
-    Return *folder* with the fingerprint of its content.
+    Return *folder* with the fingerprint of its content; *listed* are its files, if known.
 
     Raises:
         DataError: As `list_files`, or a file can't be read.
     """
-    files = list_files(folder)
+    files = list_files(folder) if listed is None else list(listed)
     return Data(
         source=str(folder.resolve()),
         target=contract.DATA,
@@ -53,7 +54,7 @@ def list_files(folder: Path) -> list[Path]:
     return files
 
 
-def check_readable(files: list[Path], owner: tuple[int, int]) -> None:
+def check_readable(files: Sequence[Path], owner: tuple[int, int]) -> None:
     """
     Refuse what the run's user *owner* could not read, though the caller (root) can.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from samerun.core.files import write_atomically
+from samerun.host.machine import cache
 
 # A file this young may still change without its times moving on: clocks of file systems tick.
 YOUNG_NS = 2 * 10**9
@@ -58,9 +59,8 @@ class Cache:
 
 def load(folder: Path) -> Cache:
     """Return what is known of the files under *folder*."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
-    path = root / "samerun" / "data" / f"{key}.json"
+    path = cache.folder("data") / f"{key}.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return Cache(path=path, known={n: (list(s), str(d)) for n, (s, d) in raw.items()})

@@ -25,11 +25,11 @@ from samerun.host.container.process import (
     stop_container,
     with_key,
 )
-from samerun.host.container.spec import Launch
+from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import pins
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.restart import Restarts, interrupted
-from samerun.host.run import folders, integrity
+from samerun.host.run import folders, integrity, recover
 from samerun.host.tracking import keys
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Following:
     """What every start of a run shares."""
 
     client: "DockerClient"
-    launch: Launch
+    spec: ContainerSpec
     folder: Path
     owner: tuple[int, int]
     log: BinaryIO
@@ -86,19 +86,21 @@ def execute(
 
     The record is written before each start, and after its end whatever happened.
     """
-    uid, gid = owner = _owner(prepared.launch)
+    uid, gid = owner = _owner(prepared.spec)
     folder = prepared.folder
     if not prepared.resumes:
         folders.make(folder, prepared.patch, owner)
     with folders.held(folder), _signals() as stop:
-        run = dataclasses.replace(prepared.run, arguments=tuple(prepared.launch.argv()))
+        run = dataclasses.replace(
+            prepared.run, launch=prepared.spec.launch(), arguments=tuple(prepared.spec.argv())
+        )
         folders.write(folder, run, owner)
         integrity.put(folder, run)
         pins.keep(client, run.image, folder)
         with folders.open_log(folder, owner) as log, keys.lent(key, uid, gid) as netrc:
             following = Following(
                 client=client,
-                launch=with_key(prepared.launch, netrc),
+                spec=with_key(prepared.spec, netrc),
                 folder=folder,
                 owner=owner,
                 log=log,
@@ -132,7 +134,7 @@ def _once(following: Following, run: Run, key: keys.Key | None) -> Run:
     folders.forget_failure(folder)
     folders.reserve(folder, owner)
     try:
-        container = start(following.client, following.launch)
+        container = start(following.client, following.spec)
     except SamerunError as error:
         failed = run.with_outcome(state="failed", reason=error.what)
         folders.finish(folder, failed, owner)
@@ -142,10 +144,13 @@ def _once(following: Following, run: Run, key: keys.Key | None) -> Run:
     folders.write(folder, run, owner)
     run = _follow(container, run, following)
     keys.redact(folder, key)
-    return folders.finish(folder, run, owner)
+    run = folders.finish(folder, run, owner)
+    # The only witness of the run goes when its record is on disk.
+    remove(container)
+    return run
 
 
-def _owner(launch: Launch) -> tuple[int, int]:
+def _owner(launch: ContainerSpec) -> tuple[int, int]:
     uid, _, gid = launch.user.partition(":")
     return int(uid), int(gid)
 
@@ -165,17 +170,15 @@ def _follow(container: "Container", run: Run, following: Following) -> Run:
     stopped_by = following.stop.name
     if folders.is_asked_to_stop(following.folder):
         stopped_by = lifecycle.STOP_VERB
-    run = lifecycle.close(
+    ending = recover.ending_of(
+        following.folder,
         run,
         state_of(container),
         stopped_by=stopped_by,
         duration_s=time.monotonic() - began,
-        lost=bool(lost),
+        engine_lost=bool(lost),
     )
-    remove(container)
-    if run.outcome.state == "failed":
-        return run.with_outcome(reason=lifecycle.cause(following.folder, run))
-    return run
+    return lifecycle.close(run, ending)
 
 
 def _stop_in_background(container: "Container", name: str) -> None:

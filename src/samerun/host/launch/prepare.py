@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.core import contract, hardware, placement, variables
+from samerun.core import checkpoint_policy, contract, hardware, placement, variables
 from samerun.core.errors import ImageNotFound
+from samerun.core.hardware import Gpu
 from samerun.core.recipe_options import find_recipe, read_recipe
-from samerun.core.record import Base, Code, Data, Image, Outcome, Run, Topology
+from samerun.core.record import Base, Code, Data, Image, Mount, Outcome, Run, Topology
+from samerun.core.variables import Facts
 from samerun.host.checkout import git
 from samerun.host.checkout.project import Project, tag
-from samerun.host.container import docker_args
-from samerun.host.container.spec import Launch, Mount
+from samerun.host.container import docker_args, spec
+from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import build, identity, registry, script_layer
 from samerun.host.launch import data, request
 from samerun.host.launch.request import Request
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 class Prepared:
     """A launch, its record and the patch over the checkout's commit."""
 
-    launch: Launch
+    spec: ContainerSpec
     run: Run
     folder: Path
     patch: bytes
@@ -55,22 +57,34 @@ class Resources:
         return max(1, len(self.selection.gpus))
 
 
-def check_early(asked: Request, project: Project) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What was found while a request was checked: data files and this machine's GPUs."""
+
+    files: tuple[Path, ...]
+    gpus: tuple[Gpu, ...]
+
+
+def check_early(asked: Request, project: Project) -> Checked:
     """Refuse what is seen to be wrong without an engine, at once: no data is hashed."""
     request.check_request(asked)
     if asked.is_script:
         script_layer.find(request.script_path(asked))
     elif asked.image is None:
         read_recipe(find_recipe(project.recipes, asked.target)).parse(asked.arguments)
-    if asked.data is not None:
-        data.check_readable(data.list_files(Path(asked.data)), user.of_container())
-    gpus.select(asked.gpus_or_cpu(), hardware.probe(), runtime=True)
+    files = data.list_files(Path(asked.data)) if asked.data is not None else []
+    data.check_readable(files, user.of_container())
+    found = hardware.probe()
+    gpus.select(asked.gpus_or_cpu(), found, runtime=True)
+    return Checked(files=tuple(files), gpus=found)
 
 
-def look_up(asked: Request, project: Project, *, runtime: bool) -> Resources:
+def look_up(asked: Request, project: Project, checked: Checked, *, runtime: bool) -> Resources:
     """Return data, GPUs and name for *asked*, which `check_early` let through."""
-    found_data = data.fingerprint_folder(Path(asked.data)) if asked.data is not None else None
-    selection = gpus.select(asked.gpus_or_cpu(), hardware.probe(), runtime=runtime)
+    found_data = None
+    if asked.data is not None:
+        found_data = data.fingerprint_folder(Path(asked.data), checked.files)
+    selection = gpus.select(asked.gpus_or_cpu(), checked.gpus, runtime=runtime)
     return Resources(
         data=found_data,
         selection=selection,
@@ -99,12 +113,13 @@ def prepare(
     client: "DockerClient",
     asked: Request,
     project: Project,
+    checked: Checked,
     key: keys.Key | None,
     say: Callable[[str], None],
 ) -> Prepared:
     """Build what is missing for *asked*, which `check_early` let through; write only images."""
     facts = engine.inspect(client)
-    found = look_up(asked, project, runtime=facts.serves_gpus)
+    found = look_up(asked, project, checked, runtime=facts.serves_gpus)
     folder = free_folder(Path(asked.output), found.name)
     created = datetime.now(UTC)
     image = _image(client, asked, project, found, say)
@@ -124,15 +139,17 @@ def prepare(
         determinism="fast" if asked.fast else "full",
     )
     return Prepared(
-        launch=plan(asked, found, image, folder, has_key=key is not None),
+        spec=plan(asked, found, image, folder, has_key=key is not None),
         run=run,
         folder=folder,
         patch=state.patch,
     )
 
 
-def plan(asked: Request, found: Resources, image: Image, folder: Path, *, has_key: bool) -> Launch:
-    """Return the launch, a pure function of what was looked up."""
+def plan(
+    asked: Request, found: Resources, image: Image, folder: Path, *, has_key: bool
+) -> ContainerSpec:
+    """Return the container of *asked* as data; nothing is written or started."""
     script = script_layer.find(request.script_path(asked)) if asked.is_script else None
     mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
     if found.data:
@@ -141,7 +158,7 @@ def plan(asked: Request, found: Resources, image: Image, folder: Path, *, has_ke
         mounts.append(Mount(source=str(script.folder), target=contract.CODE))
     uid, gid = user.of_container()
     settings = asked.wandb_settings()
-    return Launch(
+    return ContainerSpec(
         run=found.name,
         image=image.reference,
         user=f"{uid}:{gid}",
@@ -151,16 +168,7 @@ def plan(asked: Request, found: Resources, image: Image, folder: Path, *, has_ke
         seed=asked.seed,
         shm_size=asked.shm_size,
         mounts=tuple(mounts),
-        environment=variables.environment(
-            {"WANDB_NAME": found.name, **settings},
-            image.reference,
-            request.all_tags(asked, image.digest),
-            has_key=has_key,
-            has_data=found.data is not None,
-            has_terminal=sys.stdout.isatty(),
-            seed=asked.seed,
-        )
-        | asked.switches(),
+        environment=_environment(asked, found, image, has_key=has_key),
         gpus=found.selection.flag,
         network=network.choose(
             asked.network or (placement.NETWORK if asked.place.count > 1 else None),
@@ -173,6 +181,24 @@ def plan(asked: Request, found: Resources, image: Image, folder: Path, *, has_ke
         docker_args=docker_args.parse(asked.docker_arg),
         place=asked.place,
     )
+
+
+def _environment(
+    asked: Request, found: Resources, image: Image, *, has_key: bool
+) -> dict[str, str]:
+    facts = Facts(
+        image=image.reference,
+        tags=request.all_tags(asked, image.digest),
+        forwarded={"WANDB_NAME": found.name, **asked.wandb_settings()},
+        online=has_key,
+        has_data=found.data is not None,
+        has_terminal=sys.stdout.isatty(),
+        seed=asked.seed,
+        checkpoints=checkpoint_policy.variable(asked.checkpoints),
+        fast=asked.fast,
+        stop_on_nan=asked.stop_on_nan,
+    )
+    return variables.environment(facts) | spec.own_variables(has_key=has_key)
 
 
 def _image(
@@ -242,10 +268,9 @@ def unbuilt(reference: str) -> Image:
     )
 
 
-def dry(asked: Request, project: Project, *, has_key: bool) -> Launch:
+def dry(asked: Request, project: Project, *, has_key: bool) -> ContainerSpec:
     """Return the launch without any engine; the image's digest is looked up if one answers."""
-    check_early(asked, project)
-    found = look_up(asked, project, runtime=True)
+    found = look_up(asked, project, check_early(asked, project), runtime=True)
     image = _image_if_known(asked, project)
     folder = Path(asked.output).expanduser().resolve() / found.name
     return plan(asked, found, image, folder, has_key=has_key)

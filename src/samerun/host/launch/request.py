@@ -138,15 +138,6 @@ class Request:
         }
         return settings | {name: value for name, value in given.items() if value}
 
-    def switches(self) -> dict[str, str]:
-        """Return the variables of checkpoints and determinism that the container is given."""
-        values = {
-            contract.ENV_CHECKPOINTS: checkpoint_policy.variable(self.checkpoints),
-            contract.ENV_FAST: "1" if self.fast else "",
-            contract.ENV_STOP_ON_NAN: "1" if self.stop_on_nan else "",
-        }
-        return {name: value for name, value in values.items() if value}
-
     def _offline_mode(self) -> str | None:
         if not self.no_network or os.environ.get("WANDB_MODE") == "disabled":
             return None

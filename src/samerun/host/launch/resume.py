@@ -9,24 +9,23 @@ not read it), and only the networks of the kit are taken over.
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samerun.core import contract, hardware, lifecycle, variables
 from samerun.core.errors import DataError, Irreproducible, OutputError, UsageError
 from samerun.core.placement import NodePlacement
-from samerun.core.record import Data, Image, Run
-from samerun.host.container import docker_args
-from samerun.host.container.spec import Launch, Mount
+from samerun.core.record import Data, Image, Launch, Mount, Run
+from samerun.core.variables import Facts
+from samerun.host.container import docker_args, spec
+from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import registry, resolve
 from samerun.host.launch import data
 from samerun.host.launch.execute import Say
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine, gpus, memory, network, user
-from samerun.host.run import integrity, recover
+from samerun.host.run import folders, integrity, recover
 from samerun.host.tracking import keys
 
 if TYPE_CHECKING:
@@ -37,17 +36,6 @@ FREE = (
     "resume", "restarts", "data", "output", "api_key_file", "network", "no_network",
     "memory", "pids_limit", "docker_arg", "dry",
 )  # fmt: skip
-SWITCHES = (contract.ENV_CHECKPOINTS, contract.ENV_FAST, contract.ENV_STOP_ON_NAN)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """What the recorded command line says that no other field of the record does."""
-
-    network: str
-    environment: dict[str, str]
-    target: str
-    arguments: tuple[str, ...]
 
 
 def refuse_changes(asked: Request) -> None:
@@ -67,49 +55,21 @@ def refuse_changes(asked: Request) -> None:
         )
 
 
-def recorded(run: Run) -> Recorded:
+def started(run: Run) -> Launch:
     """
-    Read the recorded command line of *run*.
+    Return how *run* was started.
 
     Raises:
-        UsageError: It was never started.
+        UsageError: It never was.
     """
-    words = list(run.arguments)
-    if run.written_by == "container":
-        return _told(run)
-    if run.image.reference not in words:
+    if run.launch is None:
         raise UsageError(f"The run {run.name} was never started.", "Start a new run.")
-    at = words.index(run.image.reference)
-    flags, inside = words[:at], words[at + 1 :]
-    networks = [word.removeprefix("--network=") for word in flags if word.startswith("--network=")]
-    # --procs N --seed S TARGET ...: every option of the entry has a value.
-    first = next(i for i in range(0, len(inside), 2) if not inside[i].startswith("--"))
-    return Recorded(
-        network=networks[0] if networks else network.NAME,
-        environment=_variables(flags),
-        target=inside[first],
-        arguments=tuple(inside[first + 1 :]),
-    )
-
-
-def _told(run: Run) -> Recorded:
-    """Return the same of a record that a container wrote: it knows its variables."""
-    return Recorded(
-        network=network.NAME,
-        environment=_variables(run.arguments),
-        target=run.command[0],
-        arguments=run.command[1:],
-    )
-
-
-def _variables(flags: Sequence[str]) -> dict[str, str]:
-    words = (word.removeprefix("--env=") for word in flags if word.startswith("--env="))
-    return dict(word.partition("=")[::2] for word in words)
+    return run.launch
 
 
 def is_offline(run: Run) -> bool:
     """Whether the run is recorded offline: its next start is as well."""
-    return recorded(run).environment.get("WANDB_MODE") in variables.OFFLINE_MODES
+    return started(run).environment.get("WANDB_MODE") in variables.OFFLINE_MODES
 
 
 def settle(client: "DockerClient", folder: Path) -> Run:
@@ -155,6 +115,7 @@ def prepare(
 ) -> Prepared:
     """Return the next start of *run*, which `settle` let through."""
     check_owner(folder)
+    folders.check_room(folder)
     facts = engine.inspect(client)
     selection = gpus.select(run.topology.gpus, hardware.probe(), runtime=facts.serves_gpus)
     image = find_image(client, run, say)
@@ -164,7 +125,7 @@ def prepare(
         say("This is another machine than the run started on: the result may differ in its bits.")
     say(where(folder))
     return Prepared(
-        launch=plan(asked, run, image, found, folder, has_key=key is not None, flag=selection.flag),
+        spec=plan(asked, run, image, found, folder, has_key=key is not None, flag=selection.flag),
         run=lifecycle.restarted(_ours(run, image=image, data=found, hardware=this)),
         folder=folder,
         patch=b"",
@@ -241,13 +202,13 @@ def plan(
     *,
     has_key: bool,
     flag: str | None,
-) -> Launch:
+) -> ContainerSpec:
     """Return the launch of *run* as it was, in the room that *asked* gives it."""
-    before = recorded(run)
+    before = started(run)
     uid, gid = user.of_folder(folder)
     mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
     mounts += [Mount(source=entry.source, target=contract.DATA) for entry in found]
-    return Launch(
+    return ContainerSpec(
         run=run.name,
         image=image.reference,
         user=f"{uid}:{gid}",
@@ -279,29 +240,32 @@ def _place(run: Run) -> NodePlacement:
 
 
 def _environment(
-    before: Recorded, run: Run, image: Image, *, has_key: bool, has_data: bool
+    before: Launch, run: Run, image: Image, *, has_key: bool, has_data: bool
 ) -> dict[str, str]:
-    kept = {n: v for n, v in before.environment.items() if n in contract.FORWARDED}
-    tags = kept.pop("WANDB_TAGS", image.digest)
-    values = variables.environment(
-        kept,
-        image.reference,
-        tuple(tags.split(",")),
-        has_key=has_key,
+    had = before.environment
+    kept = {n: v for n, v in had.items() if n in contract.FORWARDED}
+    facts = Facts(
+        image=image.reference,
+        tags=kept.pop("WANDB_TAGS", image.digest).split(","),
+        forwarded=kept,
+        online=has_key,
         has_data=has_data,
-        has_terminal=False,
         seed=run.seed,
+        checkpoints=had.get(contract.ENV_CHECKPOINTS, ""),
+        fast=had.get(contract.ENV_FAST) == "1",
+        stop_on_nan=had.get(contract.ENV_STOP_ON_NAN) == "1",
     )
-    return values | {n: before.environment[n] for n in SWITCHES if n in before.environment}
+    return variables.environment(facts) | spec.own_variables(has_key=has_key)
 
 
-def _network(asked: Request, before: Recorded) -> str:
+def _network(asked: Request, before: Launch) -> str:
     if asked.no_network:
         return network.NONE
     if asked.network:
         return asked.network
-    if before.network not in (network.NONE, network.NAME):
+    # A container that samerun did not start had a network of its platform's.
+    if before.network not in (None, network.NONE, network.NAME):
         raise UsageError(
             f"The run had the network {before.network!r}.", "Name it again with --network."
         )
-    return before.network
+    return before.network or network.NAME

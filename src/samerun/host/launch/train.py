@@ -29,9 +29,9 @@ def train(asked: Request, project: Project, say: Callable[[str], None]) -> Run:
         return _resume(asked, say)
     key = find_key(asked)
     # What needs no engine is checked before one is asked for.
-    prepare.check_early(asked, project)
+    checked = prepare.check_early(asked, project)
     client = engine.connect()
-    prepared = prepare.prepare(client, asked, project, key, say)
+    prepared = prepare.prepare(client, asked, project, checked, key, say)
     return _execute(client, prepared, asked, key, say)
 
 
@@ -57,7 +57,7 @@ def _execute(
     say(headline(prepared.run))
     if asked.no_network:
         say("No network: W&B records offline, `invoke sync` delivers it later.")
-    if prepared.launch.network == network.NAME:
+    if prepared.spec.network == network.NAME:
         network.ensure(client)
         network.shield()
     return execute.execute(client, prepared, key, say, asked.restarts)

@@ -88,7 +88,7 @@ def topology(run: Run) -> str:
     shape = run.topology
     device = "CPU" if shape.gpus == "0" else "GPU"
     nodes = f" on {shape.nodes} nodes" if shape.nodes > 1 else ""
-    if len({len(one["nodes"]) for one in run.rounds}) > 1:
+    if len({len(one.nodes) for one in run.rounds}) > 1:
         nodes += ", of which not all were there all the time"
     mode = ", --fast" if run.determinism == "fast" else ""
     return f"seed {run.seed}, {shape.world_size} on {device}{nodes}{mode}"

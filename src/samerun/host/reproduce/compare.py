@@ -156,7 +156,7 @@ def patch(one: FoundRun, two: FoundRun) -> Iterator[str]:
     """Yield how the code differs: between the commits if git has both, and the patches."""
     a, b = one.run.code, two.run.code
     if a.git_commit and b.git_commit and a.git_commit != b.git_commit:
-        summary = git.summarise(Path.cwd(), a.git_commit, b.git_commit)
+        summary = git.summarize(Path.cwd(), a.git_commit, b.git_commit)
         yield from summary or [f"git here does not have both {a.git_commit} and {b.git_commit}"]
     if a.patch_sha256 != b.patch_sha256:
         yield from _patches(one, two)

@@ -1,6 +1,5 @@
 """Mounted code again: the commit that a record names, and the patch that lay over it."""
 
-import csv
 import hashlib
 import io
 import os
@@ -55,13 +54,11 @@ def source(found: FoundRun) -> Source:
 
 
 def mounted_folder(run: Run) -> Path:
-    """Return the folder of the host that the record's command mounted as the code."""
-    for argument in run.arguments:
-        if argument.startswith("--mount="):
-            fields = next(csv.reader(io.StringIO(argument.removeprefix("--mount="))))
-            pairs = dict(entry.partition("=")[::2] for entry in fields)
-            if pairs.get("target") == contract.CODE:
-                return Path(pairs["source"])
+    """Return the folder of the host that the run had mounted as its code."""
+    mounts = run.launch.mounts if run.launch else ()
+    for mount in mounts:
+        if mount.target == contract.CODE:
+            return Path(mount.source)
     return Path(run.code.target).expanduser().resolve().parent
 
 

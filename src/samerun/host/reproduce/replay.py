@@ -7,13 +7,13 @@ from pathlib import Path
 from secrets import token_hex
 
 from samerun.core import contract, hardware
-from samerun.core.record import Code, Image, Outcome, Run
+from samerun.core.record import Code, Image, Mount, Outcome, Run
 from samerun.host.checkout import git
-from samerun.host.container.spec import Launch, Mount
+from samerun.host.container.spec import ContainerSpec
 from samerun.host.launch import prepare
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
-from samerun.host.machine import engine
+from samerun.host.machine import engine, network
 from samerun.host.reproduce import causes, rebuild, requirements
 from samerun.host.reproduce.find_run import FoundRun
 from samerun.host.reproduce.options import ReproduceOptions
@@ -68,7 +68,7 @@ def environment(run: Run) -> dict[str, str]:
         again["OMP_NUM_THREADS"] = str(threads)
     if run.determinism == "fast":
         again[contract.ENV_FAST] = "1"
-    if f"--env={contract.ENV_STOP_ON_NAN}=1" in run.arguments:
+    if run.launch and run.launch.environment.get(contract.ENV_STOP_ON_NAN) == "1":
         again[contract.ENV_STOP_ON_NAN] = "1"
     return again
 
@@ -90,7 +90,7 @@ def prepared(
         data=around.data,
         selection=around.selection,
         name=str(wanted.name),
-        downloads="--network=none" not in found.run.arguments,
+        downloads=found.run.launch is None or found.run.launch.network != network.NONE,
     )
     folder = folders.free_folder(Path(wanted.output), here.name)
     planned = prepare.plan(wanted, here, image, folder, has_key=has_key)
@@ -119,7 +119,7 @@ def prepared(
         determinism=original.determinism,
         reproduces=found.link,
     )
-    return Prepared(launch=_launch(planned, found, code), run=run, folder=folder, patch=patch)
+    return Prepared(spec=_spec(planned, found, code), run=run, folder=folder, patch=patch)
 
 
 def _ran(found: FoundRun, around: Requirements, code: Path | None) -> tuple[Code, bytes]:
@@ -139,7 +139,7 @@ def _ran(found: FoundRun, around: Requirements, code: Path | None) -> tuple[Code
     return today, state.patch
 
 
-def _launch(planned: Launch, found: FoundRun, code: Path | None) -> Launch:
+def _spec(planned: ContainerSpec, found: FoundRun, code: Path | None) -> ContainerSpec:
     """Return *planned* with the original's own variables and its script."""
     mounts = planned.mounts
     if code is not None:

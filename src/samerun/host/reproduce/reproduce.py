@@ -124,7 +124,7 @@ def _execute(
     client: "DockerClient", prepared: Prepared, key: keys.Key | None, say: Callable[[str], None]
 ) -> Run:
     say(summary.headline(prepared.run))
-    if prepared.launch.network == network.NAME:
+    if prepared.spec.network == network.NAME:
         network.ensure(client)
         network.shield()
     return execute.execute(client, prepared, key)
@@ -167,7 +167,7 @@ def _write(prepared: Prepared, found: FoundRun, came: Verdict) -> None:
 def places(made: Reproduced) -> str:
     """Return where the new run lies: its record, its verdict, its runs in W&B."""
     place = folders.shown(made.folder)
-    urls = [entry["url"] or f"{place}/{entry['dir']}" for entry in made.again.wandb]
+    urls = [entry.url or f"{place}/{entry.dir}" for entry in made.again.wandb]
     rows = (
         ("record", f"{place}/run.json"),
         ("verdict", f"{place}/{VERDICT}"),

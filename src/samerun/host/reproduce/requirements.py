@@ -157,8 +157,9 @@ def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None
         return _elsewhere(wanted), None
     place = Path(folder or wanted.source).expanduser()
     try:
-        data.check_readable(data.list_files(place), user.of_container())
-        here = data.fingerprint_folder(place)
+        files = data.list_files(place)
+        data.check_readable(files, user.of_container())
+        here = data.fingerprint_folder(place, files)
     except DataError as error:
         remedy = f"Name the folder with {_contents(wanted)} by --data."
         detail = error.what.rstrip(".")
@@ -234,7 +235,7 @@ def _of_several(found: FoundRun) -> Requirement | None:
         return Requirement(
             subject="machine", state="missing", detail=detail, remedy="Give the run of node 0."
         )
-    sizes = [len(one["nodes"]) for one in found.run.rounds]
+    sizes = [len(one.nodes) for one in found.run.rounds]
     if len(set(sizes)) > 1:
         detail = f"its nodes changed while it trained ({', then '.join(map(str, sizes))})"
         remedy = "A job of a fixed number of nodes (`--nodes 2`) can be made again."

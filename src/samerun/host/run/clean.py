@@ -1,6 +1,7 @@
 """`invoke clean`: what can go without anything being lost."""
 
 import contextlib
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samerun.core import record
-from samerun.core.errors import OutputError, RecordError, RunBusy, UsageError
+from samerun.core.errors import OutputError, RecordError, RunBusy, SamerunError, UsageError
 from samerun.core.record import Run
 from samerun.host.container import process
 from samerun.host.image import pins
@@ -54,7 +55,7 @@ def age(text: str) -> timedelta:
     Raises:
         UsageError: It is none.
     """
-    if text[:-1].isdigit() and text[-1:] in UNITS:
+    if re.fullmatch(r"[0-9]{1,6}[mhdw]", text):
         return timedelta(**{UNITS[text[-1]]: int(text[:-1])})
     raise UsageError(f"{text!r} is no age.", "Write e.g. 12h, 7d or 2w.")
 
@@ -90,7 +91,7 @@ def why_kept(client: "DockerClient", folder: Path, limit: datetime | None) -> st
     """Return why the run in *folder* stays; None if it can go."""
     try:
         run = listing.settled(client, folder)
-    except RecordError:
+    except (SamerunError, OSError):
         return "its record can't be read"
     if recover.is_open(run) or folders.is_held(folder):
         return "it is going on"

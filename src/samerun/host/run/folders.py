@@ -1,6 +1,7 @@
 """A run's folder on the host: made once, held by one command, written to the last word."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from samerun.core import contract, parts, record
+from samerun.core import contract, parts, record, surroundings
 from samerun.core.errors import OutputError, RunBusy
 from samerun.core.record import Run
 from samerun.host.machine import user
@@ -49,7 +50,7 @@ def held(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """
     # Of the folder itself: a file in it the container could exchange.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    if not _is_taken(descriptor, patience_s):
+    if not _try_lock(descriptor, patience_s):
         os.close(descriptor)
         raise RunBusy(
             f"Another command is at work on {folder}.",
@@ -61,7 +62,7 @@ def held(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_taken(descriptor: int, patience_s: float) -> bool:
+def _try_lock(descriptor: int, patience_s: float) -> bool:
     until = time.monotonic() + patience_s
     while True:
         try:
@@ -129,9 +130,34 @@ def finish(folder: Path, run: Run, owner: tuple[int, int]) -> Run:
         raise OutputError(
             f"The record can't be written to {folder}: {error.strerror}; "
             f"the run ended with exit code {run.outcome.exit_code}.",
-            "Make room on that disk.",
+            f"{_remedy(error)} Its container is kept: `invoke runs` then completes the record.",
         ) from error
     return run
+
+
+def _remedy(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return "Make room on that disk."
+        case errno.EROFS:
+            return "Its file system is read-only: check the disk, and mount it writable."
+    return "Make the folder writable."
+
+
+def check_room(folder: Path) -> None:
+    """
+    Refuse a folder whose disk has no room for another start.
+
+    Raises:
+        OutputError: With the number of bytes that are free.
+    """
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < LEAST_FREE_BYTES or surroundings.is_full(folder):
+        raise OutputError(
+            f"Only {free / 2**20:.0f} MiB are free under {folder}, or no inodes.",
+            "Make room, or choose another --output.",
+        )
 
 
 def ask_to_stop(folder: Path) -> None:
@@ -186,11 +212,5 @@ def free_folder(output: Path, name: str) -> Path:
     existing = next(p for p in folder.parents if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"{existing} can't be written by you.", "Choose another --output.")
-    status = os.statvfs(existing)
-    free = status.f_bavail * status.f_frsize
-    if free < LEAST_FREE_BYTES:
-        raise OutputError(
-            f"Only {free / 2**20:.0f} MiB are free under {existing}.",
-            "Make room, or choose another --output.",
-        )
+    check_room(existing)
     return folder

@@ -9,15 +9,20 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
+from typing import Any
 
 from samerun.core.errors import RecordError
 from samerun.core.files import write_atomically
 from samerun.core.record import Run
+from samerun.host.machine import cache
 
-FIELDS = ("name", "arguments", "command", "seed")
-PARTS = ("code", "topology", "data")
+# All that is taken from a record when a run is started again, sent or compared.
+FIELDS = (
+    "name", "image", "code", "command", "launch", "arguments", "seed", "topology", "data",
+    "secrets", "determinism", "reproduces", "written_by",
+)  # fmt: skip
+VERSION = "2"
 
 
 def put(folder: Path, run: Run) -> None:
@@ -25,7 +30,7 @@ def put(folder: Path, run: Run) -> None:
     place = _place(folder)
     with contextlib.suppress(OSError):  # A home that can't be written: there is no seal then.
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(place, digest(run))
+        write_atomically(place, f"{VERSION}:{digest(run)}")
 
 
 def verify(folder: Path, run: Run) -> None:
@@ -39,7 +44,8 @@ def verify(folder: Path, run: Run) -> None:
         kept = _place(folder).read_text(encoding="utf-8")
     except OSError:
         return
-    if kept != digest(run):
+    expected = f"{VERSION}:{digest(run)}" if ":" in kept else _digest_of_schema_1(run)
+    if kept != expected:
         raise RecordError(
             f"The record in {folder} was changed since the run was started.",
             "Nothing of it is run again; start a new run.",
@@ -47,14 +53,23 @@ def verify(folder: Path, run: Run) -> None:
 
 
 def digest(run: Run) -> str:
-    """Return a hash over all that a next start would take from the record."""
+    """Return a hash over all that is taken from the record."""
     raw = dataclasses.asdict(run)
+    return _hash([raw[name] for name in FIELDS])
+
+
+def _digest_of_schema_1(run: Run) -> str:
+    """Return the same as it was kept of runs that were started with records of schema 1."""
+    raw = dataclasses.asdict(run)
+    names = ("name", "arguments", "command", "seed", "code", "topology", "data")
     image = [run.image.reference, run.image.layers_digest]
-    values = [raw[name] for name in (*FIELDS, *PARTS)]
-    return hashlib.sha256(json.dumps([image, *values]).encode()).hexdigest()
+    return _hash([image, *(raw[name] for name in names)])
+
+
+def _hash(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _place(folder: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     key = hashlib.sha256(str(folder).encode()).hexdigest()
-    return cache / "samerun" / "started" / key
+    return cache.folder("started") / key

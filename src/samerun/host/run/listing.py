@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samerun.core import contract, record
-from samerun.core.errors import EngineMissing, EnginePermission, OutputError, RecordError, RunBusy
+from samerun.core.errors import (
+    EngineMissing,
+    EnginePermission,
+    OutputError,
+    RunBusy,
+    SamerunError,
+)
 from samerun.core.record import Run
 from samerun.host.container import process
 from samerun.host.machine import engine
@@ -50,7 +56,14 @@ def engine_or_none() -> "DockerClient | None":
 def records(output: Path) -> Iterator[Path]:
     """Yield the folders under *output* that hold a record, the oldest first."""
     found = [p.parent for p in output.expanduser().resolve().glob(f"*/{contract.RECORD}")]
-    yield from sorted(found, key=lambda folder: (folder / contract.RECORD).stat().st_mtime)
+    yield from sorted(found, key=_modified)
+
+
+def _modified(folder: Path) -> float:
+    try:
+        return (folder / contract.RECORD).lstat().st_mtime
+    except OSError:  # It is being removed.
+        return 0.0
 
 
 def settled(client: "DockerClient | None", folder: Path) -> Run:
@@ -73,7 +86,7 @@ def list_runs(output: Path) -> list[Listed]:
 def _listed(client: "DockerClient | None", folder: Path) -> Listed:
     try:
         run = settled(client, folder)
-    except RecordError:
+    except (SamerunError, OSError):
         return Listed(
             name=folder.name, state="damaged", target="", digest="", metric="", created="",
             synced="", folder=str(folder),

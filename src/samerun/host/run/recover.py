@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samerun.core import contract, lifecycle, record
+from samerun.core import contract, lifecycle, record, surroundings
 from samerun.core.errors import RunBusy
+from samerun.core.lifecycle import Ending
 from samerun.core.record import Run
 from samerun.host.container import process
 from samerun.host.machine import user
@@ -29,8 +30,8 @@ _FRACTION = re.compile(r"\.\d+")
 
 def container_of(client: "DockerClient", folder: Path) -> "Container | None":
     """Return the container, ended or not, of the run in *folder*; names alone prove nothing."""
-    labelled = {"label": f"{contract.LABEL_RUN}={folder.name}"}
-    for found in client.containers.list(all=True, filters=labelled):
+    labeled = {"label": f"{contract.LABEL_RUN}={folder.name}"}
+    for found in client.containers.list(all=True, filters=labeled):
         if output_of(found) == folder:
             return found
     return None
@@ -86,18 +87,46 @@ def _complete(container: "Container | None", run: Run, folder: Path) -> Run:
     state = dict(container.attrs["State"]) if container else {"ExitCode": 137, "Removed": True}
     stopped_by = lifecycle.STOP_VERB if folders.is_asked_to_stop(folder) else None
     owner = user.of_folder(folder)
-    run = lifecycle.close(
-        run, state, stopped_by=stopped_by, duration_s=_duration(state), lost=container is None
+    ending = ending_of(
+        folder,
+        run,
+        state,
+        stopped_by=stopped_by,
+        duration_s=_duration(state),
+        engine_lost=container is None,
     )
-    if run.outcome.reason is None and run.outcome.state == "failed":
-        run = run.with_outcome(reason=lifecycle.cause(folder, run))
+    run = lifecycle.close(run, ending)
     if container is not None:
         _save_log(container, folder, owner)
         netrc = _source(container, contract.NETRC)
         _redact(folder, netrc)
+        run = folders.finish(folder, run, owner)
         process.remove(container)
         _forget_key(netrc)
+        return run
     return folders.finish(folder, run, owner)
+
+
+def ending_of(
+    folder: Path,
+    run: Run,
+    state: dict[str, Any],
+    *,
+    stopped_by: str | None,
+    duration_s: float,
+    engine_lost: bool,
+) -> Ending:
+    """Return the facts about the end of *run*, from the engine's ``State`` of its container."""
+    return Ending(
+        exit_code=int(state["ExitCode"]),
+        duration_s=duration_s,
+        stopped_by=stopped_by,
+        out_of_memory=bool(state.get("OOMKilled")),
+        removed=bool(state.get("Removed")),
+        engine_lost=engine_lost,
+        disk_full=surroundings.is_full(folder),
+        missing_data=surroundings.missing(data.source for data in run.data),
+    )
 
 
 def _duration(state: dict[str, Any]) -> float:

@@ -38,7 +38,7 @@ def summarize(run: Run, folder: Path) -> str:
         ("again", again(run) if run.image.digest else "not known in which image"),
         *(("unknown", text) for text in run.unknown),
     ]
-    if any(entry["mode"] == "offline" for entry in run.wandb):
+    if any(entry.mode == "offline" for entry in run.wandb):
         lines.append(("sync", f"invoke sync {place}  (with WANDB_API_KEY or ~/.netrc)"))
     return "\n".join(f"  {name:<7} {text}" for name, text in lines)
 
@@ -54,8 +54,7 @@ def _state(run: Run) -> str:
 def rounds(run: Run) -> str:
     """Return how the number of nodes changed, and why; empty if it did not."""
     sizes = [
-        f"{len(one['nodes'])} ({one['why']})" if one["why"] else str(len(one["nodes"]))
-        for one in run.rounds
+        f"{len(one.nodes)} ({one.why})" if one.why else str(len(one.nodes)) for one in run.rounds
     ]
     return ", then ".join(sizes) if len(sizes) > 1 else ""
 
@@ -79,7 +78,7 @@ def remedy(run: Run) -> str:
     """Return what to do about a run that its surroundings ended; empty for all others."""
     reason = run.outcome.reason or ""
     if reason == contract.OUT_OF_MEMORY:
-        limit = next((a[9:] for a in run.arguments if a.startswith("--memory=")), None)
+        limit = run.launch.memory if run.launch else None
         return (
             f"it used up its --memory{f' of {limit}' if limit else ''} (/tmp and shared memory "
             "count): a smaller batch, fewer loader workers, or a larger --memory"
@@ -94,7 +93,7 @@ def remedy(run: Run) -> str:
 def _wandb(run: Run, place: str) -> str:
     if not run.wandb:
         return "no run was started"
-    return ", ".join(entry["url"] or f"{place}/{entry['dir']}" for entry in run.wandb)
+    return ", ".join(entry.url or f"{place}/{entry.dir}" for entry in run.wandb)
 
 
 def again(run: Run) -> str:

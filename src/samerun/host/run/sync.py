@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from samerun.core import contract, record, variables
 from samerun.core.errors import KeyFileError, RecordError, SyncIncomplete, UsageError
-from samerun.core.record import Run
+from samerun.core.record import Mount, Run
 from samerun.host.checkout.project import DEFAULT_CUDA, tag
 from samerun.host.container.process import with_key
-from samerun.host.container.spec import Launch, Mount
+from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import identity
 from samerun.host.machine import engine, network, user
 from samerun.host.run import folders, listing, recover
@@ -153,7 +153,7 @@ def read(sender: Sender) -> list[Logged]:
     Raises:
         RecordError: They can't be read.
     """
-    dirs = [f"{contract.OUTPUT}/{entry['dir']}" for entry in sender.run.wandb]
+    dirs = [f"{contract.OUTPUT}/{entry.dir}" for entry in sender.run.wandb]
     plan = _launch(sender, "python", ("-m", "samerun.train.hooks.wandb_log", *dirs), network.NONE)
     _clear(plan)
     done = subprocess.run(plan.argv(), capture_output=True, text=True, check=False)
@@ -177,19 +177,21 @@ def _send(sender: Sender, logged: Logged) -> None:
         subprocess.run(plan.argv(), stdout=sys.stderr, check=False)
 
 
-def _clear(plan: Launch) -> None:
+def _clear(plan: ContainerSpec) -> None:
     """Remove the container of a sync that was killed; the run's folder is held, so it is ours."""
     name = f"samerun-{plan.run}"
     subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
 
-def _launch(sender: Sender, program: str, arguments: tuple[str, ...], network: str) -> Launch:
+def _launch(
+    sender: Sender, program: str, arguments: tuple[str, ...], network: str
+) -> ContainerSpec:
     run, folder = sender.run, sender.folder
     settings = {n: os.environ[n] for n in contract.FORWARDED if n in os.environ}
     for name in ("WANDB_MODE", "WANDB_TAGS", "WANDB_NAME"):
         settings.pop(name, None)
     uid, gid = user.of_folder(folder)
-    return Launch(
+    return ContainerSpec(
         # Of this folder: a run of the same name may lie in another one.
         run=f"{run.name}-sync-{folder.stat().st_ino}",
         image=sender.image,

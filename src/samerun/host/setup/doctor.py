@@ -13,7 +13,7 @@ from samerun.host.checkout.project import CUDA_VERSIONS, Project, tag
 from samerun.host.image import base, identity
 from samerun.host.machine import engine, gpus, network
 from samerun.host.setup import setup
-from samerun.host.tracking import keys
+from samerun.host.tracking import keys, server
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -200,7 +200,7 @@ def _key(project: Project) -> Diagnosis:
 
 
 def _wandb(project: Project) -> Diagnosis:
-    url = os.environ.get("WANDB_BASE_URL", keys.DEFAULT_URL)
+    url = server.base_url()
     if setup.reaches(url):
         return Diagnosis(subject="wandb", text=f"{url} answers")
     return Diagnosis(

@@ -1,12 +1,11 @@
 """W&B's GraphQL, for what the host asks itself: it does without the package ``wandb``."""
 
-import os
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from samerun.core.errors import KeyFileError, SamerunError, SyncIncomplete
-from samerun.host.tracking import keys
+from samerun.host.tracking import keys, server
 
 TIMEOUT_S = 30
 REFUSED = (401, 403)
@@ -63,11 +62,6 @@ class Api:
         return self.problem(f"W&B at {self.base_url} {how}.", remedy)
 
 
-def server() -> str:
-    """Return the server that WANDB_BASE_URL names."""
-    return (os.environ.get("WANDB_BASE_URL") or keys.DEFAULT_URL).rstrip("/")
-
-
 def connect(key: keys.Key, problem: type[SamerunError] = SyncIncomplete) -> Api:
     """Return that server, to be asked with *key*."""
-    return Api(base_url=server(), key=key, problem=problem)
+    return Api(base_url=server.base_url(), key=key, problem=problem)

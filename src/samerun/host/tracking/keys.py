@@ -8,12 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from samerun.core import contract
 from samerun.core.errors import KeyFileError
+from samerun.host.tracking import server
 
-DEFAULT_URL = "https://api.wandb.ai"
 # Memory-backed on every Linux; elsewhere the key lies in a private temporary folder.
 TMPFS = Path("/dev/shm")  # noqa: S108
 
@@ -46,24 +45,23 @@ def _read(file: Path) -> str:
         value = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(
-            f"--api-key-file {file} can't be read: {type(error).__name__}.", "Check its path."
+            f"--api-key-file {file} can't be read: {type(error).__name__}.",
+            "Check its path and its rights.",
         ) from error
     if not value or len(value.split()) != 1:
-        raise KeyFileError(f"--api-key-file {file} must hold one key and nothing else.", "")
+        raise KeyFileError(
+            f"--api-key-file {file} must hold one key and nothing else.",
+            "Copy the key from W&B's settings into it, on one line.",
+        )
     return value
 
 
 def _from_netrc(path: Path) -> Key | None:
     try:
-        entry = netrc.netrc(str(path)).authenticators(host())
+        entry = netrc.netrc(str(path)).authenticators(server.host())
     except (OSError, netrc.NetrcParseError):
         return None
     return Key(value=entry[2], source=str(path)) if entry and entry[2] else None
-
-
-def host() -> str:
-    """Return the W&B server in use as its netrc entry names it: with the port, if it has one."""
-    return urlsplit(os.environ.get("WANDB_BASE_URL", DEFAULT_URL)).netloc
 
 
 @contextlib.contextmanager
@@ -79,11 +77,16 @@ def lent(key: Key | None, uid: int, gid: int) -> Iterator[Path | None]:
     place = TMPFS if os.access(TMPFS, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="samerun-", dir=place) as folder:
         path = Path(folder) / "netrc"
-        path.touch(mode=0o400)
-        with path.open("w", encoding="utf-8") as file:
-            file.write(f"machine {host()}\n  login user\n  password {key.value}\n")
+        _write_once(path, f"machine {server.host()}\n  login user\n  password {key.value}\n")
         _hand_over(path, uid, gid)
         yield path
+
+
+def _write_once(path: Path, text: str) -> None:
+    # Through the descriptor that made the file: nobody but root may open one of mode 0400 again.
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _hand_over(path: Path, uid: int, gid: int) -> None:

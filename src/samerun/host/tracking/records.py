@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from samerun.core import contract
 from samerun.core.errors import KeyFileError, RecordError
-from samerun.host.tracking import graphql, keys
+from samerun.host.tracking import graphql, keys, server
 
 TIMEOUT_S = 30
 ARTIFACT_TYPE = "run-record"
@@ -58,7 +58,7 @@ def fetch(path: Path, key: keys.Key | None) -> dict[str, bytes]:
     artifact = _artifact(path, key)
     if artifact is None or artifact["artifactType"]["name"] != ARTIFACT_TYPE:
         raise RecordError(
-            f"W&B has no record of {path} at {graphql.server()}.",
+            f"W&B has no record of {path} at {server.base_url()}.",
             "Check the path: entity/project/id. Only runs of `invoke train` have a record, "
             "once they have ended (an offline one after `invoke sync`).",
         )
@@ -83,7 +83,7 @@ def _download(url: str, key: keys.Key) -> bytes:
     """Fetch a file; the key goes to W&B's own server only, other stores sign their addresses."""
     import requests
 
-    is_own = urlsplit(url)[:2] == urlsplit(graphql.server())[:2]
+    is_own = urlsplit(url)[:2] == urlsplit(server.base_url())[:2]
     auth = ("api", key.value) if is_own else None
     try:
         with requests.get(url, auth=auth, timeout=TIMEOUT_S, stream=True) as answer:

@@ -1,12 +1,14 @@
 """Whether W&B's server has all of a run: what `invoke sync` found, kept beside the record."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from samerun.core import contract, files
 from samerun.core.record import Run
+
+# Bytes. A run of a thousand W&B runs has less.
+LARGEST_NOTE = 2**20
 
 
 def state(folder: Path, run: Run) -> str:
@@ -21,7 +23,7 @@ def state(folder: Path, run: Run) -> str:
     found = read(folder)
     if found.get("ended") == run.outcome.ended and found.get("complete") is True:
         return "yes"
-    offline = any(entry["mode"] == "offline" for entry in run.wandb)
+    offline = any(entry.mode == "offline" for entry in run.wandb)
     return "no" if offline or found.get("complete") is False else "unverified"
 
 
@@ -33,9 +35,7 @@ def is_safe_to_remove(folder: Path, run: Run) -> bool:
 def read(folder: Path) -> dict[str, Any]:
     """Return what was noted last; empty without a note."""
     try:
-        descriptor = os.open(folder / contract.SYNC, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, encoding="utf-8") as file:
-            value = json.load(file)
+        value = json.loads(files.read_plain(folder / contract.SYNC, LARGEST_NOTE))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -8,6 +8,8 @@ def check_tag(tag: str) -> None:
     """Refuse a tag that would make ``wandb.init`` raise: W&B takes 1 to 64 characters."""
     if not tag.strip():
         raise TagError("A tag is empty.", "Write --tags a,b without spaces or double commas.")
+    if not tag.isprintable():
+        raise TagError(f"The tag {tag!r} holds a control character.", "Use printable characters.")
     if len(tag) > contract.TAG_LIMIT:
         raise TagError(
             f"The tag {tag!r} has {len(tag)} characters.", f"W&B takes {contract.TAG_LIMIT}."

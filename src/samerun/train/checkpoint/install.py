@@ -1,15 +1,15 @@
 """
 Extend ``Learner`` so that every fit is kept, in scripts that know nothing of it.
 
-Installed by the container's hook, after fastai's schedules, where
-`contract.ENV_CHECKPOINTS` is set: every ``fastai.*.all`` imports those.
+Installed by the container's hook, after fastai's learner, where `contract.ENV_CHECKPOINTS` is
+set: whatever a script imports of fastai, it trains with that.
 """
 
 import functools
+import sys
 from typing import Any
 
 from fastai.callback.core import CancelEpochException
-from fastai.callback.schedule import LRFinder
 
 from samerun.core import checkpoint_policy
 from samerun.train.checkpoint import generators, history, snapshot, stopping
@@ -20,12 +20,12 @@ from samerun.train.hooks import observe
 from samerun.train.report import reporting
 
 
-def install(schedule: Any) -> None:
-    """Extend the ``Learner`` that the module ``fastai.callback.schedule`` uses."""
+def install(learner: Any) -> None:
+    """Extend the ``Learner`` of the module ``fastai.learner``."""
     wanted = checkpoint_policy.from_environment()
     if wanted is None or not reporting.is_recorded():
         return
-    cls, past = schedule.Learner, History(wanted)
+    cls, past = learner.Learner, History(wanted)
     cls.fit = _fit(cls.fit, past)
     cls._do_fit = _do_fit(cls._do_fit)
     cls.all_batches = _all_batches(cls.all_batches)
@@ -52,8 +52,12 @@ def _fit(original: Any, past: History) -> Any:
 
 def _finds_rates(learn: Any, cbs: Any) -> bool:
     """Whether this fit is ``lr_find``'s: it undoes itself, and is done again by a new start."""
+    # Looked up, not imported: fastai's schedules import the learner, which is loaded first.
+    schedule = sys.modules.get("fastai.callback.schedule")
     given = cbs if isinstance(cbs, list | tuple) else [cbs]
-    return any(isinstance(cb, LRFinder) for cb in [*given, *learn.cbs])
+    return schedule is not None and any(
+        isinstance(cb, schedule.LRFinder) for cb in [*given, *learn.cbs]
+    )
 
 
 def _bring_to_its_end(learn: Any, kept: Kept, n_epoch: int, together: SingleProcess) -> None:

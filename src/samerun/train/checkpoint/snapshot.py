@@ -1,9 +1,9 @@
 """Everything that the next step of a training depends on."""
 
+import sys
 from typing import Any
 
 import torch
-from fastai.callback.training import GradientAccumulation
 from fastai.learner import Recorder
 from fastai.optimizer import Optimizer
 from fastai.torch_core import get_model
@@ -18,7 +18,7 @@ def capture(learn: Any) -> dict[str, Any]:
     scaler = getattr(learn, "scaler", None)
     return {
         "model": plain(get_model(learn.model).state_dict()),
-        "optimiser": plain(_optimiser_state(learn.opt)),
+        "optimizer": plain(_optimizer_state(learn.opt)),
         "gradients": plain(_gradients(learn)),
         "scaler": plain(scaler.state_dict()) if scaler else None,
         "train_iter": getattr(learn, "train_iter", 0),
@@ -36,9 +36,9 @@ def capture_own(learn: Any, skipped: tuple[type, ...]) -> dict[str, Any]:
 
 
 def restore(learn: Any, state: dict[str, Any]) -> None:
-    """Give *learn* all that `capture` returned; its optimiser exists."""
+    """Give *learn* all that `capture` returned; its optimizer exists."""
     get_model(learn.model).load_state_dict(state["model"])
-    learn.opt.load_state_dict(_for_optimiser(learn.opt, state["optimiser"]))
+    learn.opt.load_state_dict(_for_optimizer(learn.opt, state["optimizer"]))
     parameters = dict(get_model(learn.model).named_parameters())
     for name, gradient in (state["gradients"] or {}).items():
         parameters[name].grad = gradient.to(parameters[name].device).clone()
@@ -65,13 +65,13 @@ def shapes(model: Any) -> str:
     return " ".join(f"{n}{list(v.shape)}" for n, v in state.items() if hasattr(v, "shape"))
 
 
-def _optimiser_state(opt: Any) -> dict[str, Any]:
+def _optimizer_state(opt: Any) -> dict[str, Any]:
     state: dict[str, Any] = opt.state_dict()
     return state
 
 
-def _for_optimiser(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Return *state* as the optimiser wants it: fastai's own takes an L of hypers."""
+def _for_optimizer(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Return *state* as the optimizer wants it: fastai's own takes an L of hypers."""
     if not isinstance(opt, Optimizer):
         return state
     hypers = L(dict(group) for group in state["hypers"])
@@ -80,7 +80,10 @@ def _for_optimiser(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 def _gradients(learn: Any) -> dict[str, torch.Tensor] | None:
     """Return the gradients in the midst of an accumulation; else the next step clears them."""
-    accumulating = [cb for cb in learn.cbs if isinstance(cb, GradientAccumulation)]
+    # Looked up, not imported: see `install`.
+    training = sys.modules.get("fastai.callback.training")
+    kind = training.GradientAccumulation if training else ()
+    accumulating = [cb for cb in learn.cbs if isinstance(cb, kind)]
     if not accumulating or not getattr(accumulating[0], "count", 0):
         return None
     named = get_model(learn.model).named_parameters()

@@ -148,11 +148,16 @@ def _entry(path: Path) -> Entry | None:
 
 def _atomically(path: Path, write: Any) -> None:
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        # On a full disk its leftovers would keep it full.
+        temporary.unlink(missing_ok=True)
+        raise
     # The new name too must survive a power cut.
     folder = os.open(path.parent, os.O_RDONLY)
     try:

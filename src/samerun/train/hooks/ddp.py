@@ -2,7 +2,7 @@
 What fastai's distributed training needs on the CPU, and two repairs for GPUs too.
 
 Read in fastai 2.8.12: ``DistributedDL._broadcast`` calls ``.cuda()`` whatever the
-backend, and the wrapped loader never gets its worker initialisation, so workers of a
+backend, and the wrapped loader never gets its worker initialization, so workers of a
 distributed loader are not seeded.
 """
 

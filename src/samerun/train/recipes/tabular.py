@@ -29,7 +29,7 @@ def train(
 
 
 def load(seed: int, batch_size: int) -> tabular.DataLoaders:
-    """Return loaders of 30 normalised columns, one fifth of the rows held out."""
+    """Return loaders of 30 normalized columns, one fifth of the rows held out."""
     bunch = load_breast_cancer(as_frame=True)
     # Plain strings: scikit-learn's are numpy's, which JSON and W&B tables refuse.
     table = bunch.frame.rename(columns=str)

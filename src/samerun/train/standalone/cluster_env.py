@@ -5,9 +5,8 @@ from collections.abc import Mapping
 
 from samerun.core import contract
 from samerun.core.errors import UsageError
-from samerun.core.placement import NodePlacement
+from samerun.core.placement import DEFAULT_PORT, NodePlacement
 
-DEFAULT_PORT = 29400
 # What Kubeflow's trainer sets for torchrun, whose own options these are.
 TRAINER = ("PET_NNODES", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT")
 
@@ -31,11 +30,12 @@ def from_environment(variables: Mapping[str, str] = os.environ) -> NodePlacement
     if not 0 < (count if least is None else least) <= count or rank >= count:
         raise UsageError(
             f"Machine {rank} of {count}: they are counted from 0.",
-            f"Set {contract.ENV_NODES} and {contract.ENV_NODE_RANK} alike on all machines.",
+            f"Set {contract.ENV_NODES} to the same value on every machine and "
+            f"{contract.ENV_NODE_RANK} to a different one, 0 to {count - 1}.",
         )
     if count > 1 and not told[contract.ENV_RDZV]:
         raise UsageError(
-            f"{count} machines don't know where to meet.",
+            f"{count} machines need an address to meet at.",
             f"Set {contract.ENV_RDZV}=HOST:PORT, the first machine's.",
         )
     endpoint = told[contract.ENV_RDZV] if count > 1 else ""

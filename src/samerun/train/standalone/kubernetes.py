@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import ssl
 import time
 import urllib.error
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samerun.core import contract
+from samerun.core import contract, references
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONTAINERS = ("training", "node")
@@ -21,7 +20,6 @@ CONTAINERS = ("training", "node")
 TIMEOUT_S = 5.0
 # A container may be faster than the status of its pod.
 ATTEMPTS = 5
-DIGEST = re.compile(r"sha256:([0-9a-f]{64})$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +41,11 @@ def running(
     for attempt in range(ATTEMPTS):
         time.sleep(pause_s if attempt else 0)
         try:
-            found = _ask(account, pod)
+            found = _ask(variables, account, pod)
         except urllib.error.HTTPError as error:
             return Answer(why_not=f"the cluster refused to show the pod {pod} ({error.code})")
+        except KeyError as error:
+            return Answer(why_not=f"no cluster could be asked: {error.args[0]} is not set")
         except (OSError, ValueError) as error:
             problem = f"the cluster could not be asked ({type(error).__name__}: {error})"
             continue
@@ -56,9 +56,9 @@ def running(
     return Answer(why_not=problem, node=node)
 
 
-def _ask(account: Path, pod: str) -> dict[str, Any]:
+def _ask(variables: Mapping[str, str], account: Path, pod: str) -> dict[str, Any]:
     """Return the pod as the API serves it; token and authority lie in every pod."""
-    host, port = (os.environ[f"KUBERNETES_SERVICE_{name}"] for name in ("HOST", "PORT"))
+    host, port = (variables[f"KUBERNETES_SERVICE_{name}"] for name in ("HOST", "PORT"))
     token = (account / "token").read_text(encoding="utf-8").strip()
     namespace = (account / "namespace").read_text(encoding="utf-8").strip()
     # An IPv6 address needs its brackets.
@@ -80,7 +80,7 @@ def _opener(context: ssl.SSLContext) -> Callable[..., Any]:
 def _digest(pod: dict[str, Any]) -> str:
     """Return the digest in ``status.containerStatuses[].imageID``, empty while there is none."""
     for status in pod.get("status", {}).get("containerStatuses") or ():
-        found = DIGEST.search(status.get("imageID") or "")
+        found = references.digest_of(status.get("imageID") or "")
         if status.get("name") in CONTAINERS and found:
-            return found[1]
+            return found
     return ""

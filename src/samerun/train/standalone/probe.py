@@ -16,13 +16,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from samerun.core import content, contract, hardware
+from samerun.core import content, contract, hardware, references
 from samerun.core.errors import WrongImage
 from samerun.core.placement import NodePlacement
 from samerun.core.record import Base, Code, Data, Hardware, Image, Topology
 from samerun.train.standalone.kubernetes import Answer
 
-BY_DIGEST = re.compile(r"[^@]+@sha256:([0-9a-f]{64})")
 # What Docker names a container of its own accord.
 RANDOM_NAME = re.compile(r"[0-9a-f]{12}")
 DRIVER = Path("/proc/driver/nvidia")
@@ -43,7 +42,7 @@ def describe_image(
         WrongImage: The cluster runs another image than was expected.
     """
     reference = variables.get(contract.ENV_IMAGE, "")
-    named = BY_DIGEST.fullmatch(reference)
+    named = references.by_digest(reference)
     expected = named[1] if named else ""
     if expected and told.digest and expected != told.digest:
         raise WrongImage(

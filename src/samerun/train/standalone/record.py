@@ -11,23 +11,22 @@ one's names them all; the others' lie below it, should all share one folder.
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samerun.core import content, contract, parts, record
-from samerun.core.errors import DataError, NodeLost, OutputError, WrongImage
+from samerun.core import content, contract, lifecycle, parts, record, surroundings
+from samerun.core.errors import DataError, OutputError, WrongImage
+from samerun.core.lifecycle import Ending
 from samerun.core.placement import NodePlacement
-from samerun.core.record import Outcome, Run
+from samerun.core.record import Launch, Outcome, Run
+from samerun.core.variables import Facts, environment
 from samerun.train.report.environment import VARIABLES
 from samerun.train.standalone import kubernetes, probe
 from samerun.train.standalone.probe import tell
 from samerun.train.standalone.supervise import End, leave_at_once, supervise
 
-ENDED = ("finished", "failed")
-KILLED = {137: "SIGKILL", 143: "SIGTERM", NodeLost.exit_code: contract.NODE_LOST}
-# Variables that say how the training ran, and are no secret: the record's arguments name them.
-TOLD = (
+# Variables that say how the training ran, and are no secret: the record holds them.
+RECORDED = (
     *sorted(value for name, value in vars(contract).items() if name.startswith("ENV_")),
     *contract.FORWARDED,
     *VARIABLES,
@@ -78,8 +77,9 @@ def run(start: Start, folder: Path = Path(contract.OUTPUT)) -> int:
     record.write(place, made)
     command = [sys.executable, "-m", "samerun.train", *start.argv]
     end = supervise(command, variables(made, place))
+    made = lifecycle.close(made, ending_of(made, end, place))
     try:
-        record.write(place, parts.assemble(place, ended(made, end, place)))
+        record.write(place, parts.assemble(place, made))
     except OSError as error:
         tell(f"the record can't be completed: {error}")
     return end.code
@@ -93,8 +93,14 @@ def place_of(rank: int, folder: Path) -> Path:
 def begin(start: Start, place: Path) -> Run:
     """Return the record of this start: a new one, or the next start of the one in *place*."""
     made = _new(start)
-    flags = _flags(os.environ | variables(made, place))
-    made = dataclasses.replace(made, arguments=(*flags, *start.argv))
+    given = os.environ | variables(made, place)
+    launch = Launch(
+        target=start.target,
+        arguments=start.arguments,
+        ranks=made.topology.world_size,
+        environment={name: given[name] for name in RECORDED if given.get(name)},
+    )
+    made = dataclasses.replace(made, launch=launch, arguments=start.argv)
     if not (place / contract.RECORD).is_file():
         return made
     return _again(record.read(place), made)
@@ -115,7 +121,6 @@ def _new(start: Start) -> Run:
         image=image,
         code=code,
         command=(start.target, *start.arguments),
-        arguments=(),
         seed=start.seed,
         topology=probe.describe_topology(start.procs, start.nodes),
         data=data,
@@ -133,11 +138,6 @@ def _name(target: str) -> str:
     return f"{Path(target).stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
-def _flags(given: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the variables that the training has, as the engine would have been given them."""
-    return tuple(f"--env={name}={given[name]}" for name in TOLD if given.get(name))
-
-
 def _again(before: Run, made: Run) -> Run:
     """Return the record *before* with one start more; refuse what can't be gone on with."""
     _refuse_ended(before)
@@ -152,19 +152,12 @@ def _again(before: Run, made: Run) -> Run:
         data=before.data if _fingerprints(made) is None else made.data,
         unknown=made.unknown,
     )
-    return again.with_outcome(
-        state="running",
-        restarts=before.outcome.restarts + 1,
-        exit_code=None,
-        reason=None,
-        ended=None,
-        failure=None,
-    )
+    return lifecycle.restarted(again)
 
 
 def _refuse_ended(before: Run) -> None:
     # Of several machines the first one's record counts: the others follow its end.
-    if before.outcome.state in ENDED and not before.topology.node_rank:
+    if before.outcome.state in lifecycle.ENDED and not before.topology.node_rank:
         raise OutputError(
             f"{contract.OUTPUT} holds the run {before.name}, which has {before.outcome.state}.",
             "Mount another folder.",
@@ -199,52 +192,35 @@ def _fingerprints(run: Run) -> str | None:
     return "none" if found == "" else found
 
 
-def ended(run: Run, end: End, place: Path) -> Run:
-    """Return *run* with how it ended, as the host side would have put it."""
-    code, now = end.code, record.now()
-    begun = datetime.fromisoformat(run.starts[-1]["started"])
-    spent = (datetime.fromisoformat(now) - begun).total_seconds()
-    states = {0: "finished", contract.EXIT_PREEMPTED: "preempted"}
-    state = states.get(code, "killed" if code in KILLED else "failed")
-    reason = end.signal if state == "preempted" else KILLED.get(code)
-    if end.out_of_memory and code:
-        state, reason = "killed", contract.OUT_OF_MEMORY
-    return run.with_outcome(
-        state=state,
-        exit_code=code,
-        reason=_cause(run, place) if state == "failed" else reason,
-        ended=now,
-        duration_s=round((run.outcome.duration_s or 0) + spent, 3),
+def ending_of(run: Run, end: End, place: Path) -> Ending:
+    """Return the facts about the end of *run*, as its first process saw them."""
+    return Ending(
+        exit_code=end.code,
+        duration_s=end.duration_s,
+        signal=end.signal,
+        out_of_memory=end.out_of_memory,
+        disk_full=surroundings.is_full(place),
+        missing_data=contract.DATA if run.data and not probe.has_data() else None,
     )
-
-
-def _cause(run: Run, place: Path) -> str | None:
-    """Return what in the container's surroundings explains a failure, None if nothing does."""
-    status = os.statvfs(place)
-    if status.f_bavail * status.f_frsize < contract.FULL_BYTES:
-        return contract.OUTPUT_FULL
-    gone = bool(run.data) and not probe.has_data()
-    return f"{contract.DATA_GONE}: {contract.DATA}" if gone else None
 
 
 def variables(run: Run, place: Path) -> dict[str, str]:
     """Return what the host side would have set for the training, where nobody has."""
-    known = {"WANDB_DOCKER": run.image.reference, "WANDB_NAME": run.name}
-    if run.secrets:
-        known["WANDB_FINISH_TIMEOUT"] = str(contract.FINISH_TIMEOUT_S)
-    else:
-        known["WANDB_MODE"] = "offline"
-    if (os.environ.get("WANDB_MODE") or known.get("WANDB_MODE")) == "offline":
-        # Else wandb asks the network for a minute at exit of an offline run.
-        known["WANDB_ERROR_REPORTING"] = "false"
-    if run.data:
-        known[contract.ENV_DATA] = contract.DATA
-    if sys.stdout.isatty():
-        known[contract.ENV_PROGRESS] = "1"
-    unset = {name: value for name, value in known.items() if value and not os.environ.get(name)}
-    # Set and empty is an answer: no checkpoints.
-    if contract.ENV_CHECKPOINTS not in os.environ:
-        unset[contract.ENV_CHECKPOINTS] = contract.DEFAULT_CHECKPOINTS
+    given = os.environ
+    facts = Facts(
+        image=run.image.reference,
+        # The hook adds the digest's tag.
+        forwarded={"WANDB_NAME": run.name, "WANDB_MODE": given.get("WANDB_MODE", "")},
+        online=bool(run.secrets),
+        has_data=bool(run.data),
+        has_terminal=sys.stdout.isatty(),
+        checkpoints=contract.DEFAULT_CHECKPOINTS,
+    )
+    known = environment(facts)
+    # Set and empty is an answer here: no checkpoints.
+    if contract.ENV_CHECKPOINTS in given:
+        del known[contract.ENV_CHECKPOINTS]
+    unset = {name: value for name, value in known.items() if not given.get(name)}
     return unset | {contract.ENV_RECORD: str(place / contract.RECORD)}
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ class End:
     """How the process ended: 128 + n for signals, and the last signal that it was passed."""
 
     code: int
+    # By a clock that nobody can set back.
+    duration_s: float
     signal: str | None
     out_of_memory: bool
 
@@ -37,7 +40,7 @@ def leave_at_once() -> None:
 
 def supervise(command: Sequence[str], variables: Mapping[str, str]) -> End:
     """Run *command* with *variables* added to the environment, and return how it ended."""
-    before, received = out_of_memory_kills(), []
+    before, received, began = out_of_memory_kills(), [], time.monotonic()
     # A group of its own: Ctrl-C reaches it once, not from the terminal and from us as well.
     child = subprocess.Popen(command, env=os.environ | variables, process_group=0)
     _give_terminal(child.pid)
@@ -51,6 +54,7 @@ def supervise(command: Sequence[str], variables: Mapping[str, str]) -> End:
     code = _wait(child)
     return End(
         code=128 - code if code < 0 else code,
+        duration_s=time.monotonic() - began,
         signal=received[-1] if received else None,
         out_of_memory=out_of_memory_kills() > before,
     )

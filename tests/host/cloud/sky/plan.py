@@ -1,7 +1,7 @@
 """
 Let SkyPilot itself load and plan a task, without any cloud: `plan.py FILE`.
 
-Runs in an environment with SkyPilot, and in a home of its own. The catalogue, which
+Runs in an environment with SkyPilot, and in a home of its own. The catalog, which
 SkyPilot downloads else, has two machines; that a cloud is enabled is written where
 `sky check` writes it.
 """
@@ -30,7 +30,7 @@ TABLES = {
 
 
 def prepare():
-    """Write the catalogue where this version of SkyPilot looks for it."""
+    """Write the catalog where this version of SkyPilot looks for it."""
     from sky.skylet import constants
 
     root = Path.home() / ".sky" / "catalogs" / constants.CATALOG_SCHEMA_VERSION
