@@ -74,7 +74,7 @@ def fork(jobs, policy=EVERY_STEP, **environment):
 
 @functools.cache
 def forking(policy):
-    """Start the process that forks; it ends with this one. The hook reads the policy as it loads."""
+    """Start the process that forks, and ends with this one; its hook reads *policy* at its start."""
     return subprocess.Popen(
         [sys.executable, HERE / "forking.py"],
         env={**ours(), **settings(HERE, policy)},

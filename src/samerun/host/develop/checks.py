@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from samerun.core.errors import NotAudited, Vulnerable
 from samerun.host.checkout.project import Project
-from samerun.host.develop import audit
+from samerun.host.develop import audit, side_by_side
+from samerun.host.develop.side_by_side import Outcome, Part
 from samerun.host.image import base, build, buildkit
 from samerun.host.image.buildkit import Build
 from samerun.host.machine import engine
@@ -25,6 +27,8 @@ PROSE = "docs/prose.py"
 # The tests run examples and what the documents say, so both are there beside them.
 _TESTED = ("tests", "docs", "examples")
 _COVERAGE = ("--cov", "--cov-report=term")
+# Two on two cores: the tests wait for containers most of their time. See tests/docker/conftest.py.
+_WORKERS = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def run(
@@ -35,17 +39,65 @@ def run(
     coverage: bool,
     select: Sequence[str],
 ) -> int:
-    """Run the checks in turn; return the exit code of the first that fails, else 0."""
+    """
+    Run the checks; return the exit code of the first that fails, else 0.
+
+    Those without an engine come one after the other, while the image is built; then those
+    with an engine run beside those in the image, because either waits much of the time.
+    """
     python = [sys.executable, "-m"]
     unit = [*python, "pytest", *HOST_TESTS, *(_COVERAGE if coverage else ()), *select]
-    code = _first_failure(project, say, [*_static(python), unit])
-    if code or fast:
+    times: list[Outcome] = []
+    try:
+        if fast:
+            return _first_failure(project, say, [*_static(python), unit])
+        code = _first_failure(project, say, _static(python))
+        return code or _with_engine(project, say, times, unit, select)
+    finally:
+        for outcome in times:
+            say(outcome.line())
+
+
+def _with_engine(
+    project: Project,
+    say: Callable[[str], None],
+    times: list[Outcome],
+    unit: Sequence[str],
+    select: Sequence[str],
+) -> int:
+    python = [sys.executable, "-m"]
+    build_it = Part(name="image", commands=((*python, "invoke", "build"),))
+    parts = [Part(name="unit tests", commands=(tuple(unit),)), build_it]
+    times += _side_by_side(project, say, parts)
+    code = _code(times)
+    if code:
         return code
-    # Built here, so that its steps are seen while they take their minutes.
-    build.ensure(engine.connect(), project, cuda="13", say=say)
-    docker = [[*python, "pytest", "tests/docker", "--durations=10", *select]]
-    code = _first_failure(project, say, docker) or _inside(project, say)
-    return code or _audit(project, say)
+    _timed(times, "test image", lambda: build_test_image(project, say))
+    docker = (*python, "pytest", "tests/docker", *_WORKERS, "--durations=10", *select)
+    inside = tuple(_inside(project, name) for name in ("train", "callback"))
+    parts = [
+        Part(name="tests with the engine", commands=(docker,)),
+        Part(name="tests in the image", commands=inside),
+    ]
+    times += _side_by_side(project, say, parts)
+    return _code(times) or _timed(times, "audit", lambda: _audit(project, say))
+
+
+def _side_by_side(
+    project: Project, say: Callable[[str], None], parts: Sequence[Part]
+) -> list[Outcome]:
+    return side_by_side.run(parts, root=project.root, logs=project.state / "test", say=say)
+
+
+def _code(outcomes: Sequence[Outcome]) -> int:
+    return next((outcome.code for outcome in outcomes if outcome.code), 0)
+
+
+def _timed(times: list[Outcome], name: str, action: Callable[[], int | None]) -> int:
+    began = time.monotonic()
+    code = action() or 0
+    times.append(Outcome(name=name, code=code, seconds=time.monotonic() - began))
+    return code
 
 
 def _static(python: Sequence[str]) -> list[list[str]]:
@@ -79,18 +131,17 @@ def _first_failure(
     return next((code for code in codes if code), 0)
 
 
-def _inside(project: Project, say: Callable[[str], None]) -> int:
-    """Run the callback's and training's tests in the image, as hardened as a run is."""
-    build_test_image(project, say)
+def _inside(project: Project, folder: str) -> tuple[str, ...]:
+    """Return the command for the tests in *folder* in the image, as hardened as a run is."""
     mounts = [
         f"--mount=type=bind,source={project.root}/{name},target=/{name},readonly"
         for name in _TESTED
     ]
     flags = ["--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
     flags += ["--user=12345:12345", "--tmpfs=/tmp:rw,nosuid,nodev,mode=1777", "--shm-size=1g"]
-    flags += ["--network=none", "--workdir=/tests"]
-    command = ["docker", "run", "--rm", *flags, *mounts, TEST_TAG, "callback", "train", "-q"]
-    return _call(project, say, command)
+    # Of several threads on little data all but one wait, and burn a core each as they do so.
+    flags += ["--network=none", "--workdir=/tests", "--env=OMP_NUM_THREADS=1"]
+    return ("docker", "run", "--rm", *flags, *mounts, TEST_TAG, folder, "-q", "--durations=10")
 
 
 def build_test_image(project: Project, say: Callable[[str], None]) -> None:
