@@ -74,7 +74,7 @@ def fork(jobs, policy=EVERY_STEP, **environment):
 
 @functools.cache
 def forking(policy):
-    """Start the process that forks, and ends with this one; its hook reads *policy* at its start."""
+    """Start the process that forks, and ends with this one; its hook reads *policy* then."""
     return subprocess.Popen(
         [sys.executable, HERE / "forking.py"],
         env={**ours(), **settings(HERE, policy)},
