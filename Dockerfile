@@ -78,7 +78,7 @@ ENV HOME=/tmp/home USER=samerun LOGNAME=samerun \
 # Never root; `invoke train` passes the caller's uid and gid.
 USER 1000:1000
 WORKDIR /output
-ENTRYPOINT ["python", "-m", "samerun.train"]
+ENTRYPOINT ["python", "-P", "-m", "samerun.train"]
 
 # --- the same image with pytest added, for the tests that run inside ------------
 FROM image AS test

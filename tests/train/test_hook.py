@@ -145,3 +145,31 @@ def test_any_script_that_trains_gets_checkpoints(folder, imports):
     assert done.returncode == 0, done.stderr
     assert "is used without" not in done.stderr
     assert list((folder / "checkpoints").glob("*.pt"))
+
+
+LISTS = """
+import glob, os, pathlib
+print(os.listdir(".") == sorted(os.listdir(".")))
+print([e.name for e in os.scandir(".")] == sorted(os.listdir(".")))
+print([p.name for p in pathlib.Path(".").iterdir()] == sorted(os.listdir(".")))
+print([p.name for p in pathlib.Path(".").glob("*.t")] == sorted(os.listdir(".")))
+print(glob.glob("*.t") == sorted(os.listdir(".")))
+print(next(os.walk("."))[2] == sorted(os.listdir(".")))
+with os.scandir(".") as entries: print(next(entries).name == min(os.listdir(".")))
+try: os.scandir("absent")
+except FileNotFoundError: print(True)
+"""
+
+
+def test_folders_are_listed_by_name_on_every_disk(folder, tmp_path, monkeypatch):
+    """Else a split with a seed is another one on another file system; --fast leaves it."""
+    place = tmp_path / "files"
+    place.mkdir()
+    for number in (7, 3, 9, 1, 8, 2, 5, 0, 6, 4):
+        (place / f"{number * 7919 % 101}.t").touch()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+
+    done = python(LISTS, SAMERUN_RECORD=str(folder / "run.json"))
+
+    assert done.stdout.split() == ["True"] * 8, done.stderr

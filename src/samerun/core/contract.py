@@ -119,6 +119,13 @@ FORWARDED: Final = (
 )
 """W&B settings taken over from the host's environment. None of them is a secret."""
 
+PROXIES: Final = tuple(
+    name
+    for upper in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+    for name in (upper, upper.lower())
+)
+"""How a machine that reaches the world through a proxy says so; passed on without logins."""
+
 # --- labels ----------------------------------------------------------------------
 LABEL_INPUTS: Final = "io.samerun.inputs"
 """On the image: hash over everything that the build read."""

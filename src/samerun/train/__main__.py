@@ -104,7 +104,7 @@ def _prepare(seed: int) -> None:
 
 
 def _replace(arguments: Sequence[str]) -> NoReturn:
-    os.execv(sys.executable, [sys.executable, "-u", *arguments])
+    os.execv(sys.executable, [sys.executable, "-Pu", *arguments])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ note results. ``fastai.callback.wandb`` itself gives our callback, so that scrip
 written for it run unchanged.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -71,3 +72,8 @@ def _extend(loader: Any, installers: Sequence[str]) -> None:
 
 
 sys.meta_path.insert(0, _Finder)
+# Before anything takes these functions for its own.
+if os.environ.get("SAMERUN_RECORD") and os.environ.get("SAMERUN_FAST") != "1":
+    from samerun.train import listing
+
+    listing.install()

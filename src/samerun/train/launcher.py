@@ -23,7 +23,7 @@ from samerun.train.report.quiet import quietly
 def command(procs: int, place: NodePlacement, worker: Sequence[str]) -> list[str]:
     """Return the command line that launches *worker* as *procs* processes at *place*."""
     numbers = map(str, (procs, place.rank, place.count, place.timeout_s))
-    return [sys.executable, "-u", "-m", __name__, *numbers, place.endpoint, *worker]
+    return [sys.executable, "-Pu", "-m", __name__, *numbers, place.endpoint, *worker]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,7 +37,7 @@ def launch(procs: int, worker: Sequence[str], place: NodePlacement | None = None
     """Run *worker* (arguments of Python) in *procs* processes; return the exit code."""
     config = configure(procs, place or NodePlacement())
     try:
-        elastic_launch(config, sys.executable)("-u", *worker)
+        elastic_launch(config, sys.executable)("-Pu", *worker)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode == contract.EXIT_PREEMPTED:

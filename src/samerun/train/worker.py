@@ -44,7 +44,8 @@ def run_recipe(name: str, arguments: Sequence[str], seed: int) -> None:
 def run_script(path: Path, arguments: Sequence[str]) -> None:
     """Run a user's script as Python would: own folder first on the path, own ``argv``."""
     sys.argv = [str(path), *arguments]
-    sys.path[0] = str(path.parent)
+    # -P left out the working directory, which is the run's own output.
+    sys.path.insert(0, str(path.parent))
     runpy.run_path(str(path), run_name="__main__")
 
 

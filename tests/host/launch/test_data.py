@@ -136,3 +136,26 @@ def test_damaged_cache_costs_reading_only(folder, reads):
 
     assert data.fingerprint_folder(folder) == first
     assert len(reads) == 4
+
+
+@pytest.mark.parametrize("lead", ["/etc/hostname", "../outside.txt", "gone.txt", "sub"])
+def test_a_link_that_the_run_would_not_see_so_is_refused_by_name(tmp_path, lead):
+    """The host follows it, the container can't: the fingerprint would be of other data."""
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a.txt").write_text("a")
+    (tmp_path / "outside.txt").write_text("o")
+    (folder / "link").symlink_to(lead)
+
+    with pytest.raises(DataError, match="link"):
+        data.list_files(folder)
+
+
+def test_a_link_within_the_folder_is_the_file(tmp_path):
+    """Both sides see the same."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("a")
+    (tmp_path / "sub" / "b.txt").symlink_to("a.txt")
+    (tmp_path / "c.txt").symlink_to("sub/a.txt")
+
+    assert len(data.list_files(tmp_path)) == 3

@@ -1,7 +1,7 @@
 import pytest
 
 from samerun.cli import verb
-from samerun.core import hardware
+from samerun.core import contract, hardware
 from samerun.core.errors import TagError, UsageError
 from samerun.host.launch import request
 from samerun.host.launch.request import Request
@@ -126,3 +126,13 @@ def test_memory_is_limited_unless_said():
     assert memory.memory_limit("10g") == "10g"
     assert memory.memory_limit("0") is None
     assert memory.memory_limit("0m") is None
+
+
+def test_proxies_are_handed_on_without_logins(monkeypatch):
+    """A login is a secret, and a variable of a container is not the place for one."""
+    for name in contract.PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("http_proxy", "http://me:secret@proxy.example:3128")
+
+    assert Request().proxies() == {"HTTPS_PROXY": "http://proxy.example:3128"}

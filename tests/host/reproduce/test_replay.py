@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -198,14 +199,67 @@ def test_mounted_code_that_is_not_at_hand_is_refused(mounted, changes, told):
         rebuild.source(other)
 
 
-def test_a_patch_that_only_another_machine_has_is_told(mounted):
+def test_a_patch_that_only_another_machine_has_is_refused(mounted, monkeypatch, tmp_path):
     """W&B holds the record, not the patch."""
+    monkeypatch.chdir(tmp_path / "repository")
     with pytest.raises(Irreproducible, match="the machine that ran it"):
         rebuild.source(dataclasses.replace(mounted, folder=None))
 
 
-def test_other_data_passes_for_whoever_chose_the_folder(run, tmp_path):
-    """A record from W&B must not show a run a folder of this machine."""
+def test_code_of_a_record_from_wandb_comes_from_the_current_repository(
+    mounted, monkeypatch, tmp_path
+):
+    """Never from a folder that only the record names."""
+    clean = dataclasses.replace(mounted.run.code, git_dirty=False, patch_sha256=None)
+    there = found(mounted.run, code=clean)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Irreproducible, match="no git repository"):
+        rebuild.source(there)
+    monkeypatch.chdir(tmp_path / "repository")
+    (tmp_path / "out").mkdir()
+
+    folder = rebuild.lay_out(rebuild.source(there), tmp_path / "out")
+
+    assert (folder / "a.py").read_text() == "one\n"
+
+
+def test_git_never_runs_in_a_folder_that_a_run_wrote(mounted):
+    """Its configuration is code."""
+    repository = rebuild.mounted_folder(mounted.run)
+    (repository.parent / contract.RECORD).write_text("{}")
+
+    with pytest.raises(Irreproducible, match="output of a run"):
+        rebuild.source(mounted)
+    with pytest.raises(Irreproducible, match="output of a run"):
+        replay.today(mounted)
+
+
+def test_no_filter_of_the_repository_is_run(mounted, tmp_path):
+    """A checkout, or `git archive`, would run it."""
+    root = tmp_path / "repository"
+    git(root, "config", "filter.x.smudge", f"sh -c 'touch {tmp_path}/PWNED; cat'")
+    (root / ".gitattributes").write_text("* filter=x\n*.csv export-ignore\n")
+    (root / "code" / "names.csv").write_text("x")
+    (root / "code" / "data").symlink_to("/mnt/data")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "y")
+    commit = git(root, "rev-parse", "HEAD").decode().strip()
+    code = dataclasses.replace(
+        mounted.run.code, git_commit=commit, git_dirty=False, patch_sha256=None
+    )
+    (tmp_path / "out").mkdir()
+
+    folder = rebuild.lay_out(
+        rebuild.source(found(mounted.run, folder=mounted.folder, code=code)), tmp_path / "out"
+    )
+
+    assert not (tmp_path / "PWNED").exists()
+    assert (folder / "names.csv").read_text() == "x"
+    assert (folder / "data").readlink() == Path("/mnt/data")
+
+
+def test_data_of_a_record_from_wandb_have_to_be_named(run, tmp_path):
+    """A record from elsewhere must not open a folder of this machine."""
     folder = tmp_path / "data"
     folder.mkdir(mode=0o755)
     (folder / "a").write_text("a")
@@ -215,6 +269,7 @@ def test_other_data_passes_for_whoever_chose_the_folder(run, tmp_path):
     def need(original, given):
         return requirements._data(original, given)[0]
 
+    assert need(there, None).state == "missing"
     assert need(there, None).blocks(anyway=True)
     assert not need(there, str(folder)).blocks(anyway=True)
     assert not need(found(run, folder=tmp_path, data=(here,)), None).blocks(anyway=True)

@@ -1,6 +1,7 @@
 """The state of a checkout: commit, and the patch that lies over it."""
 
 import hashlib
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ AS_GIT_APPLY_READS_IT = (
     "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
     "--src-prefix=a/", "--dst-prefix=b/", "--ignore-submodules=none",
 )  # fmt: skip
+# What a repository must not be able to start, or to hide.
 NEUTRAL = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "diff.external=")
 
 
@@ -42,6 +44,48 @@ def origin(folder: Path) -> str | None:
     found = _git(folder, "remote", "get-url", "origin")
     url = found.decode().strip() if found else ""
     return None if not url or "@" in url.partition("://")[2].partition("/")[0] else url
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeEntry:
+    """A file of a commit: its octal *mode* (120000 is a link, 160000 a submodule) and object."""
+
+    mode: str
+    object_id: str
+    path: str
+
+
+def top(folder: Path) -> Path | None:
+    """Return the root of the work tree around *folder*; None outside of one."""
+    found = _git(folder, "rev-parse", "--show-toplevel") if folder.is_dir() else None
+    return Path(os.fsdecode(found.removesuffix(b"\n"))) if found else None
+
+
+def has_commit(root: Path, commit: str) -> bool:
+    """Whether the repository in *root* has *commit*."""
+    return _git(root, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+
+
+def tree(root: Path, commit: str) -> list[TreeEntry]:
+    """
+    Return the files of *commit*, as they are stored.
+
+    Neither this nor `blobs` converts anything: `git archive` and a checkout would run the
+    filters that a repository's own configuration names.
+    """
+    listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit) or b""
+    return [_entry(line) for line in listed.split(b"\0") if line]
+
+
+def _entry(line: bytes) -> TreeEntry:
+    head, _, path = line.partition(b"\t")
+    mode, _, object_id = head.decode().split()
+    return TreeEntry(mode=mode, object_id=object_id, path=os.fsdecode(path))
+
+
+def blob(root: Path, object_id: str) -> bytes | None:
+    """Return a stored file; None if the repository lacks it."""
+    return _git(root, "cat-file", "blob", object_id)
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

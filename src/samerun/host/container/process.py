@@ -49,12 +49,13 @@ START_ERRORS: tuple[tuple[str, type[SamerunError], str], ...] = (
 ENGINE_AWAY_S = 120.0
 
 
-def with_key(launch: ContainerSpec, netrc: Path | None) -> ContainerSpec:
-    """Return *launch* with the key's file mounted, if there is one."""
+def with_key(spec: ContainerSpec, netrc: Path | None, place: str = contract.NETRC) -> ContainerSpec:
+    """Return *spec* with the key's file mounted at *place*, if there is one."""
     if netrc is None:
-        return launch
-    mount = Mount(source=str(netrc), target=contract.NETRC)
-    return dataclasses.replace(launch, mounts=(*launch.mounts, mount))
+        return spec
+    mount = Mount(source=str(netrc), target=place)
+    environment = {**spec.environment, "NETRC": place}
+    return dataclasses.replace(spec, mounts=(*spec.mounts, mount), environment=environment)
 
 
 def start(client: "DockerClient", launch: ContainerSpec) -> "Container":

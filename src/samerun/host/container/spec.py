@@ -32,6 +32,7 @@ class ContainerSpec:
     docker_args: tuple[str, ...] = ()
     place: NodePlacement = ALONE
     entrypoint: str | None = None
+    workdir: str | None = None
     detach: bool = True
 
     def argv(self) -> list[str]:
@@ -78,6 +79,7 @@ class ContainerSpec:
         argv += [f"--memory={self.memory}", f"--memory-swap={self.memory}"] if self.memory else []
         argv += [f"--gpus={self.gpus}"] if self.gpus else []
         argv += [f"--network={self.network}"] if self.network else []
+        argv += [f"--workdir={self.workdir}"] if self.workdir else []
         argv += [f"--mount={mount_option(mount)}" for mount in self.mounts]
         argv += [f"--env={k}={v}" for k, v in sorted(self.environment.items())]
         return [*argv, *self.docker_args]

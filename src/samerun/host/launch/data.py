@@ -48,10 +48,46 @@ def list_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(f"--data {folder} {kind}.", "Give the folder that holds the data.")
+    refuse_links(folder)
     files = content.files(folder)
     if not files:
         raise DataError(f"--data {folder} holds no file.", "Is it mounted or downloaded?")
     return files
+
+
+def refuse_links(folder: Path) -> None:
+    """
+    Refuse a link that the container would see otherwise than the host does.
+
+    A link to a file by a relative path within the folder is that file on both sides.
+
+    Raises:
+        DataError: It leads out of the folder, nowhere, or to a folder (whose files would be
+            missing in the fingerprint); with its name.
+    """
+    root = folder.resolve()
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(place, name)
+            if path.is_symlink():
+                _refuse_link(root, path)
+
+
+def _refuse_link(root: Path, path: Path) -> None:
+    lead = path.readlink()
+    inner = Path(os.path.normpath(path.parent.resolve() / lead))
+    if path.is_dir():
+        problem = "is a link to a folder"
+    elif lead.is_absolute() or not inner.is_relative_to(root):
+        problem = f"is a link that leads out of the folder, to {lead}"
+    elif not path.exists():
+        problem = f"is a link that leads nowhere, to {lead}"
+    else:
+        return
+    raise DataError(
+        f"{path} {problem}: a run would not see what it leads to.",
+        "Replace it with what it leads to (`cp -rL`), or give the folder that holds the files.",
+    )
 
 
 def check_readable(files: Sequence[Path], owner: tuple[int, int]) -> None:

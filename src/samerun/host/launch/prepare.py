@@ -69,7 +69,10 @@ def check_early(asked: Request, project: Project) -> Checked:
     """Refuse what is seen to be wrong without an engine, at once: no data is hashed."""
     request.check_request(asked)
     if asked.is_script:
-        script_layer.find(request.script_path(asked))
+        script = script_layer.find(request.script_path(asked))
+        if asked.mount_code:
+            code = [script.folder / path for path in script_layer.list_files(script.folder)]
+            data.check_readable(code, user.of_container())
     elif asked.image is None:
         read_recipe(find_recipe(project.recipes, asked.target)).parse(asked.arguments)
     files = data.list_files(Path(asked.data)) if asked.data is not None else []
@@ -198,7 +201,8 @@ def _environment(
         fast=asked.fast,
         stop_on_nan=asked.stop_on_nan,
     )
-    return variables.environment(facts) | spec.own_variables(has_key=has_key)
+    own = spec.own_variables(has_key=has_key)
+    return asked.proxies() | variables.environment(facts) | own
 
 
 def _image(

@@ -138,6 +138,11 @@ class Request:
         }
         return settings | {name: value for name, value in given.items() if value}
 
+    def proxies(self) -> dict[str, str]:
+        """Return the host's proxies; one with a login is a secret, and is left out."""
+        found = {name: os.environ.get(name, "") for name in contract.PROXIES}
+        return {name: value for name, value in found.items() if value and "@" not in value}
+
     def _offline_mode(self) -> str | None:
         if not self.no_network or os.environ.get("WANDB_MODE") == "disabled":
             return None

@@ -255,7 +255,8 @@ def _environment(
         fast=had.get(contract.ENV_FAST) == "1",
         stop_on_nan=had.get(contract.ENV_STOP_ON_NAN) == "1",
     )
-    return variables.environment(facts) | spec.own_variables(has_key=has_key)
+    proxies = {n: v for n, v in had.items() if n in contract.PROXIES}
+    return proxies | variables.environment(facts) | spec.own_variables(has_key=has_key)
 
 
 def _network(asked: Request, before: Launch) -> str:

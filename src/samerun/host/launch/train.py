@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.core import variables
+from samerun.core import contract, variables
 from samerun.core.errors import UsageError
 from samerun.core.record import Run
 from samerun.host.checkout.project import Project
@@ -55,6 +55,9 @@ def _execute(
     say: Callable[[str], None],
 ) -> Run:
     say(headline(prepared.run))
+    for name in contract.PROXIES:
+        if "@" in os.environ.get(name, ""):
+            say(f"{name} holds a login, so the container does not get it (docs/security.md).")
     if asked.no_network:
         say("No network: W&B records offline, `invoke sync` delivers it later.")
     if prepared.spec.network == network.NAME:

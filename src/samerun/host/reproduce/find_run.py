@@ -10,6 +10,7 @@ from samerun.core.errors import OutputError, RecordError, UsageError
 from samerun.core.record import Run
 from samerun.host.reproduce import traces
 from samerun.host.reproduce.traces import Trace
+from samerun.host.run import integrity
 from samerun.host.run.folders import folder_of
 from samerun.host.tracking import keys, records
 
@@ -66,8 +67,14 @@ def find(name: str, output: str, key_file: str | None) -> FoundRun:
 
 
 def local(folder: Path) -> FoundRun:
-    """Return the run in *folder*."""
+    """
+    Return the run in *folder*.
+
+    Raises:
+        RecordError: Its record can't be read, or was changed since the run was started.
+    """
     run = record.read(folder)
+    integrity.verify(folder, run)
     return FoundRun(trace=traces.trace(run, folder), link=run.name, folder=folder)
 
 
@@ -81,11 +88,15 @@ def _from_wandb(path: records.Path, key_file: str | None) -> FoundRun:
     key = keys.find(Path(key_file).expanduser() if key_file else None)
     files = records.fetch(path, key)
     if contract.RECORD not in files:
-        raise RecordError(f"W&B's record of {path} holds no {contract.RECORD}.", "It is damaged.")
+        raise RecordError(
+            f"W&B's record of {path} holds no {contract.RECORD}.", "Reproduce it from its folder."
+        )
     try:
         run = record.from_json(files[contract.RECORD].decode())
     except UnicodeDecodeError as error:
-        raise RecordError(f"W&B's record of {path} is no text.", "It is damaged.") from error
+        raise RecordError(
+            f"W&B's record of {path} is not text.", "Reproduce it from its folder."
+        ) from error
     content = files.get(Path(contract.STEPS).name, b"")
     return FoundRun(trace=traces.trace_of(run, content), link=str(path), wandb=path)
 

@@ -1,19 +1,19 @@
 """Mounted code again: the commit that a record names, and the patch that lay over it."""
 
 import hashlib
-import io
 import os
 import re
 import subprocess
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from samerun.core import contract, files
 from samerun.core.errors import Irreproducible
 from samerun.core.record import Run
+from samerun.host.checkout import git
 from samerun.host.reproduce.find_run import FoundRun
 
+LINK, SUBMODULE, EXECUTABLE = "120000", "160000", "100755"
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -31,26 +31,51 @@ def source(found: FoundRun) -> Source:
     """
     Return where the mounted code of *found* can be had from.
 
+    The folder of a record counts only for a run of this machine. Of one that was read from
+    W&B, the repository around the current folder is asked for the commit.
+
     Raises:
         Irreproducible: It was in no repository, its repository or its patch is not at hand,
             or the patch can't hold all of it.
     """
-    run = found.run
-    folder = mounted_folder(run)
-    root = _git(folder, "rev-parse", "--show-toplevel") if folder.is_dir() else None
-    commit = run.code.git_commit or ""
+    commit = found.run.code.git_commit or ""
     # A record from elsewhere must not put a flag into git's command line.
-    if not COMMIT.fullmatch(commit) or root is None:
-        raise refusal(f"its folder {folder} is in no git repository here")
-    top = Path(root.decode().strip())
-    if _git(top, "cat-file", "-e", f"{commit}^{{commit}}") is None:
-        raise refusal(f"{top} has no commit {commit}")
-    return Source(
-        root=top,
-        folder=folder.resolve().relative_to(top.resolve()),
-        commit=commit,
-        patch=_patch(found),
-    )
+    if not COMMIT.fullmatch(commit):
+        raise refusal("it was in no git repository")
+    folder = mounted_folder(found.run) if found.folder is not None else Path.cwd()
+    refuse_written_by_a_run(folder)
+    root = git.top(folder)
+    if root is None:
+        raise refusal(f"{folder} is in no git repository here")
+    if not git.has_commit(root, commit):
+        raise refusal(f"{root} has no commit {commit}")
+    place = folder.resolve().relative_to(root.resolve())
+    if found.folder is None:
+        place = _place_in(root, commit, found.run)
+    return Source(root=root, folder=place, commit=commit, patch=_patch(found))
+
+
+def _place_in(root: Path, commit: str, run: Run) -> Path:
+    """Return where in the commit the script's folder was: by the end of its recorded path."""
+    files = {entry.path for entry in git.tree(root, commit)}
+    parts = mounted_folder(run).parts[1:]
+    for start in range(len(parts) + 1):
+        place = Path(*parts[start:])
+        if str(place / Path(run.code.target).name) in files:
+            return place
+    raise refusal(f"commit {commit[:12]} in {root} holds no {Path(run.code.target).name}")
+
+
+def refuse_written_by_a_run(folder: Path) -> None:
+    """
+    Refuse a folder below the output of a run: git would take its configuration from there.
+
+    Raises:
+        Irreproducible: With the run's folder.
+    """
+    for parent in (folder.resolve(), *folder.resolve().parents):
+        if (parent / contract.RECORD).exists():
+            raise refusal(f"{folder} lies in the output of a run, {parent}")
 
 
 def mounted_folder(run: Run) -> Path:
@@ -91,21 +116,33 @@ def refusal(reason: str) -> Irreproducible:
 
 def lay_out(wanted: Source, target: Path) -> Path:
     """
-    Write the commit into *target*, patch it, and return the folder to mount.
+    Write the commit into *target*, an empty folder, patch it, and return the folder to mount.
 
-    From git's archive, not a work tree: nothing is left in the repository after a kill.
+    File by file as git stores them: nothing is left in the repository after a kill, and no
+    filter, hook or attribute of it is run.
     """
-    command = ["git", "archive", "--format=tar", wanted.commit]
-    done = subprocess.run(command, cwd=wanted.root, capture_output=True, check=False)
-    if done.returncode:
-        raise refusal(f"git can't read {wanted.commit}: {done.stderr.decode().strip()[-200:]}")
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
-        tar.extractall(target, filter="data")
+    for entry in git.tree(wanted.root, wanted.commit):
+        _write(wanted, entry, target / entry.path)
     if wanted.patch:
         _apply(wanted.patch, target)
     # The run's user is not who made the temporary folder.
     target.chmod(0o755)
     return target / wanted.folder
+
+
+def _write(wanted: Source, entry: git.TreeEntry, path: Path) -> None:
+    if entry.mode == SUBMODULE:
+        raise refusal(f"{entry.path} is a submodule, whose files are not in the commit")
+    content = git.blob(wanted.root, entry.object_id)
+    if content is None:
+        raise refusal(f"git can't read {entry.path} of {wanted.commit}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if entry.mode == LINK:
+        path.symlink_to(os.fsdecode(content))  # Only the container follows it.
+        return
+    with path.open("xb") as file:
+        file.write(content)
+    path.chmod(0o755 if entry.mode == EXECUTABLE else 0o644)
 
 
 def _apply(patch: bytes, target: Path) -> None:
@@ -121,11 +158,3 @@ def _apply(patch: bytes, target: Path) -> None:
     )
     if done.returncode:
         raise refusal(f"the patch does not fit: {done.stderr.decode().strip()[-200:]}")
-
-
-def _git(folder: Path, *arguments: str) -> bytes | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None

@@ -155,4 +155,8 @@ def _spec(planned: ContainerSpec, found: FoundRun, code: Path | None) -> Contain
 
 def today(found: FoundRun) -> Path | None:
     """Return the folder of mounted code as it lies there today; None for code in the image."""
-    return rebuild.mounted_folder(found.run) if found.run.code.where == "mounted" else None
+    if found.run.code.where != "mounted":
+        return None
+    folder = rebuild.mounted_folder(found.run)
+    rebuild.refuse_written_by_a_run(folder)
+    return folder

@@ -153,8 +153,10 @@ def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None
     if not found.run.data:
         return Requirement(subject="data", state="here", detail="none was mounted"), None
     wanted = found.run.data[0]
-    if folder is None and found.run.written_by == "container":
-        return _elsewhere(wanted), None
+    # A record from elsewhere must not choose which folder of this machine is opened.
+    if folder is None and (found.run.written_by == "container" or found.folder is None):
+        why = "a container wrote the record" if found.folder else "the record is from W&B"
+        return _elsewhere(wanted, why), None
     place = Path(folder or wanted.source).expanduser()
     try:
         files = data.list_files(place)
@@ -180,21 +182,17 @@ def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None
         f"{wanted.size_bytes} bytes)"
     )
     remedy = "Give the folder as it was with --data, or --anyway to train on this one."
-    # A record from elsewhere must not choose which folder of this machine a run sees.
-    passable = folder is not None or found.folder is not None
-    need = Requirement(
-        subject="data", state="other", detail=detail, remedy=remedy, passable=passable
-    )
+    need = Requirement(subject="data", state="other", detail=detail, remedy=remedy, passable=True)
     return need, here
 
 
-def _elsewhere(wanted: Data) -> Requirement:
+def _elsewhere(wanted: Data, why: str) -> Requirement:
     """Return the need for data that lay where only a container, elsewhere, could see them."""
     place = f"they lay at {wanted.source}" if wanted.source else "nobody told it where they lay"
     return Requirement(
         subject="data",
         state="missing",
-        detail=f"a container wrote the record, and {place}",
+        detail=f"{why}, and {place}",
         remedy=f"Name the folder with {_contents(wanted)} by --data.",
     )
 

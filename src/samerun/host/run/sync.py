@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from samerun.core import contract, record, variables
@@ -18,7 +19,7 @@ from samerun.host.container.process import with_key
 from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import identity
 from samerun.host.machine import engine, network, user
-from samerun.host.run import folders, listing, recover
+from samerun.host.run import folders, integrity, listing, outbox, recover
 from samerun.host.run.folders import folder_of
 from samerun.host.tracking import delivery, graphql, keys, synced
 from samerun.host.tracking.delivery import Difference, Logged
@@ -27,6 +28,7 @@ from samerun.host.tracking.graphql import Api
 if TYPE_CHECKING:
     from docker import DockerClient
 
+WORKDIR = "/tmp"  # noqa: S108 - in the container, of its own.
 # The server may take a while to show what it was given.
 PATIENCE_S = 20.0
 
@@ -83,6 +85,7 @@ def sync(folder: Path, key_file: Path | None, network_name: str | None) -> list[
         raise KeyFileError("No W&B key was found.", "Set WANDB_API_KEY or give --api-key-file.")
     client = engine.connect()
     run = recover.settle(client, folder)
+    integrity.verify(folder, run)
     image = _image(client, run)
     if network_name is None:
         network.ensure(client)
@@ -118,7 +121,9 @@ def _conclude(sender: Sender, found: list[Difference]) -> list[str]:
     complete = all(difference.is_complete for difference in found)
     synced.note(sender.folder, sender.run, noted, complete=complete)
     lines = [difference.line() for difference in found]
-    if not complete:
+    if complete:
+        outbox.forget(sender.folder)
+    else:
         raise SyncIncomplete(
             "W&B's server has " + "; ".join(lines) + ".",
             "What is missing is on disk: try again later. An artifact whose files are gone "
@@ -154,25 +159,31 @@ def read(sender: Sender) -> list[Logged]:
         RecordError: They can't be read.
     """
     dirs = [f"{contract.OUTPUT}/{entry.dir}" for entry in sender.run.wandb]
-    plan = _launch(sender, "python", ("-m", "samerun.train.hooks.wandb_log", *dirs), network.NONE)
+    mounts = (Mount(source=str(sender.folder), target=contract.OUTPUT),)
+    module = ("-m", "samerun.train.hooks.wandb_log", *dirs)
+    plan = _spec(sender, "python", module, mounts, network.NONE)
     _clear(plan)
     done = subprocess.run(plan.argv(), capture_output=True, text=True, check=False)
     try:
         found: list[dict[str, Any]] = json.loads(done.stdout)
-    except ValueError as error:
+        return delivery.group(found)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RecordError(
             f"The W&B logs in {sender.folder} can't be read: {last}", "See `invoke show`."
         ) from error
-    return delivery.group(found)
 
 
 def _send(sender: Sender, logged: Logged) -> None:
-    uid, gid = user.of_folder(sender.folder)
+    owner = user.of_folder(sender.folder)
+    mounts = outbox.mounts(sender.folder, logged.dirs, owner)
     # wandb's exit code is 0 also for what did not arrive: the server is asked instead.
     arguments = ("sync", "--include-online", "--include-synced", *logged.dirs)
-    with keys.lent(sender.key, uid, gid) as netrc:
-        plan = with_key(_launch(sender, "wandb", arguments, sender.network), netrc)
+    # Where the key lies can't be known to what the run wrote: wandb uploads any path named there.
+    place = f"/run/secrets/{token_hex(16)}/netrc"
+    with keys.lent(sender.key, *owner) as netrc:
+        plan = _spec(sender, "wandb", arguments, mounts, sender.network)
+        plan = with_key(plan, netrc, place)
         _clear(plan)
         subprocess.run(plan.argv(), stdout=sys.stderr, check=False)
 
@@ -183,14 +194,25 @@ def _clear(plan: ContainerSpec) -> None:
     subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
 
-def _launch(
-    sender: Sender, program: str, arguments: tuple[str, ...], network: str
+def _spec(
+    sender: Sender,
+    program: str,
+    arguments: tuple[str, ...],
+    mounts: tuple[Mount, ...],
+    network_name: str,
 ) -> ContainerSpec:
+    """
+    Return a container that reads what the run left, and believes nothing of it.
+
+    Its working directory is its own, so that neither Python nor wandb takes code or settings
+    from the run's folder.
+    """
     run, folder = sender.run, sender.folder
     settings = {n: os.environ[n] for n in contract.FORWARDED if n in os.environ}
     for name in ("WANDB_MODE", "WANDB_TAGS", "WANDB_NAME"):
         settings.pop(name, None)
     uid, gid = user.of_folder(folder)
+    own = {"PYTHONSAFEPATH": "1", "WANDB_DIR": WORKDIR, "WANDB_CONFIG_DIR": WORKDIR}
     return ContainerSpec(
         # Of this folder: a run of the same name may lie in another one.
         run=f"{run.name}-sync-{folder.stat().st_ino}",
@@ -202,8 +224,9 @@ def _launch(
         procs=1,
         seed=run.seed,
         shm_size=run.topology.shm_size,
-        mounts=(Mount(source=str(folder), target=contract.OUTPUT, read_only=False),),
-        environment={**variables.present(settings), "NETRC": contract.NETRC},
-        network=network,
+        mounts=mounts,
+        environment=variables.present(settings) | own,
+        network=network_name,
+        workdir=WORKDIR,
         detach=False,
     )

@@ -75,7 +75,7 @@ def run(start: Start, folder: Path = Path(contract.OUTPUT)) -> int:
         tell(f"not known: {sentence}")
     place.mkdir(parents=True, exist_ok=True)
     record.write(place, made)
-    command = [sys.executable, "-m", "samerun.train", *start.argv]
+    command = [sys.executable, "-P", "-m", "samerun.train", *start.argv]
     end = supervise(command, variables(made, place))
     made = lifecycle.close(made, ending_of(made, end, place))
     try:
