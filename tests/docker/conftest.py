@@ -72,7 +72,9 @@ def client():
 @pytest.fixture(scope="session")
 def image(client):
     """The image of this checkout, built if it is not there yet."""
-    done = invoke("build", "--json")
+    # One worker builds, where there is something to build, and the others find it built.
+    with _locked("build", fcntl.LOCK_EX):
+        done = invoke("build", "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -61,23 +61,6 @@ def test_mounted_code_is_recorded_as_such(train, image, script):
     assert seen(done)[0]["write_code"] == "OSError"
 
 
-def test_container_is_a_cage(train, script, tmp_path):
-    """No capabilities, no new privileges, an init; only /output can be written."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "x.csv").write_text("1")
-
-    done, run = train(script, "--gpus", "0", "--data", tmp_path / "data")
-    (found,) = seen(done)
-
-    assert (found["capabilities"], found["bounding"]) == ("0" * 16, "0" * 16)
-    assert found["no_new_privileges"] == "1"
-    assert found["pid1"] in ("docker-init", "tini")
-    assert {"OSError"} == {found[k] for k in ("write_root", "write_code", "write_data")}
-    assert found["write_output"] == "allowed"
-    assert found["data"] == ["x.csv"]
-    assert run.data[0].files == 1
-
-
 @pytest.mark.parametrize("procs", ["1", "2"])
 def test_exit_code_is_the_scripts(train, script, procs):
     """One process or several, whichever rank fails."""

@@ -80,7 +80,7 @@ def test_slow_checks_run_at_once(whole):
 
     assert code == 0
     assert rounds == [
-        ["unit tests", "image"],
+        ["style, prose and types", "unit tests", "image"],
         ["tests with the engine", "tests in the image"],
     ]
 
@@ -92,3 +92,4 @@ def test_seconds_of_each_part_are_told_at_the_end(whole):
     assert code == 1
     assert len(rounds) == 1
     assert said[-2:] == ["     61 s  unit tests: exit code 1", "     61 s  image: passed"]
+    assert len(said) == 1 + 3

@@ -27,8 +27,9 @@ PROSE = "docs/prose.py"
 # The tests run examples and what the documents say, so both are there beside them.
 _TESTED = ("tests", "docs", "examples")
 _COVERAGE = ("--cov", "--cov-report=term")
-# Two on two cores: the tests wait for containers most of their time. See tests/docker/conftest.py.
-_WORKERS = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
+# The order of files is that of tests/docker/conftest.py, the longest first.
+_SPREAD = ("--dist=loadfile", "--no-loadscope-reorder")
+_MOST_WORKERS = 6
 
 
 def run(
@@ -42,23 +43,24 @@ def run(
     """
     Run the checks; return the exit code of the first that fails, else 0.
 
-    Those without an engine come one after the other, while the image is built; then those
-    with an engine run beside those in the image, because either waits much of the time.
+    Those without an engine run while the image is built, then those with an engine beside
+    those in the image, because either waits much of the time. *fast* runs the first alone,
+    one after the other.
     """
     python = [sys.executable, "-m"]
     unit = [*python, "pytest", *HOST_TESTS, *(_COVERAGE if coverage else ()), *select]
+    if fast:
+        return _first_failure(project, say, [*_static(python), unit])
     times: list[Outcome] = []
     try:
-        if fast:
-            return _first_failure(project, say, [*_static(python), unit])
-        code = _first_failure(project, say, _static(python))
-        return code or _with_engine(project, say, times, unit, select)
+        return _all(project, say, times, unit, select)
     finally:
+        say("")
         for outcome in times:
             say(outcome.line())
 
 
-def _with_engine(
+def _all(
     project: Project,
     say: Callable[[str], None],
     times: list[Outcome],
@@ -66,14 +68,20 @@ def _with_engine(
     select: Sequence[str],
 ) -> int:
     python = [sys.executable, "-m"]
-    build_it = Part(name="image", commands=((*python, "invoke", "build"),))
-    parts = [Part(name="unit tests", commands=(tuple(unit),)), build_it]
+    parts = [
+        Part(name="style, prose and types", commands=tuple(map(tuple, _static(python)))),
+        Part(name="unit tests", commands=(tuple(unit),)),
+        Part(name="image", commands=((*python, "invoke", "build"),)),
+    ]
     times += _side_by_side(project, say, parts)
     code = _code(times)
     if code:
         return code
     _timed(times, "test image", lambda: build_test_image(project, say))
-    docker = (*python, "pytest", "tests/docker", *_WORKERS, "--durations=10", *select)
+    # One more than cores: the tests wait for containers most of their time.
+    workers = min(len(os.sched_getaffinity(0)) + 1, _MOST_WORKERS)
+    spread = (f"--numprocesses={workers}", *_SPREAD)
+    docker = (*python, "pytest", "tests/docker", *spread, "--durations=10", *select)
     inside = tuple(_inside(project, name) for name in ("train", "callback"))
     parts = [
         Part(name="tests with the engine", commands=(docker,)),
