@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import time
+from multiprocessing import connection
 
 from samerun.core.errors import SamerunError
 from samerun.core.placement import NodePlacement
@@ -36,15 +37,23 @@ class Process:
         self._process.join()
 
 
-def start(rank, count, port, seed, timeout_s):
+def first_to_speak(processes):
+    """Wait until one of them says something, and return it."""
+    (mouth, *_) = connection.wait([process._mouth for process in processes], timeout=60)
+    return next(process for process in processes if process._mouth is mouth)
+
+
+def start(rank, count, port, seed, timeout_s, silence_s=None):
     """Start a node that meets the others, and ends its part at once."""
-    return Process(meet, rank, count, port, seed, timeout_s)
+    return Process(meet, rank, count, port, seed, timeout_s, silence_s)
 
 
-def meet(mouth, rank, count, port, seed, timeout_s):
+def meet(mouth, rank, count, port, seed, timeout_s, silence_s):
+    from samerun.train.nodes import store
     from samerun.train.nodes.decision import Decision, Report
     from samerun.train.nodes.rendezvous import Follower, Leader
 
+    store.SILENCE_S = silence_s or store.SILENCE_S
     place = NodePlacement(count=count, rank=rank, endpoint=f"127.0.0.1:{port}", timeout_s=timeout_s)
     card = {"host": f"host{rank}", "must": {"seed": seed, "nodes": count}}
     try:

@@ -66,7 +66,7 @@ def test_absent_node_0_ends_the_wait():
 def test_another_service_at_the_address_is_told():
     """It takes the connection and says nothing: torch alone would wait for ever."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ((out, code),) = ended(start(1, 2, server.getsockname()[1], 1, 1))
+        ((out, code),) = ended(start(1, 2, server.getsockname()[1], 1, 1, silence_s=1))
 
     assert code == 99
     assert "no store of torch's" in out
@@ -75,11 +75,16 @@ def test_another_service_at_the_address_is_told():
 def test_two_nodes_of_one_rank_are_told_apart():
     """The second one is refused; the first goes on to wait for the right one."""
     port = free_port()
-    first, second = (start(1, 2, port, 1, 30) for _ in range(2))
-    other = start(0, 2, port, 1, 30)
-    codes = [code for _, code in ended(first, second, other)]
+    same = [start(1, 3, port, 1, 60) for _ in range(2)]
+    first = start(0, 3, port, 1, 60)
+    refused = meeting.first_to_speak(same)
+    told, code = refused.ended()
+    same.remove(refused)
+    codes = [code for _, code in ended(*same, first, start(2, 3, port, 1, 60))]
 
-    assert sorted(codes) == [0, 0, 99]
+    assert code == 99
+    assert "There is a node 1 already: host1." in told
+    assert codes == [0, 0, 0]
 
 
 def test_interface_towards_this_machine_is_loopback():
