@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,7 +21,8 @@ from fastai.basics import Datasets, Learner, accuracy, set_seed  # noqa: E402
 
 from .wandblog import LoggedRun, read_run  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "standin"))
+STANDIN = Path(__file__).parents[1] / "standin"
+sys.path.insert(0, str(STANDIN))
 import wbserver  # noqa: E402
 
 KEY = "0" * 40
@@ -72,13 +72,6 @@ def read_complete(path: str | Path) -> LoggedRun:
     raise TimeoutError(msg)
 
 
-def serve(folder: Path) -> Any:
-    """Start a W&B stand-in on loopback, which keeps what it gets in *folder*."""
-    server = wbserver.make_server(0, str(folder), "ent", [KEY])
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
-
-
 class Online:
     """A W&B stand-in, and the runs that log to it."""
 
@@ -96,22 +89,20 @@ class Online:
 
     def rows(self, run: Any) -> list[dict[str, Any]]:
         """Return the history of a run as the server has it."""
-        return self.store.history(self.store.s["runs"][f"ent/test/{run.id}"])
+        return self.store.runs[f"ent/test/{run.id}"].history()
 
     def summary(self, run: Any) -> dict[str, Any]:
         """Return the summary of a run as the server has it."""
-        return self.store.s["runs"][f"ent/test/{run.id}"]["summary"]
+        return self.store.runs[f"ent/test/{run.id}"].summary
 
 
 @pytest.fixture
 def online(tmp_path: Path) -> Iterator[Online]:
     """Serve W&B on loopback."""
-    server = serve(tmp_path / "server")
-    yield Online(server.store.base, server.store)
-    if wandb.run is not None:
-        wandb.run.finish()
-    server.shutdown()
-    server.server_close()
+    with wbserver.make_server(tmp_path / "server", entity="ent", api_keys=[KEY]) as server:
+        yield Online(server.url, server.store)
+        if wandb.run is not None:
+            wandb.run.finish()
 
 
 class Pick:

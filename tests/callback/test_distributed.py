@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from .conftest import KEY, python_path, serve
+from .conftest import KEY, python_path, wbserver
 from .wandblog import read_run
 
 SCRIPT = str(Path(__file__).with_name("ddp_script.py"))
@@ -21,21 +21,20 @@ TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 def job(tmp_path_factory):
     """Train in every mode, in one go: to start the processes takes longer than all trainings."""
     folder = tmp_path_factory.mktemp("job")
-    server = serve(folder / "server")
     env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | python_path()
-    env |= {"WANDB_MODE": "offline", "WANDB_BASE_URL": server.store.base, "WANDB_API_KEY": KEY}
-    env |= {"WANDB_ERROR_REPORTING": "false"}
+    env |= {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
     env |= {f"WANDB_{k}_DIR": str(folder) for k in ("DATA", "CACHE", "CONFIG", "ARTIFACT")}
     # With the address given, torchrun does not resolve its host name, which needs a network.
     torchrun = [*TORCHRUN, "--local-addr=127.0.0.1", SCRIPT, "none", "main", "each", "shared"]
-    for command in (torchrun, [SCRIPT, "notebook"]):
-        done = subprocess.run(
-            [sys.executable, *command], check=False, cwd=folder, env=env, timeout=240,
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-    yield Job(folder, server.store)
-    server.shutdown()
+    with wbserver.make_server(folder / "server", entity="ent", api_keys=[KEY]) as server:
+        env["WANDB_BASE_URL"] = server.url
+        for command in (torchrun, [SCRIPT, "notebook"]):
+            done = subprocess.run(
+                [sys.executable, *command], check=False, cwd=folder, env=env, timeout=240,
+                capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-3000:]
+        yield Job(folder, server.store)
 
 
 class Job:
@@ -99,8 +98,8 @@ def test_each_process_logs_to_its_own_run(job):
 
 def test_all_processes_log_to_one_run(job):
     """In wandb's shared mode the run has the rows of both, the second's under ``rank1/``."""
-    run = job.store.s["runs"]["ent/test/shared"]
-    rows, summary = job.store.history(run), run["summary"]
+    run = job.store.runs["ent/test/shared"]
+    rows, summary = run.history(), run.summary
 
     for prefix in ("", "rank1/"):
         steps = [row[f"{prefix}train_step"] for row in rows if f"{prefix}raw_loss" in row]
@@ -108,5 +107,5 @@ def test_all_processes_log_to_one_run(job):
         assert len([row for row in rows if f"{prefix}valid_loss" in row]) == 2
     assert len([row for row in rows if "Prediction_Samples" in row]) == 2
     assert summary["best_valid_loss"] == summary["valid_loss"]
-    assert run["state"] == "finished"
+    assert run.state == "finished"
     assert not job.store.unknown

@@ -24,7 +24,7 @@ from samerun.callback.wandb import WandbCallback
 from samerun.callback.warn import LoggingWarning
 
 from .applications import make
-from .conftest import Online, python_path, read_complete, training_state, wbserver
+from .conftest import STANDIN, Online, python_path, read_complete, training_state, wbserver
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def fit(path, *cbs):
 
 def fault(online, **fault):
     """Let the server misbehave from now on."""
-    online.store.faults = [{"times": 10**6, **fault}]
+    online.store.faults = [wbserver.Fault(**{"times": 10**6} | fault)]
 
 
 REFUSED = {
@@ -139,7 +139,7 @@ def test_unauthorized_from_now_on(online, tmp_path, capfd, monkeypatch):
 @pytest.fixture
 def frozen(tmp_path):
     """Serve W&B from a process of its own, which can be stopped."""
-    command = [sys.executable, wbserver.__file__, "--port", "0", "--data", str(tmp_path / "data")]
+    command = [sys.executable, STANDIN / "serve.py", "--port", "0", "--data", tmp_path / "data"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         yield process, Online(process.stdout.readline().strip())
         if wandb.run is not None:

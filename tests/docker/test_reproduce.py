@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from types import SimpleNamespace
 
 import images
@@ -42,11 +41,9 @@ learn.fit(EPOCHS)
 def wandb(tmp_path_factory):
     """A W&B stand-in on loopback, and the environment that leads to it."""
     folder = tmp_path_factory.mktemp("server")
-    server = wbserver.make_server(0, str(folder), "ent", [KEY])
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield SimpleNamespace(store=server.store, env={"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY})
-    server.shutdown()
+    with wbserver.make_server(folder, entity="ent", api_keys=[KEY]) as server:
+        env = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+        yield SimpleNamespace(store=server.store, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -112,19 +109,19 @@ def test_the_same_run_comes_out_identical(original, reproduce):
 
 def test_a_run_of_wandb_is_read_from_there_and_linked(original, wandb, reproduce):
     """The record comes through the API; the new run lies beside it, with tag and config."""
-    path = f"ent/proj/{record.read(original).wandb[0]['id']}"
-    before = set(wandb.store.s["runs"])
+    path = f"ent/proj/{record.read(original).wandb[0].id}"
+    before = set(wandb.store.runs)
 
     done, again, verdict = reproduce(path, "--network", "host", **wandb.env)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert verdict["where"] == "W&B"
     assert again.reproduces == path
-    (new,) = set(wandb.store.s["runs"]) - before
-    made = wandb.store.s["runs"][new]
+    (new,) = set(wandb.store.runs) - before
+    made = wandb.store.runs[new]
     assert new.startswith("ent/proj/")
-    assert {f"reproduces:{path}"[:64], again.image.digest} <= set(made["tags"])
-    assert made["config"]["samerun"]["value"]["reproduces"] == path
+    assert {f"reproduces:{path}"[:64], again.image.digest} <= set(made.tags)
+    assert made.config["samerun"]["value"]["reproduces"] == path
     assert KEY not in done.stdout + done.stderr
 
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,8 @@ KEY = "5ec2e7" * 7
 @pytest.fixture
 def server(tmp_path):
     """A W&B stand-in on loopback that takes our key and no other."""
-    server = wbserver.make_server(0, str(tmp_path / "server"), "ent", [KEY])
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-
-
-def url(server):
-    return f"http://127.0.0.1:{server.server_address[1]}"
+    with wbserver.make_server(tmp_path / "server", entity="ent", api_keys=[KEY]) as server:
+        yield server
 
 
 def grep(folder):
@@ -56,7 +48,7 @@ def test_key_reaches_wandb_and_no_other_place(image, server, client, tmp_path):
     process = subprocess.Popen(
         command("train", HERE / "script" / "sleeper.py", *options),
         cwd=ROOT,
-        env=environment(WANDB_BASE_URL=url(server)),
+        env=environment(WANDB_BASE_URL=server.url),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -87,7 +79,7 @@ def test_key_reaches_wandb_and_no_other_place(image, server, client, tmp_path):
 def test_key_is_in_no_debug_log(image, server, tmp_path):
     """wandb itself writes it there with WANDB_DEBUG set; the kit stars it out at the end."""
     options = ["--gpus", "0", "--mount-code", "--output", tmp_path / "runs", "--name", "talk"]
-    surroundings = {"WANDB_BASE_URL": url(server), "WANDB_API_KEY": KEY}
+    surroundings = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
 
     done = invoke(
         "train", HERE / "hostile" / "debug.py", *options, "--network", "host", **surroundings
@@ -105,10 +97,10 @@ def test_key_is_in_no_debug_log(image, server, tmp_path):
 
 def test_key_from_environment_and_netrc(image, server, tmp_path):
     """Both of W&B's own places count; the key then is in no process's environment inside."""
-    (tmp_path / "netrc").write_text(f"machine {url(server)[7:]} login user password {KEY}\n")
+    (tmp_path / "netrc").write_text(f"machine {server.url[7:]} login user password {KEY}\n")
     probe = HERE / "script" / "probe.py"
     options = ["--gpus", "0", "--network", "host", "--output", tmp_path / "runs"]
-    base = {"WANDB_BASE_URL": url(server)}
+    base = {"WANDB_BASE_URL": server.url}
 
     for name, found in (
         ("env", {"WANDB_API_KEY": KEY}),
@@ -130,13 +122,14 @@ def test_offline_run_is_delivered_by_sync(image, server, tmp_path):
 
     done = invoke(
         "sync", tmp_path / "runs" / "later", "--network", "host",
-        WANDB_BASE_URL=url(server), WANDB_API_KEY=KEY,
+        WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr
-    state = str(server.store.s)
-    assert run.wandb[0]["id"] in state
-    assert run.image.digest in state
+    (found,) = server.store.runs.values()
+    assert run.wandb[0].id == found.name
+    assert run.image.digest in found.tags
+    assert found.history()
     assert KEY not in done.stdout + done.stderr
 
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -14,6 +13,7 @@ from samerun.host.machine import user
 
 sys.path.insert(0, str(ROOT / "tests" / "standin"))
 import wbserver
+from wbserver import Fault
 
 KEY = "5ec2e7" * 7
 
@@ -21,15 +21,13 @@ KEY = "5ec2e7" * 7
 @pytest.fixture
 def server(tmp_path):
     """A W&B stand-in on loopback that takes our key and no other."""
-    server = wbserver.make_server(0, str(tmp_path / "server"), "ent", [KEY])
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+    with wbserver.make_server(tmp_path / "server", entity="ent", api_keys=[KEY]) as server:
+        yield server
 
 
 def online(server):
     return {
-        "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_address[1]}",
+        "WANDB_BASE_URL": server.url,
         "WANDB_API_KEY": KEY,
     }
 
@@ -81,8 +79,8 @@ def test_a_run_by_hand_is_delivered_though_its_image_is_unknown(image, server, t
 def rows(server, folder):
     """Return the steps that the server has of the run in *folder*."""
     (entry,) = record.read(folder).wandb
-    runs = [run for key, run in server.store.s["runs"].items() if key.endswith(entry["id"])]
-    return [row["_step"] for row in server.store.history(runs[0])] if runs else []
+    runs = [run for run in server.store.runs.values() if run.name == entry.id]
+    return [row["_step"] for row in runs[0].history()] if runs else []
 
 
 def syncs(server):
@@ -128,7 +126,7 @@ def test_lost_artifact_is_told_though_the_client_says_nothing(offline, server):
 
 def test_killed_sync_is_repeated_without_doubled_rows(offline, server):
     """SIGKILL to the command while rows are on their way; the next one completes it."""
-    server.store.faults += [{"path": "file_stream", "delay": 1.0, "times": 20, "status": 200}]
+    server.store.faults = [Fault(path="file_stream", delay=1.0, times=20, status=200)]
     process = subprocess.Popen(
         command("sync", offline, "--network", "host"),
         cwd=ROOT,
@@ -182,7 +180,7 @@ def test_unreachable_server_is_no_success(offline):
 
 def test_online_run_that_lost_rows_is_made_whole(image, server, tmp_path):
     """One 401, and wandb sends no more rows and ends with 0; sync finds and delivers them."""
-    server.store.faults += [{"path": "file_stream", "status": 401, "times": 1}]
+    server.store.faults = [Fault(path="file_stream", status=401)]
     options = ["--gpus", "0", "--output", tmp_path / "runs", "--name", "hands-lost"]
     options += ["--network", "host", "--checkpoints", "off"]
     done = invoke("train", "tabular", *options, "--", "--epochs", "2", **online(server))

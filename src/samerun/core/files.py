@@ -5,6 +5,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 LARGEST_PART = 64 * 2**20
 """Bytes. The metrics of a million epochs are smaller; the host's memory is not."""
@@ -34,15 +35,26 @@ def read_plain(path: Path, limit: int | None = None) -> bytes:
     Raises:
         OSError: It is something else than a file of at most *limit* bytes (`LARGEST_PART`).
     """
-    if path.parent.is_symlink():
-        raise OSError(errno.ELOOP, "a link instead of a folder", str(path.parent))
-    # A pipe would let its reader wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "no plain file", str(path))
+    with open_plain(path) as file:
         most = LARGEST_PART if limit is None else limit
         content = file.read(most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, "too large for a part of a record", str(path))
     return content
+
+
+def open_plain(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
+    """
+    Open a file that a container may have laid out: never through a link, and no pipe.
+
+    Raises:
+        OSError: It is something else than a plain file.
+    """
+    if path.parent.is_symlink():
+        raise OSError(errno.ELOOP, "a link instead of a folder", str(path.parent))
+    # A pipe would let its reader wait for ever.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return os.fdopen(descriptor, "r+b" if flags & os.O_RDWR else "rb")

@@ -62,6 +62,11 @@ def _cpu() -> str:
     return found[1] if found else platform.machine()
 
 
+def threads_per_process(procs: int) -> int:
+    """Return the cores that this process may use, shared by *procs*; at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) // procs)
+
+
 def memory_bytes() -> int:
     """Return the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

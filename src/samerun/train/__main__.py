@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from samerun.core import contract
+from samerun.core import contract, hardware
 from samerun.core.errors import SamerunError
 from samerun.core.placement import DEFAULT_TIMEOUT_S, NodePlacement
 from samerun.core.recipe_options import find_recipe, read_recipe
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     if record.is_needed():
         return record.run(start)
     _prepare(options.seed)
-    threads = max(1, len(os.sched_getaffinity(0)) // options.procs)
+    threads = hardware.threads_per_process(options.procs)
     worker = ["-m", "samerun.train.worker", str(options.seed), options.target, *options.arguments]
     if place.count > 1:
         return _with_others(place, options, threads, worker)

@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -58,11 +57,10 @@ def test_an_unknown_run_is_told_where_it_was_looked_for(tmp_path):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A W&B stand-in on loopback that takes our key and no other."""
-    server = wbserver.make_server(0, str(tmp_path / "server"), "ent", [KEY.value])
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
-    yield server
-    server.shutdown()
+    keys = [KEY.value]
+    with wbserver.make_server(tmp_path / "server", entity="ent", api_keys=keys) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        yield server
 
 
 @pytest.fixture
@@ -72,23 +70,8 @@ def logged(server, run, monkeypatch):
     def log(kind="run-record", **files):
         files = {"run.json": record.to_json(run), **files}
         store = server.store
-        store.project("ent", "proj", create=True)
-        key = "ent/proj/run-record-abc123"
-        blobs = {}
-        for name, text in files.items():
-            blobs[name] = f"artifact/{name}"
-            store.blob_path(blobs[name]).write_text(text)
-        artifact = {
-            "id": "a1", "collection": key, "versionIndex": 0, "description": None,
-            "metadata": "{}", "tags": [], "historyStep": None, "state": "COMMITTED", "size": 1,
-            "digest": "", "commitHash": "", "createdAt": "", "run": None, "files": blobs,
-        }  # fmt: skip
-        store.s["artifacts"]["a1"] = artifact
-        store.s["collections"][key] = {
-            "key": key, "id": "c1", "name": "run-record-abc123", "type": kind, "entity": "ent",
-            "project": "proj", "createdAt": "",
-            "aliases": {"latest": "a1"}, "versions": {"v0": "a1"},
-        }  # fmt: skip
+        store.create_project("ent", "proj")
+        store.put_artifact("ent/proj/run-record-abc123", kind, files)
         return server
 
     monkeypatch.setenv("WANDB_API_KEY", KEY.value)
@@ -143,7 +126,7 @@ def test_without_or_with_another_key_it_says_so(server):
 
 def test_a_server_that_fails_or_is_absent_is_told(server, monkeypatch):
     """By its status, or by what the connection came to."""
-    server.store.faults = [{"path": "graphql", "status": 500, "times": 1}]
+    server.store.faults = [wbserver.Fault(path="graphql", status=500)]
     with pytest.raises(RecordError, match="answers 500"):
         records.fetch(PATH, KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")

@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -72,22 +71,20 @@ def server(tmp_path):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "standin"))
     import wbserver
 
-    running = wbserver.make_server(0, str(tmp_path / "server"), "ent", ["0" * 40])
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield running
-    running.shutdown()
+    folder = tmp_path / "server"
+    with wbserver.make_server(folder, entity="ent", api_keys=["0" * 40]) as running:
+        yield running
 
 
 def test_killed_online_training_goes_on_in_its_run(tmp_path, server, monkeypatch):
     """What the server has is not sent again, what it never got is."""
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     online = tmp_path / "online"
     jobs = [(online, ["logged", "--kill", 6]), (online, ["logged", "--kill", 4])]
     codes = fork([*jobs, (online, ["logged"])], EVERY_EPOCH, WANDB_MODE="online")
 
     assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0], log(online)
-    (run,) = server.store.s["runs"].values()
-    found = server.store.history(run)
-    steps = [row["train_step"] for row in found if "train_loss" in row]
+    (run,) = server.store.runs.values()
+    steps = [row["train_step"] for row in run.history() if "train_loss" in row]
     assert steps == list(range(12))

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,9 @@ with wandb.init(mode="online", project="proj"):
 
 @pytest.fixture
 def store(tmp_path):
-    """The state of a stand-in on loopback; it also sets the way to it."""
-    server = wbserver.make_server(0, str(tmp_path / "server"), "ent", [])
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    server.store.address = f"http://127.0.0.1:{server.server_address[1]}"
-    yield server.store
-    server.shutdown()
+    """The state of a stand-in on loopback."""
+    with wbserver.make_server(tmp_path / "server", entity="ent") as server:
+        yield server.store
 
 
 def test_record_and_epochs_are_logged_and_the_link_is_in_the_config(store, folder):
@@ -37,7 +33,7 @@ def test_record_and_epochs_are_logged_and_the_link_is_in_the_config(store, folde
     (folder / contract.PARTS).mkdir()
     (folder / contract.STEPS).write_text("{}\n")
     surroundings = {
-        "WANDB_BASE_URL": store.address,
+        "WANDB_BASE_URL": store.base,
         "WANDB_API_KEY": "k" * 40,
         "WANDB_DIR": str(folder),
         "SAMERUN_RECORD": str(folder / contract.RECORD),
@@ -52,7 +48,7 @@ def test_record_and_epochs_are_logged_and_the_link_is_in_the_config(store, folde
     )
 
     assert done.returncode == 0, done.stderr
-    (run,) = store.s["runs"].values()
-    (artifact,) = (a for a in store.s["artifacts"].values() if "run-record" in a["collection"])
-    assert set(artifact["files"]) == {"run.json", "epochs.jsonl"}
-    assert run["config"]["samerun"]["value"]["reproduces"] == "ent/proj/old"
+    (run,) = store.runs.values()
+    artifact = store.artifact(f"ent/proj/run-record-{run.name}")
+    assert set(artifact.files) == {"run.json", "epochs.jsonl"}
+    assert run.config["samerun"]["value"]["reproduces"] == "ent/proj/old"

@@ -20,7 +20,8 @@ _TRAIN_ON_HOST = (
     "tests/train/standalone/test_probe.py",
     "tests/train/nodes/test_decision.py",
 )
-HOST_TESTS = ("tests/core", "tests/cli", "tests/host", "tests/house", *_TRAIN_ON_HOST)
+_FOLDERS = ("core", "cli", "host", "house", "standin")
+HOST_TESTS = (*(f"tests/{name}" for name in _FOLDERS), *_TRAIN_ON_HOST)
 TEST_TAG = "samerun:test"
 LINTED = ("src", "tests", "benchmarks", "docker", "docs", "examples", "tasks.py")
 PROSE = "docs/prose.py"

@@ -59,10 +59,10 @@ def refuse_links(folder: Path) -> None:
     """
     Refuse a link that the container would see otherwise than the host does.
 
-    A link to a file by a relative path within the folder is that file on both sides.
+    A link by a relative path within the folder leads to the same file, or nowhere, on both.
 
     Raises:
-        DataError: It leads out of the folder, nowhere, or to a folder (whose files would be
+        DataError: It leads out of the folder, or to a folder (whose files would be
             missing in the fingerprint); with its name.
     """
     root = folder.resolve()
@@ -80,8 +80,6 @@ def _refuse_link(root: Path, path: Path) -> None:
         problem = "is a link to a folder"
     elif lead.is_absolute() or not inner.is_relative_to(root):
         problem = f"is a link that leads out of the folder, to {lead}"
-    elif not path.exists():
-        problem = f"is a link that leads nowhere, to {lead}"
     else:
         return
     raise DataError(

@@ -1,6 +1,5 @@
 """From what a user asked for to one launch and its record, everything checked."""
 
-import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -255,7 +254,7 @@ def _topology(asked: Request, found: Resources) -> Topology:
         node_rank=asked.place.rank,
         rendezvous=asked.place.endpoint or None,
         shm_size=asked.shm_size,
-        threads=max(1, len(os.sched_getaffinity(0)) // procs),
+        threads=hardware.threads_per_process(procs),
     )
 
 

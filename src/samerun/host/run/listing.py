@@ -1,13 +1,12 @@
 """The runs in a folder: list them, show one, follow its log, stop it."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.core import contract, record
+from samerun.core import contract, files, record
 from samerun.core.errors import (
     EngineMissing,
     EnginePermission,
@@ -130,13 +129,12 @@ def log(folder: Path, *, follow: bool) -> Iterator[bytes]:
 
 def _tail(folder: Path, *, follow: bool) -> Iterator[bytes]:
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(folder / contract.LOG, flags)
+        opened = files.open_plain(folder / contract.LOG)
     except OSError as error:
         own = record.read(folder).written_by == "container"
         remedy = "What started its container has it: kubectl, sky or docker logs." if own else ""
         raise OutputError(f"{folder} has no log: {error.strerror}.", remedy) from error
-    with os.fdopen(descriptor, "rb") as file:
+    with opened as file:
         while True:
             # Asked before reading: what is printed up to the end is then read after it.
             more = follow and folders.is_held(folder)

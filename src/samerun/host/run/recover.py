@@ -1,14 +1,13 @@
 """Runs whose own command died: find their container, and complete their record."""
 
 import contextlib
-import os
 import re
 import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samerun.core import contract, lifecycle, record, surroundings
+from samerun.core import contract, files, lifecycle, record, surroundings
 from samerun.core.errors import RunBusy
 from samerun.core.lifecycle import Ending
 from samerun.core.record import Run
@@ -150,8 +149,7 @@ def _save_log(container: "Container", folder: Path, owner: tuple[int, int]) -> N
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
+    with files.open_plain(path) as file:
         return file.read()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from samerun.core import contract
+from samerun.core import contract, files
 from samerun.core.errors import KeyFileError
 from samerun.host.tracking import server
 
@@ -109,8 +109,7 @@ def redact(folder: Path, key: Key | None) -> None:
 
 
 def _star_out(path: Path, value: bytes) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+    with files.open_plain(path, os.O_RDWR) as file, mmap.mmap(file.fileno(), 0) as content:
         at = content.find(value)
         while at >= 0:
             content[at : at + len(value)] = b"*" * len(value)

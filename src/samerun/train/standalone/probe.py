@@ -213,7 +213,7 @@ def describe_topology(procs: int, nodes: NodePlacement) -> Topology:
         node_rank=nodes.rank,
         rendezvous=nodes.endpoint or None,
         shm_size=_shared_memory(),
-        threads=max(1, len(os.sched_getaffinity(0)) // procs),
+        threads=hardware.threads_per_process(procs),
     )
 
 
