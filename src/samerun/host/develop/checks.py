@@ -31,6 +31,7 @@ _COVERAGE = ("--cov", "--cov-report=term")
 # The order of files is that of tests/docker/conftest.py, the longest first.
 _SPREAD = ("--dist=loadfile", "--no-loadscope-reorder")
 _MOST_WORKERS = 6
+_UNIT = ("--numprocesses=auto",)
 
 
 def run(
@@ -49,7 +50,7 @@ def run(
     one after the other.
     """
     python = [sys.executable, "-m"]
-    unit = [*python, "pytest", *HOST_TESTS, *(_COVERAGE if coverage else ()), *select]
+    unit = [*python, "pytest", *HOST_TESTS, *_UNIT, *(_COVERAGE if coverage else ()), *select]
     if fast:
         return _first_failure(project, say, [*_static(python), unit])
     times: list[Outcome] = []
