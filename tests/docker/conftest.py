@@ -21,7 +21,8 @@ from samerun.core import record
 from samerun.core.errors import SamerunError
 from samerun.host.machine import engine
 
-# The longest begin first, so that none of them is left alone at the end.
+# The longest begin first, so that none of them is left alone at the end; behind them all files
+# with tests that wait until no other test runs, for that could be minutes.
 LONGEST = (
     *("test_vm", "test_verify", "test_nodes", "test_byhand", "test_reproduce", "test_survive"),
     *("test_transfer", "test_sync", "test_script", "test_errors", "test_stores"),
@@ -33,7 +34,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.docker)
-    items.sort(key=lambda item: _place(item.path.stem))
+    waiting = {item.path.stem for item in items if item.get_closest_marker("alone")}
+    items.sort(key=lambda item: (item.path.stem in waiting, _place(item.path.stem)))
 
 
 def _place(name):
