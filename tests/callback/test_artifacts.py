@@ -8,6 +8,7 @@ import pytest
 from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
 
 from samerun.callback.wandb import WandbCallback, log_dataset, log_model
+from samerun.callback.warn import LoggingWarning
 
 
 @pytest.fixture
@@ -127,3 +128,22 @@ def test_early_stopping_and_model(run, finished, learner):
     learner(cbs=[WandbCallback(log_preds=False, log_model=True), stop]).fit(3, lr=30.0)
 
     assert len(finished(run).artifacts) == 1
+
+
+def test_links_of_a_dataset_are_followed(run, finished, tmp_path):
+    """Linked files and folders are in the artifact; a loop ends, a lost link is said."""
+    disk, data = tmp_path / "disk", tmp_path / "data"
+    (disk / "train").mkdir(parents=True)
+    (disk / "train" / "1.txt").write_text("1")
+    data.mkdir()
+    (data / "own.txt").write_text("o")
+    (data / "train").symlink_to(disk / "train")
+    (data / "one.txt").symlink_to(disk / "train" / "1.txt")
+    (data / "loop").symlink_to(data)
+    (data / "gone").symlink_to(tmp_path / "nowhere")
+
+    with pytest.warns(LoggingWarning, match="gone leads nowhere"):
+        log_dataset(data, "linked")
+
+    (artifact,) = finished(run).artifacts
+    assert sorted(artifact.files) == ["one.txt", "own.txt", "train/1.txt"]

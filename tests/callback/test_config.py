@@ -19,9 +19,10 @@ import torch
 from fastai.vision.all import Callback, Normalize
 from fastcore.foundation import L
 
-from samerun.callback.config import describe, describe_learner
+from samerun.callback.config import describe, describe_batch, describe_learner
 
 from .applications import make
+from .conftest import make_learner
 
 
 class Broken:
@@ -213,3 +214,29 @@ def test_broken_learner_is_described():
 def test_long_values_are_cut():
     """A list of a million numbers does not fill the config."""
     assert len(json.dumps(describe(list(range(1_000_000))))) < 1000
+
+
+def test_arguments_that_fastai_keeps_on_a_learner(tmp_path):
+    """What ``vision_learner`` keeps is there; what the loop keeps, and callbacks, are not."""
+    learn = make_learner(tmp_path)
+    vars(learn).update(arch="resnet18", pretrained=False, n_out=2, normalize=True, token="x" * 9)
+    learn.fit(1)
+
+    described = describe_learner(learn)["Learner"]
+    kept = {name: described[name] for name in ("arch", "pretrained", "n_out", "normalize", "token")}
+    assert kept == {
+        "arch": "resnet18", "pretrained": False, "n_out": 2, "normalize": True, "token": "***",
+    }  # fmt: skip
+    assert not {"recorder", "xb", "final_record", "smooth_loss", "train_eval"} & set(described)
+
+
+def test_sizes_of_the_parts_of_an_input():
+    """A pair and a dictionary have the sizes of their tensors."""
+    pair = [torch.zeros(4, 2), torch.zeros(4, 3)]
+
+    assert describe_batch((pair,)) == {
+        "input 1 1 dim 1": 4, "input 1 1 dim 2": 2, "input 1 2 dim 1": 4, "input 1 2 dim 2": 3,
+    }  # fmt: skip
+    assert describe_batch(({"ids": torch.zeros(4, 2)},)) == {
+        "input 1 ids dim 1": 4, "input 1 ids dim 2": 2,
+    }  # fmt: skip

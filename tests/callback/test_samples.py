@@ -16,7 +16,6 @@ from fastai.data.transforms import Categorize
 from fastai.imports import dispatch
 from fastai.torch_core import TensorBase, TensorCategory
 from fastai.vision.all import (
-    BCEWithLogitsLossFlat,
     CategoryBlock,
     CrossEntropyLossFlat,
     DataBlock,
@@ -30,7 +29,6 @@ from PIL import Image
 
 from samerun.callback.media.charts import charts
 from samerun.callback.media.images import to_mask_image
-from samerun.callback.media.predictions import Evaluated, evaluate
 from samerun.callback.wandb import WandbCallback
 from samerun.callback.warn import LoggingWarning
 
@@ -184,10 +182,10 @@ def test_given_items_take_no_chart_away(run, finished, tmp_path):
 
 def test_curves_are_of_their_own_class():
     """A class without an item takes no other class's curve away (wandb.plot's would)."""
-    raw = 9.0 * torch.eye(3)[[0, 2, 0, 2]]
-    batch = Evaluated((TensorCategory([0, 2, 0, 2]),), raw, torch.zeros(4))
+    truth = TensorCategory([0, 2, 0, 2])
+    probs = torch.eye(3)[[0, 2, 0, 2]]
 
-    found, _ = charts(["a", "b", "c"], [batch])
+    found = charts([["a", "b", "c"]], (truth,), probs, truth)
 
     rows = found["roc_curve"]().table.data
     assert {row[0] for row in rows} == {"a", "c"}
@@ -262,10 +260,11 @@ def test_mask_values_without_a_name(run, finished, tmp_path):
     assert Path(logged.media(value["masks"]["Ground_Truth"])).is_file()
 
 
-def test_loss_of_several_labels_is_their_mean(tmp_path):
-    """The loss of each item is the mean over its labels."""
+def test_loss_of_several_labels_is_their_mean(run, finished, tmp_path):
+    """The loss of each item is the mean over its labels, and their mean is ``valid_loss``."""
     learn = make("multi_label", tmp_path)
-    (first, *_) = evaluate(learn, learn.dls.valid, 3)
+    fit(learn)
 
-    expected = BCEWithLogitsLossFlat(reduction="none")(first.raw, first.yb[0])
-    assert torch.allclose(first.losses, expected.view(3, -1).mean(1))
+    logged = finished(run)
+    losses = column(logged.table("Top_Losses"), "Loss")
+    assert sum(losses) / len(losses) == pytest.approx(logged.column("valid_loss")[0], rel=1e-5)

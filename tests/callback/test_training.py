@@ -121,7 +121,9 @@ def test_learner_leaves_within_a_fit(run, finished, learner, tmp_path, how):
     other = wandb.init(project="test")
     left.dls = learn.dls
     left.fit(1)
-    assert finished(other).column("train_step") == [0, 1, 2]
+    # An export leaves the callback out; a copy has it.
+    steps = [] if how == "export" else [0, 1, 2]
+    assert finished(other).column("train_step") == steps
 
 
 def test_one_batch(run, finished, learner):

@@ -173,3 +173,31 @@ def test_folders_are_listed_by_name_on_every_disk(folder, tmp_path, monkeypatch)
     done = python(LISTS, SAMERUN_RECORD=str(folder / "run.json"))
 
     assert done.stdout.split() == ["True"] * 8, done.stderr
+
+
+DIES = """
+import os, pathlib, signal, time, wandb
+run = wandb.init(mode="offline")
+run.log({"a": 1})
+for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    try: name, rest = stat.read_text().rpartition(")")[::2]
+    except OSError: continue
+    if "wandb-core" in name and int(rest.split()[1]) == os.getpid():
+        os.kill(int(stat.parent.name), signal.SIGKILL)
+time.sleep(1)
+for n in range(3):
+    run.log({"a": n})
+    time.sleep(0.2)
+print("trained")
+run.finish()
+print("finished")
+"""
+
+
+def test_a_training_that_outlives_wandb_core_is_a_training_that_finished(folder):
+    """The kernel kills it first where memory runs out; whatever W&B does, the training goes on."""
+    done = python(DIES, SAMERUN_RECORD=str(folder / "run.json"), WANDB_DIR=str(folder))
+
+    assert done.stdout.split()[-2:] == ["trained", "finished"], done.stderr
+    assert done.returncode == 0
+    assert done.stderr.count("W&B's own process has ended") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import wandb
 
 from samerun.callback.config import describe
 from samerun.callback.distributed import current_run
+from samerun.callback.warn import Warner
 
 _NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 
@@ -23,25 +25,28 @@ def log_dataset(
     description: str = "raw dataset",
     *,
     reference: bool = False,
+    run: Any = None,
 ) -> None:
     """
     Log the folder *path* as an artifact of type ``dataset`` that the run uses.
 
     Args:
-        path: The folder. Sub-folders called ``models`` are left out at every level.
+        path: The folder. Links are followed. Sub-folders called ``models`` are left out at
+            every level.
         name: The artifact's name; default: the folder's. Characters that W&B refuses
             become ``-``.
         metadata: Anything; logged as JSON. The dictionary is not changed.
         description: A sentence for the artifact's page.
         reference: Log only path, size and checksum of each file, not its content, for
             datasets too large to upload.
+        run: The run to log to; None: ``wandb.run``.
 
     Raises:
         NoRun: ``wandb.init`` was not called.
         ValueError: *path* is not a folder.
     """
     folder = Path(path)
-    run = current_run("log_dataset()")
+    run = current_run("log_dataset()", run)
     if not folder.is_dir():
         msg = f"{folder} is not a folder. Give log_dataset() the folder that holds the data."
         raise ValueError(msg)
@@ -77,6 +82,7 @@ def log_model(
     description: str = "trained model",
     *,
     aliases: Sequence[str] = ("latest",),
+    run: Any = None,
 ) -> None:
     """
     Log the file *path* as an artifact of type ``model``.
@@ -88,12 +94,13 @@ def log_model(
         metadata: Anything; logged as JSON. The dictionary is not changed.
         description: A sentence for the artifact's page.
         aliases: Names for this version.
+        run: The run to log to; None: ``wandb.run``.
 
     Raises:
         NoRun: ``wandb.init`` was not called.
         ValueError: *path* is not a file.
     """
-    run = current_run("log_model()")
+    run = current_run("log_model()", run)
     if not Path(path).is_file():
         msg = f"{path} is not a file. Give log_model() what learn.save() returned."
         raise ValueError(msg)
@@ -123,8 +130,28 @@ def _artifact(name: str, kind: str, metadata: Mapping[str, Any], description: st
 
 
 def _files(folder: Path) -> list[Path]:
-    files = (file for file in folder.rglob("*") if file.is_file())
-    return sorted(f for f in files if "models" not in f.relative_to(folder).parts[:-1])
+    """Return all files below *folder*, linked ones and those of linked folders among them."""
+    found: list[Path] = []
+    left_out: list[Any] = []
+    for place, folders, names in os.walk(folder, onerror=left_out.append, followlinks=True):
+        here = Path(place)
+        folders[:] = [name for name in folders if name != "models" and not _is_loop(here / name)]
+        for path in (here / name for name in names):
+            if path.is_file():
+                found.append(path)
+            elif path.is_symlink():
+                left_out.append(f"{path.relative_to(folder)} leads nowhere")
+    if left_out:
+        more = f", and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        Warner().once(
+            "dataset", f"The dataset is logged without a part of it: {left_out[0]}{more}."
+        )
+    return sorted(found)
+
+
+def _is_loop(folder: Path) -> bool:
+    """Say whether *folder* is a link to a folder that it lies in."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _add(artifact: Any, file: Path, name: str, *, reference: bool) -> None:

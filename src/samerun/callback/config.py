@@ -16,13 +16,21 @@ from pathlib import PurePath
 from typing import Any
 
 import torch
+from fastai.callback.core import Callback
 from fasttransform.transform import Transform
 
 # Deep enough for the augmentations of a pipeline, short enough to be read.
 _DEPTH, _ITEMS, _CHARACTERS = 5, 32, 500
 _OF_LEARNER = (
-    *("loss_func", "opt_func", "lr", "metrics", "path", "model_dir", "splitter"),
+    *("loss_func", "opt_func", "lr", "path", "model_dir", "splitter"),
     *("wd", "wd_bn_bias", "train_bn", "moms"),
+)
+# What a learner keeps of its loop; the rest of its attributes are arguments, such as those that
+# vision_learner keeps: arch, pretrained, n_out, normalize.
+_OF_THE_LOOP = (
+    *("dls", "model", "opt", "cbs", "lock", "training", "create_mbar", "logger", "default_cbs"),
+    *("n_epoch", "epoch", "iter", "n_iter", "train_iter", "pct_train", "final_record"),
+    *("dl", "xb", "yb", "pred", "loss", "loss_grad", "smooth_loss", "metrics"),
 )
 _SECRET = re.compile(
     r"pass(word|wd|phrase)|secret|token$|(api|access|private)_?key|credential|auth|cookie",
@@ -43,7 +51,7 @@ _SHORTEST_SECRET = 8
 
 
 # Described elsewhere, or of no use without their objects.
-_LEFT_OUT = ("self", "learn", "dls", "model")
+_LEFT_OUT = ("self", "learn", "dls", "model", "run")
 
 
 def describe_learner(learn: Any) -> dict[str, Any]:
@@ -82,12 +90,29 @@ def describe_learner(learn: Any) -> dict[str, Any]:
 
 
 def describe_batch(xb: Iterable[Any]) -> dict[str, int]:
-    """Return the sizes of the inputs of one batch, under the keys that fastai gives them."""
+    """
+    Return the sizes of the inputs of one batch, under the keys that fastai gives them.
+
+    Those of an input of several parts, a pair or a dictionary, have the part in their key.
+    """
     sizes: dict[str, int] = {}
     for n, x in enumerate(xb, 1):
-        shape = getattr(x, "shape", ())
-        sizes |= {f"input {n} dim {i}": int(size) for i, size in enumerate(shape, 1)}
+        for name, part in _input_parts(f"input {n}", x):
+            shape = getattr(part, "shape", ())
+            sizes |= {f"{name} dim {i}": int(size) for i, size in enumerate(shape, 1)}
     return sizes
+
+
+def _input_parts(name: str, x: Any) -> Iterator[tuple[str, Any]]:
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(x, Mapping):
+        parts = x.items()
+    elif isinstance(x, tuple | list):
+        parts = enumerate(x, 1)
+    else:
+        yield name, x
+    for key, part in itertools.islice(parts, _ITEMS):
+        yield from _input_parts(f"{name} {_key(key)}", part)
 
 
 def describe(value: Any, depth: int = _DEPTH) -> Any:
@@ -210,10 +235,21 @@ def _arguments(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _learner(learn: Any) -> dict[str, Any]:
     described = {"_name": type(learn).__name__, "model": _name(learn.model)}
-    for name in _OF_LEARNER:
-        with contextlib.suppress(Exception):
-            described[name] = describe(getattr(learn, name))
+    with contextlib.suppress(Exception):
+        described["metrics"] = describe(learn.metrics)
+    # Not by getattr: the learner hands names that it does not know over to the model.
+    kept = {name: value for name, value in vars(learn).items() if _is_made_with(name, value)}
+    for name in [*_OF_LEARNER, *(name for name in kept if name not in _OF_LEARNER)]:
+        if name in kept:
+            described[name] = _hidden(name, kept[name], _DEPTH - 1)
     return described
+
+
+def _is_made_with(name: str, value: Any) -> bool:
+    """Say whether an attribute of a learner is what it was made with, by fastai or by hand."""
+    if name.startswith("_") or name in _OF_THE_LOOP:
+        return False
+    return not isinstance(value, Callback | torch.Tensor | torch.nn.Module) or name == "loss_func"
 
 
 def _callbacks(learn: Any) -> Iterator[tuple[str, Any]]:

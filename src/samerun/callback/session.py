@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from samerun.callback.distributed import bare, key_prefix, rank
+from samerun.callback.fits import saver_of
 from samerun.callback.histograms import What, histograms
+from samerun.callback.media.batches import items_of
 from samerun.callback.stream.background import Courier
 from samerun.callback.stream.bulk import Handover, Row
-from samerun.callback.stream.metrics import best_is_min, epoch_metrics
+from samerun.callback.stream.heard import Heard
+from samerun.callback.stream.metrics import smaller_is_better
 from samerun.callback.stream.progress import progress_of
 from samerun.callback.stream.rows import RowBuffer, Step
-from samerun.callback.warn import Warner
 
 # A gradient histogram of a ResNet takes seconds: 20 per fit, and one in 1000 steps at least.
 _HISTOGRAMS, _FEWEST_STEPS = 20, 1000
@@ -33,8 +35,8 @@ class Session:
     and the model first whether they have it, which takes longer than logging.
     """
 
-    def __init__(self, run: Any, learn: Any, warner: Warner, every: int, seconds: float) -> None:
-        self.run, self.learn, self.warner = run, learn, warner
+    def __init__(self, run: Any, learn: Any, heard: Heard, every: int, seconds: float) -> None:
+        self.run, self.learn, self.heard, self.warner = run, learn, heard, heard.warner
         self.prefix = key_prefix(run)
         self.main = rank() == 0
         self.alive = True
@@ -43,11 +45,13 @@ class Session:
         self.buffer = RowBuffer(Handover(run), self.prefix, every, seconds)
         self._histograms: dict[str, Any] = {}
         self._since_histograms = 0
-        self._first_epoch = learn.epoch
-        self.courier = Courier(warner, threaded=not run.offline, patience_s=_PATIENCE_S)
+        self._first_epoch = self._next_epoch = learn.epoch
+        self.courier = Courier(run, self.warner, threaded=not run.offline, patience_s=_PATIENCE_S)
         self.samples: Any = None
         self.open_epoch: int | None = None
         self.metrics: dict[str, Any] = {}
+        # Those of the last epoch that has been validated, and of the one that was saved.
+        self.last: dict[str, Any] = {}
         self.saved: dict[str, Any] | None = None
         self._saved_file = saved_file(learn)
         self._defined: set[str] = set()
@@ -66,7 +70,14 @@ class Session:
 
     def begin_epoch(self) -> None:
         """Start the clock: validation is no part of the training throughput."""
-        self.open_epoch = self.learn.epoch
+        if self.open_epoch is not None:  # a subclass has an `after_epoch` of its own
+            self.close_epoch()
+        self.note_saved_model()  # by a callback that comes after ours
+        self.metrics = {}
+        # What another callback predicts in `before_epoch` sets the learner's number to 0.
+        self.open_epoch = max(self.learn.epoch, self._next_epoch)
+        self._next_epoch = self.open_epoch + 1
+        self._iter, self._n_iter, self._dl = -1, 0, None
         self._last_s = time.perf_counter()
 
     def add_step(self) -> None:
@@ -77,15 +88,16 @@ class Session:
             return
         now = time.perf_counter()
         elapsed, self._last_s = now - self._last_s, now
-        progress.epoch = self.offset + learn.epoch + (learn.iter + 1) / learn.n_iter
+        raw_loss = self._look()
+        progress.epoch = self.offset + (self.open_epoch or 0) + (self._iter + 1) / self._n_iter
         step = Step(
             number=progress.steps,
             epoch=progress.epoch,
             time_s=time.time(),
-            raw_loss=_detached(learn.loss),
+            raw_loss=raw_loss,
             smooth_loss=learn.__dict__.get("smooth_loss"),
             hypers=tuple([dict(group) for group in learn.opt.hypers]),
-            samples_per_s=_batch_size(learn) / max(elapsed, 1e-9),
+            samples_per_s=items_of(learn.xb, learn.yb) / max(elapsed, 1e-9),
             extra=self.extra,
         )
         self.extra = None
@@ -94,39 +106,70 @@ class Session:
         if self._histograms:
             self._send_histograms()
 
+    def _look(self) -> Any:
+        """
+        Count the batch, and return its loss.
+
+        A callback that has just predicted or validated with the learner, between two batches,
+        has left its own loss, place and loader there.
+        """
+        learn = self.learn
+        if self._dl is None:
+            self._iter, self._n_iter, self._dl = learn.iter, learn.n_iter, learn.dl
+        elif learn.dl is self._dl and learn.iter - self._iter in (0, 1):
+            self._iter = learn.iter
+        else:
+            self._iter, self._dl = self._iter + 1, learn.dl
+            return None
+        return _detached(learn.loss)
+
     def _send_histograms(self) -> None:
         """Send histograms so that they share the row of the newest step."""
         values, self._histograms = self._histograms, {}
         self.send_but_last()
         with self.warner.guarded("gradients and parameters"):
             self.run.log(values, commit=False)
-        if self.learn.iter < self.learn.n_iter - 1:  # else the metrics belong into the row too
+        if self._iter < self._n_iter - 1:  # else the metrics belong into the row too
             self._send(self.buffer.close_row, {})
 
     def send_but_last(self) -> None:
         """Send all but the newest step, so that what is logged now shares its row."""
         self._send(lambda _: self.buffer.send_older(), None)
 
-    def end_epoch(self) -> dict[str, Any]:
-        """Return the metrics of the epoch that just ended; ``close_epoch`` sends them."""
-        self.metrics = {}
+    def close_epoch(self) -> None:
+        """Send the rows of the epoch, its metrics with the last of them."""
+        if self.open_epoch is None:
+            return
         with self.warner.guarded("metrics of the epoch"):
-            self.metrics = epoch_metrics(self.learn.recorder)
-        self.open_epoch = None
-        self._note_saved_model()
-        return self.metrics
-
-    def close_epoch(self, *, complete: bool = True) -> None:
-        """Send the rows of the epoch, the metrics with the last of them."""
-        if complete:
-            self.progress.epoch = self.offset + self.learn.epoch + 1
+            self.metrics = self.heard.metrics()
+        self.progress.epoch = self.offset + self.open_epoch + 1
+        self.last = {**self._monitored(), **self.metrics, "epoch": self.progress.epoch}
+        self.note_saved_model()
         self._define(self.metrics)
-        row: Row = dict(self.metrics)
-        if row or complete:
-            row |= {"epoch": self.progress.epoch}
-        self._send(self.buffer.close_row, row)
+        self._end_rows({**self.metrics, "epoch": self.progress.epoch})
         self._note_best()
+
+    def break_epoch(self) -> bool:
+        """Send the rows of an epoch that ends before its time; say whether it was validated."""
+        validated = self.open_epoch is not None and self.heard.validated
+        if validated:
+            self.close_epoch()
+        elif self.open_epoch is not None:
+            self._end_rows({})
+        return validated
+
+    def _end_rows(self, last: Row) -> None:
+        self.open_epoch = None
+        self._send(self.buffer.close_row, last)
         self._check_disk()
+
+    def _monitored(self) -> dict[str, Any]:
+        """Return the value that the model is saved by, which may be none of the metrics."""
+        saver = saver_of(self.learn)
+        if saver is None:
+            return {}
+        value = self.heard.value(saver.monitor)
+        return {} if value is None else {saver.monitor: value}
 
     def log(self, subject: str, values: dict[str, Any]) -> None:
         """
@@ -178,10 +221,10 @@ class Session:
     def _note_best(self) -> None:
         """Keep the best values in the summary, beside the last ones that W&B keeps there."""
         best, better = self.progress.best, {}
-        for name, value in self.metrics.items():
-            if not isinstance(value, int | float) or not math.isfinite(value):
+        for name, value in self.last.items():
+            if name == "epoch" or not isinstance(value, int | float) or not math.isfinite(value):
                 continue
-            sign = 1 if best_is_min(name) else -1
+            sign = 1 if smaller_is_better(name, self.learn.cbs) else -1
             if name not in best or sign * value < sign * best[name]:
                 better[name] = best[name] = value
         if better and self.alive and not self.prefix:
@@ -196,17 +239,18 @@ class Session:
         ):
             file.write(bytes(_PROBE_BYTES))
 
-    def _note_saved_model(self) -> None:
+    def note_saved_model(self) -> None:
+        """Look whether a model was saved since the last look, in the epoch that was the last."""
         file = saved_file(self.learn)
         if file is not None and file != self._saved_file:
-            self._saved_file = file
-            epoch = self.offset + self.learn.epoch + 1
-            self.saved = {**self.metrics, "epoch": epoch}
+            self._saved_file, self.saved = file, self.last
+            if self.samples is not None:
+                self.samples.model_saved()
 
 
 def saved_file(learn: Any) -> tuple[Path, int] | None:
     """Return path and time of change of the last file that ``SaveModelCallback`` wrote."""
-    path = getattr(getattr(learn, "save_model", None), "last_saved_path", None)
+    path = getattr(saver_of(learn), "last_saved_path", None)
     if path is None or not Path(path).is_file():
         return None
     return Path(path), Path(path).stat().st_mtime_ns
@@ -215,10 +259,3 @@ def saved_file(learn: Any) -> tuple[Path, int] | None:
 def _detached(loss: Any) -> Any:
     # Without detach() the graph of every kept step would stay in memory.
     return loss.detach() if hasattr(loss, "detach") else loss
-
-
-def _batch_size(learn: Any) -> int:
-    try:
-        return len(learn.xb[0])
-    except (TypeError, IndexError):
-        return len(learn.yb[0]) if len(learn.yb) and hasattr(learn.yb[0], "__len__") else 0

@@ -11,14 +11,16 @@ from fastai.callback.core import Callback
 from fastai.callback.tracker import SaveModelCallback
 
 from samerun.callback.artifacts import log_dataset, log_model
-from samerun.callback.checkpoint import BestModelCallback, log_saved_model
+from samerun.callback.checkpoint import BestModelCallback, loads_saved, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
 from samerun.callback.distributed import NoRun, bare, current_run
-from samerun.callback.guard import EpochGuard
+from samerun.callback.exports import StaysOut
+from samerun.callback.fits import Fit, current_fit, finds_rates, hear_fits, infers, saver_of
 from samerun.callback.media.samples import Samples
 from samerun.callback.media.tables import wandb_process
 from samerun.callback.rng import untouched_random_state
 from samerun.callback.session import Session
+from samerun.callback.stream.heard import Heard
 from samerun.callback.stream.late_rows import keep_late_rows
 from samerun.callback.stream.progress import progress_of
 from samerun.callback.warn import Warner
@@ -27,11 +29,15 @@ __all__ = ["WandbCallback", "log_dataset", "log_model", "wandb_process"]
 
 # Rows wait for this many steps, or seconds, before they are handed over.
 _EVERY, _SECONDS = 64, 5.0
+_LOG = ("gradients", "parameters", "all", None)
 _CURVES = "Curves need scikit-learn, and validation items of at least two classes."
 _REMEDIES = {"roc_curve": _CURVES, "pr_curve": _CURVES}
 
 
-class WandbCallback(Callback):
+hear_fits()
+
+
+class WandbCallback(StaysOut, Callback):
     """
     Log a training to the current W&B run.
 
@@ -51,14 +57,18 @@ class WandbCallback(Callback):
         log_every: Steps that may wait before they are handed to W&B together.
         log_grad_norm: Log the norm of all gradients of each step.
         dataset_reference: Log paths, sizes and checksums of the dataset's files, not the files.
+        run: The run to log to, where several threads have one each; default: ``wandb.run``.
 
     Raises:
+        ValueError: *log* is none of its choices.
         NoRun: On ``fit``, if ``wandb.init`` was not called. Other processes of a distributed
             job stay silent instead.
     """
 
     # After SaveModelCallback and EarlyStopping: the best model is saved, or loaded, by then.
     order, remove_on_fetch, run_valid = SaveModelCallback.order + 9, True, False
+    # `learn.summary()` takes such callbacks out.
+    _only_train_loop = True
 
     def __init__(
         self,
@@ -78,38 +88,71 @@ class WandbCallback(Callback):
         log_every: int = _EVERY,
         log_grad_norm: bool = False,
         dataset_reference: bool = False,
+        run: Any = None,
     ) -> None:
+        if log not in _LOG:
+            choices = '"gradients", "parameters", "all" or None'
+            msg = f"log={log!r} is none of the choices. Give {choices}."
+            raise ValueError(msg)
+        self.__dict__.update(self._outside(), _run=run)
         self.log, self.log_freq, self.log_every = log, log_freq, log_every
         self.log_preds, self.log_preds_every_epoch = log_preds, log_preds_every_epoch
         self.log_model, self.model_name = log_model, model_name
         self.log_dataset, self.dataset_name = log_dataset, dataset_name
         self.valid_dl, self.n_preds, self.seed, self.reorder = valid_dl, n_preds, seed, reorder
         self.log_grad_norm, self.dataset_reference = log_grad_norm, dataset_reference
-        self._reset()
 
-    def _reset(self) -> None:
-        self._session: Session | None = None
-        self._warner = Warner()
-        self._own_saver: Callback | None = None
-        self._sizes_due = True
-        self._resumed: dict[str, Any] | None = None
+    def _outside(self) -> dict[str, Any]:
+        """Return what belongs to one fit; the run and the data stay in this process, too."""
+        return {
+            "_fit": None, "_heard": None, "_session": None, "_own_saver": None,
+            "_warner": Warner(), "_sizes_due": True, "_resumed": None,
+            "_run": None, "valid_dl": None,
+        }  # fmt: skip
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave run and data out of ``learn.export()``."""
-        state = super().__getstate__()
-        gone = ("_session", "_warner", "_own_saver", "_sizes_due", "_resumed")
-        return {k: None if k == "valid_dl" else v for k, v in state.items() if k not in gone}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the callback out of an export, without a run."""
-        super().__setstate__(state)
-        self._reset()
+    def __deepcopy__(self, memo: dict[int, Any]) -> WandbCallback:
+        """Return a copy that logs to the same run and shows the same items."""
+        copied: WandbCallback = super().__deepcopy__(memo)
+        copied.__dict__.update(_run=self._run, valid_dl=self.valid_dl)
+        return copied
 
     def __call__(self, event_name: str) -> Any:
-        """Call the handler of *event_name*, in no time if there is none: 20 come per batch."""
-        if getattr(type(self), event_name, None) is None:
+        """
+        Call what the event means to us, and the handler of that name, if there is one.
+
+        The former have other names: a subclass that was written for fastai's callback may have
+        handlers of its own for the events that fastai's does not use.
+        """
+        act = _ACTS.get(event_name)
+        if act is not None and self.run:
+            act(self)
+        # In no time if there is none: 20 events come per batch.
+        handler = getattr(type(self), event_name, None)
+        if handler is None or handler is WandbCallback.before_batch:
             return None
+        if handler is WandbCallback.after_batch:  # raises nothing, and looks at `training` itself
+            return handler(self) if self.run else None
         return super().__call__(event_name)
+
+    @property
+    def _wandb_step(self) -> int:
+        """Return the step that fastai's callback would log at; subclasses of it ask for this."""
+        run = self._run_or_none()
+        return 0 if run is None else int(run.step)
+
+    @_wandb_step.setter
+    def _wandb_step(self, value: int) -> None:
+        """Take no notice: W&B numbers the rows."""
+
+    @property
+    def _wandb_epoch(self) -> float:
+        """Return the passes over the data, as fastai's callback counts them."""
+        run = self._run_or_none()
+        return 0 if run is None else progress_of(run).epoch
+
+    @_wandb_epoch.setter
+    def _wandb_epoch(self, value: float) -> None:
+        """Take no notice: each row has its own."""
 
     # -- the life of a fit ---------------------------------------------------------------
 
@@ -120,24 +163,58 @@ class WandbCallback(Callback):
 
     def before_fit(self) -> None:
         """Get ready. Whether this is a training shows only at its first batch."""
-        self._drop_session()
-        if self._elsewhere():
+        fit = current_fit(self.learn)
+        if infers(self.learn) or finds_rates(self.learn):
             return
-        EpochGuard.install(self.learn, self._abort)
-        if self.log_model and current_run("WandbCallback") is not None:
+        if fit is not None and fit is self._fit:
+            fit.within += 1  # another callback has begun a `with learn:`
+        else:
+            self._enter(fit)
+
+    def _enter(self, fit: Fit | None) -> None:
+        self._end()
+        self._fit = fit = fit or Fit(self.learn)
+        fit.at_end(lambda: self._leave(fit))
+        self._heard = Heard(self.learn, self._warner)
+        if self.log_model:
             # Passed to fit(), the callback was never told of the learner's creation.
             self._ensure_saver(started=True)
 
-    def before_train(self) -> None:
+    def _leave(self, fit: Fit) -> None:
+        """Tidy up after a fit that an exception or Ctrl-C has ended, and tell W&B all of it."""
+        if self._fit is not fit:
+            return  # It has ended as it should.
+        if self._session is not None:
+            with self._warner.guarded("last rows"):
+                self._session.break_epoch()
+        self._end()
+
+    def _on_train(self) -> None:
         """Begin to log, at the first epoch that trains."""
+        if self._fit is not None and current_fit(self.learn) is self._fit:
+            self._fit.within = 0  # what began a `with learn:` has not ended it
+        if self._fit is None and not infers(self.learn) and not finds_rates(self.learn):
+            self._enter(current_fit(self.learn))  # added within the fit
         if self._elsewhere():
             return
         if self._session is None:
             self._begin()
         if self._session is not None:
             self._session.begin_epoch()
+            self._watch("begin_epoch")
+        self._heard.forget()
 
-    def before_step(self) -> None:
+    def _on_validate(self) -> None:
+        """Watch the validation: samples and charts are of what it sees and computes."""
+        if self._session is not None and not self._elsewhere():
+            self._watch("begin_validation")
+
+    def _on_validated(self) -> None:
+        """Keep what the validation has shown."""
+        if self._session is not None and not self._elsewhere():
+            self._watch("end_validation")
+
+    def _on_step(self) -> None:
         """Look at the gradients as the optimizer is about to use them."""
         session = self._session
         if session is None:
@@ -148,6 +225,9 @@ class WandbCallback(Callback):
         if self.log is not None and not session.prefix:  # all ranks have the same gradients
             with self._warner.guarded("gradients and parameters"):
                 session.log_histograms(self.log, self.log_freq)
+
+    def before_batch(self) -> None:
+        """Do nothing; subclasses of fastai's callback call it."""
 
     def after_batch(self) -> None:
         """Keep losses and hyper-parameters of the step; they stay where they are."""
@@ -166,18 +246,31 @@ class WandbCallback(Callback):
         session = self._session
         if session is None or self._elsewhere() or session.open_epoch is None:
             return
-        session.end_epoch()
+        self._watch("end_validation")
         session.close_epoch()
         if self.log_preds and self.log_preds_every_epoch:
+            self._call_log_predictions()
+
+    def _on_cancel_fit(self) -> None:
+        """Log an epoch that early stopping, or a cancelled fit, ended before ``after_epoch``."""
+        session = self._session
+        if session is None or self._elsewhere():
+            return
+        self._watch("end_validation")
+        # Now, while the model is that of the epoch: the best one is loaded in `after_fit`.
+        if session.break_epoch() and self.log_preds and self.log_preds_every_epoch:
             self._call_log_predictions()
 
     def after_fit(self) -> None:
         """Log predictions, charts and the model, and let go of the run."""
         if self._elsewhere():
+            if self._fit is not None and self._fit.within and not infers(self.learn):
+                self._fit.within -= 1
             return
         session = self._session
         if session is not None:
-            self._close_broken_epoch(session)
+            session.break_epoch()
+            self._watch("end_fit", loaded=loads_saved(self.learn, session))
             if self.log_preds:
                 self._log_end()
             if self.log_model and session.main:
@@ -191,7 +284,7 @@ class WandbCallback(Callback):
         """Return what a later process needs to go on logging where this one is."""
         session = self._session
         with self._warner.guarded("place in the run"), contextlib.suppress(NoRun):
-            run = session.run if session else current_run("WandbCallback")
+            run = session.run if session else current_run("WandbCallback", self._run)
             if run is not None:
                 fit = session.state() if session else None
                 return {"progress": dataclasses.asdict(progress_of(run)), "fit": fit}
@@ -205,7 +298,7 @@ class WandbCallback(Callback):
         the epoch has begun: that sets its own counters.
         """
         with self._warner.guarded("place in the run"), contextlib.suppress(NoRun):
-            run = current_run("WandbCallback")
+            run = current_run("WandbCallback", self._run)
             if run is None or not state:
                 return
             vars(progress_of(run)).update(state["progress"])
@@ -223,17 +316,22 @@ class WandbCallback(Callback):
 
     def _elsewhere(self) -> bool:
         """Say whether these are the events of lr_find, validate, get_preds, predict or tta."""
-        learn = self.learn
-        lock = getattr(learn, "lock", None)
-        fetching = lock is not None and lock.locked()
-        return fetching or hasattr(learn, "lr_finder") or hasattr(learn, "gather_preds")
+        fit = self._fit
+        # A fit that has no `Learner.fit` in it, of a subclass, is taken at its word.
+        other = fit is None or current_fit(self.learn) not in (fit, None)
+        return other or fit.within > 0 or infers(self.learn)
+
+    def _run_or_none(self) -> Any | None:
+        with contextlib.suppress(NoRun):
+            return self._session.run if self._session else current_run("", self._run)
+        return None
 
     def _begin(self) -> None:
-        run = current_run("WandbCallback")
+        run = current_run("WandbCallback", self._run)
         if run is None:
             return
         with untouched_random_state(), self._warner.guarded("training"):
-            session = Session(run, self.learn, self._warner, self.log_every, _SECONDS)
+            session = Session(run, self.learn, self._heard, self.log_every, _SECONDS)
             keep_late_rows(run)
             self._session = session
             self._sizes_due = True
@@ -247,10 +345,18 @@ class WandbCallback(Callback):
         if self.log_dataset and session.main:
             with self._warner.guarded("dataset", 'Give its folder as log_dataset="folder".'):
                 folder, by_reference = self._dataset_folder(), self.dataset_reference
-                log_dataset(folder, self.dataset_name, reference=by_reference)
+                log_dataset(folder, self.dataset_name, reference=by_reference, run=session.run)
         if self.log_preds and session.main:
             with self._warner.guarded("prediction samples", "Give them as valid_dl=..."):
-                session.samples = Samples(self.learn, self.valid_dl, self.n_preds, self.seed)
+                given = (self.valid_dl, self.n_preds, self.seed)
+                session.samples = Samples(self.learn, self._warner, *given)
+
+    def _watch(self, step: str, **options: Any) -> None:
+        """Let the samples take the next *step* of what they keep."""
+        samples = self._session.samples if self._session is not None else None
+        if samples is not None:
+            with self._warner.guarded("prediction samples"):
+                getattr(samples, step)(**options)
 
     def _dataset_folder(self) -> Path:
         if not isinstance(self.log_dataset, bool):
@@ -273,7 +379,7 @@ class WandbCallback(Callback):
         if session is None or session.samples is None or not session.alive:
             return
         with untouched_random_state(), self._warner.guarded("prediction samples"):
-            values = session.samples.table(self.learn)
+            values = session.samples.table()
             if values:
                 session.log("prediction samples", values)
 
@@ -289,52 +395,51 @@ class WandbCallback(Callback):
             return
         with untouched_random_state(), self._warner.guarded("charts"):
             values = {}
-            for key, draw in session.samples.charts(self.learn).items():
+            for key, draw in session.samples.charts().items():
                 with self._warner.guarded(f"chart {key}", _REMEDIES.get(key, "")):
                     values[key] = draw()
             if values:
                 session.log("charts", values)
 
-    def _close_broken_epoch(self, session: Session) -> None:
-        """Log an epoch that early stopping, or a canceled fit, ended before ``after_epoch``."""
-        if session.open_epoch is None:
-            return
-        metrics = session.end_epoch()
-        session.close_epoch(complete=bool(metrics))
-
     def _ensure_saver(self, *, started: bool = False) -> None:
-        learn = self.learn
-        if hasattr(learn, "save_model"):
-            if self.model_name is not None:
-                learn.save_model.fname = self.model_name
-            return
-        if not len(learn.dls.valid_ds):
-            return  # Nothing to be best at: the last model is saved at the end.
-        saver = BestModelCallback(self._warner, fname=self.model_name or "model")
-        learn.add_cb(saver)
-        if started:
-            self._own_saver = saver
-            saver("before_fit")
+        with self._warner.guarded("model", "Add a SaveModelCallback."):
+            learn = self.learn
+            saver = saver_of(learn)
+            if saver is not None:
+                if self.model_name is not None:
+                    saver.fname = self.model_name
+                return
+            if not _validates(learn):
+                return  # Nothing to be best at: the last model is saved at the end.
+            options = {"fname": self.model_name or "model"}
+            saver = BestModelCallback(self._warner, self._value, **options)
+            learn.add_cb(saver)
+            if started:
+                self._own_saver = saver
+                saver("before_fit")
 
-    def _abort(self) -> None:
-        """Tidy up after an exception or Ctrl-C, of which fastai tells no callback."""
-        session = self._session
-        if session is not None:
-            with self._warner.guarded("last rows"):
-                session.close_epoch(complete=False)
-        self._end()
+    def _value(self, monitor: str) -> float | None:
+        """Return the value of a metric in the epoch that has just ended."""
+        return self._heard.value(monitor) if self._heard is not None else None
 
     def _end(self) -> None:
-        EpochGuard.remove(self.learn)
-        self._drop_session()
-        if self._own_saver is not None:
-            self.learn.remove_cb(self._own_saver)
-            self._own_saver = None
-
-    def _drop_session(self) -> None:
         if self._session is not None:
+            self._watch("end_validation")
             self._session.close()
-            self._session = None
+        if self._heard is not None:
+            self._heard.close()
+        if self._own_saver is not None and self._fit is not None:
+            self._fit.learn.remove_cb(self._own_saver)
+        for name in ("_session", "_heard", "_own_saver", "_fit"):
+            self.__dict__[name] = None
+
+
+def _validates(learn: Any) -> bool:
+    """Say whether there is something to validate on; loaders of other libraries can't tell."""
+    try:
+        return len(learn.dls.loaders) > 1 and len(learn.dls.valid) > 0
+    except Exception:
+        return True
 
 
 def _grad_norm(model: Any) -> Any:
@@ -342,3 +447,13 @@ def _grad_norm(model: Any) -> Any:
 
     grads = [p.grad for p in bare(model).parameters() if p.grad is not None]
     return torch.nn.utils.get_total_norm(grads).detach() if grads else None
+
+
+# What an event means to the callback, besides its handler of that name.
+_ACTS = {
+    "before_train": WandbCallback._on_train,
+    "before_step": WandbCallback._on_step,
+    "before_validate": WandbCallback._on_validate,
+    "after_validate": WandbCallback._on_validated,
+    "after_cancel_fit": WandbCallback._on_cancel_fit,
+}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import sys
+import sysconfig
 import warnings
 from collections.abc import Iterator
+from types import FrameType
 
 _log = logging.getLogger("samerun.callback")
 
@@ -17,6 +20,9 @@ _MAY_BE_LOST = (
     "until there is space again."
 )
 _OF_TORCH = ("inline_container", "iostream error")
+# Whose lines tell the reader nothing about the own script.
+_LIBRARIES = ("samerun", "fastai", "fastcore", "torch", "wandb", "plum", "accelerate")
+_STANDARD = sysconfig.get_paths()["stdlib"]
 # What wandb.sdk.mailbox raises once its process has ended.
 _CLOSED = ("MailboxClosedError", "HandleAbandonedError")
 
@@ -36,11 +42,14 @@ class Warner:
         if subject in self._said:
             return
         self._said.add(subject)
+        file, line, module = _users_line()
         try:
-            warnings.warn(message, LoggingWarning, stacklevel=3)
+            warnings.warn_explicit(message, LoggingWarning, file, line, module)
         except LoggingWarning:
             # `python -W error` turns warnings into exceptions; logging must not end a training.
             _log.warning(message)
+        if _is_unheard(message):
+            sys.stderr.write(f"{LoggingWarning.__name__}: {message}\n")
 
     @contextlib.contextmanager
     def guarded(self, subject: str, remedy: str = "") -> Iterator[None]:
@@ -71,6 +80,31 @@ class Warner:
     def full(self, reason: object) -> None:
         """Warn that nothing can be written: one warning, whatever is lost by it."""
         self.once("disk", f"The disk is full ({reason}). {_MAY_BE_LOST}")
+
+
+def _users_line() -> tuple[str, int, str]:
+    """Return file, line and module of the code that called a library, or no line of anybody."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        file = frame.f_code.co_filename
+        if package not in _LIBRARIES and not file.startswith(_STANDARD) and file[:1] != "<":
+            return file, frame.f_lineno, str(frame.f_globals.get("__name__", ""))
+        frame = frame.f_back
+    return "samerun.callback", 0, __name__
+
+
+def _is_unheard(message: str) -> bool:
+    """
+    Say whether all warnings are switched off, as scripts do it in their first lines.
+
+    Whoever switches off this kind of warning by its name does not want to hear it.
+    """
+    for action, text, category, module, line in warnings.filters:
+        if issubclass(LoggingWarning, category) and (text is None or text.match(message)):
+            blanket = category is not LoggingWarning and text is None and not module and not line
+            return action == "ignore" and blanket
+    return False
 
 
 def is_full(error: Exception) -> bool:

@@ -52,3 +52,35 @@ def test_record_and_epochs_are_logged_and_the_link_is_in_the_config(store, folde
     artifact = store.artifact(f"ent/proj/run-record-{run.name}")
     assert set(artifact.files) == {"run.json", "epochs.jsonl"}
     assert run.config["samerun"]["value"]["reproduces"] == "ent/proj/old"
+
+
+DOCUMENTED = """
+import samerun.train.hook, wandb
+for _ in range(2):
+    run = wandb.init("pets", entity="team")
+    print(run.project, run.entity)
+    run.finish()
+try:
+    wandb.init("pets", project="cats", entity="team")
+except TypeError:
+    print("refused")
+"""
+
+
+def test_a_first_text_beside_an_entity_is_the_project(tmp_path):
+    """As W&B's documentation of fastai has it; it is said once. More than that is wandb's."""
+    surroundings = {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "false"}
+    env = {k: v for k, v in os.environ.items() if k not in ("SAMERUN_RECORD", "WANDB_SERVICE")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", DOCUMENTED],
+        check=False,
+        cwd=tmp_path,
+        env=env | surroundings,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["pets team", "pets team", "refused"]
+    assert done.stderr.count("the first argument is taken for the project") == 1

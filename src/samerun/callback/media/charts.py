@@ -3,63 +3,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import wandb
-from fastai.torch_core import TensorCategory, TensorMultiCategory
-
-from samerun.callback.media.predictions import Evaluated
+from fastai.torch_core import TensorCategory
 
 Chart = Callable[[], Any]
 
-TOP = 9  # as many as fastai's plot_top_losses shows
 # A chart of each of a thousand classes is no chart.
 _MOST_CLASSES = 50
 
 
-def charts(vocab: Any, batches: Iterable[Evaluated]) -> tuple[dict[str, Chart], torch.Tensor]:
+def charts(classes: Sequence[Any], yb: Sequence[Any], preds: Any, found: Any) -> dict[str, Chart]:
     """
-    Return what draws the charts, by their keys, and the loss of each item.
+    Return what draws the charts, by their keys.
 
     One class per item gives a confusion matrix, ROC and precision-recall curves; several
-    labels per item give the two curves; anything else gives no chart.
+    labels per item give the two curves; anything else gives no chart. The keys of a second
+    target end with ``_2``.
 
     Args:
-        vocab: The data loaders' ``vocab``.
-        batches: The model's view of some items.
-
-    Returns:
-        Charts by key, and losses, shape (items,); empty if the loss function gives none.
+        classes: The classes of each target, or None where it has none.
+        yb: The targets of some items.
+        preds: Their activations, a tuple of these for several targets.
+        found: The predictions that these were decoded to, the same.
     """
-    raw, truth, losses = [], [], []
-    names = class_names(vocab)
-    for batch in batches:
-        losses.append(batch.losses)
-        if names and _labels(batch, len(names)):
-            raw.append(batch.raw)
-            truth.append(batch.yb[0].as_subclass(torch.Tensor))
-    known = all(loss is not None for loss in losses)
-    found = torch.cat(losses) if losses and known else torch.zeros(0)
-    if names is None or not raw:
-        return {}, found
-    return _charts(torch.cat(raw), torch.cat(truth), names), found
+    drawn: dict[str, Chart] = {}
+    for n, (names, y) in enumerate(zip(classes, yb, strict=False)):
+        if names is None or not 2 <= len(names) <= _MOST_CLASSES:
+            continue
+        one = _of_target([str(name) for name in names], y, _part(preds, n), _part(found, n))
+        drawn |= {key if n == 0 else f"{key}_{n + 1}": chart for key, chart in one.items()}
+    return drawn
 
 
-def _charts(raw: torch.Tensor, truth: torch.Tensor, names: Sequence[str]) -> dict[str, Chart]:
-    if truth.ndim == 2 and truth.shape[1] == len(names):
-        probs, hits = raw.sigmoid().numpy(), truth.bool().numpy()
-        return _curves(probs, hits, names)
-    labels = truth.long().flatten()
+def _part(preds: Any, n: int) -> Any:
+    if isinstance(preds, tuple | list):
+        return preds[n] if n < len(preds) else None
+    return preds if n == 0 else None
+
+
+def _of_target(names: list[str], y: Any, preds: Any, found: Any) -> dict[str, Chart]:
+    if not isinstance(preds, torch.Tensor) or not isinstance(y, torch.Tensor):
+        return {}
+    probs, truth = preds.as_subclass(torch.Tensor).float(), y.as_subclass(torch.Tensor)
+    if truth.ndim == 2 and truth.shape == probs.shape and truth.shape[1] == len(names):
+        return _curves(probs.numpy(), truth.bool().numpy(), names)
+    probs = _of_both(probs) if len(names) == 2 and probs.numel() == len(probs) else probs
+    whole = isinstance(y, TensorCategory) or not y.is_floating_point()
+    if not whole or truth.numel() != len(probs) or probs.shape != (len(probs), len(names)):
+        return {}
+    return _of_classes(names, truth.long().flatten(), probs, found)
+
+
+def _of_both(probs: torch.Tensor) -> torch.Tensor:
+    """Return the probabilities of both classes, where the model gives that of the second."""
+    second = probs.reshape(-1, 1)
+    return torch.cat([1 - second, second], dim=1)
+
+
+def _of_classes(
+    names: list[str], truth: torch.Tensor, probs: torch.Tensor, found: Any
+) -> dict[str, Chart]:
+    kept = (truth >= 0) & (truth < len(names))  # others have no class, as ignore_index says
+    labels, probs = truth[kept], probs[kept]
+    chosen = probs.argmax(dim=1)
+    if isinstance(found, torch.Tensor) and found.numel() == len(kept):
+        chosen = found.as_subclass(torch.Tensor).long().flatten()[kept]
+    if not len(labels):
+        return {}
     hits = torch.nn.functional.one_hot(labels, len(names)).bool().numpy()
     matrix = {
         "confusion_matrix": lambda: wandb.plot.confusion_matrix(
-            y_true=labels.tolist(), preds=raw.argmax(dim=1).tolist(), class_names=list(names)
+            y_true=labels.tolist(), preds=chosen.tolist(), class_names=names
         )
     }
-    return matrix | _curves(raw.softmax(dim=1).numpy(), hits, names)
+    return matrix | _curves(probs.numpy(), hits, names)
 
 
 def _curves(probs: np.ndarray, hits: np.ndarray, names: Sequence[str]) -> dict[str, Chart]:
@@ -121,25 +143,3 @@ def _thinned(points: list[Any], most: int) -> list[Any]:
     if len(points) <= most:
         return points
     return [points[i] for i in np.linspace(0, len(points) - 1, most).astype(int)]
-
-
-def _labels(batch: Evaluated, classes: int) -> bool:
-    """Say whether *batch* has one activation per class, and one class or several labels."""
-    if len(batch.yb) != 1 or batch.raw is None or batch.raw.shape[1] != classes:
-        return False
-    y = batch.yb[0]
-    if isinstance(y, TensorMultiCategory):
-        return y.shape == batch.raw.shape
-    whole = isinstance(y, TensorCategory) or not y.is_floating_point()
-    return whole and y.numel() == len(batch.raw)
-
-
-def class_names(vocab: Any) -> list[str] | None:
-    """Return the names of 2 to 50 classes, or None if *vocab* is not one list of them."""
-    if type(vocab).__name__ == "L" and len(vocab) == 2 and not isinstance(vocab[0], str):
-        vocab = vocab[1]  # texts: the words come first
-    try:
-        names = [str(name) for name in vocab or ()]
-    except TypeError:
-        return None
-    return names if 2 <= len(names) <= _MOST_CLASSES else None

@@ -44,11 +44,13 @@ def to_mask_image(image: Any, mask: Any, layer: str, classes: Sequence[Any]) -> 
 
     Args:
         image: Shape (channels, height, width).
-        mask: Class indices, shape (height, width). W&B draws values up to 255.
+        mask: Class indices, shape (height, width), or (1, height, width). W&B draws values up
+            to 255.
         layer: Name of the mask.
         classes: The classes' names, in the order of their indices.
     """
     indices = mask.detach().cpu().as_subclass(torch.Tensor).numpy().astype(np.uint8)
+    indices = indices.reshape(indices.shape[-2:])
     names = {i: str(name) for i, name in enumerate(classes)}
     # A value without a name (255 for "void", say) would make W&B refuse the mask.
     names |= {int(i): f"class {i}" for i in np.unique(indices) if int(i) not in names}

@@ -1,168 +1,164 @@
-"""Predict a few items of the validation set, without a trace in the learner."""
+# ruff: noqa: PLR2004 - numbers of dimensions
+"""What a model's activations say, as the loss function or the type of the target has it."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from fastai.torch_core import (
-    TensorMultiCategory,
-    default_device,
-    find_bs,
-    retain_type,
-    to_device,
-)
+from fastai.losses import BaseLoss
+from fastai.torch_core import TensorCategory, TensorMask, TensorMultiCategory, retain_type
 from fastai.vision.core import TensorBBox
 
-from samerun.callback.distributed import bare
+_LOGITS = (
+    torch.nn.BCEWithLogitsLoss,
+    torch.nn.functional.binary_cross_entropy_with_logits,
+    torch.nn.CrossEntropyLoss,
+    torch.nn.functional.cross_entropy,
+)
+_BINARY = (
+    torch.nn.BCEWithLogitsLoss,
+    torch.nn.BCELoss,
+    torch.nn.functional.binary_cross_entropy_with_logits,
+    torch.nn.functional.binary_cross_entropy,
+)
 
 
-@dataclasses.dataclass
-class Predicted:
-    """One batch, on the CPU: inputs, targets and the activations of the model."""
-
-    xb: tuple[Any, ...]
-    yb: tuple[Any, ...]
-    raw: Any
-    preds: Any
-    decoded: Any
-
-
-@dataclasses.dataclass
-class Evaluated:
-    """One batch, on the CPU: what charts need of it."""
-
-    yb: tuple[Any, ...]
-    raw: torch.Tensor | None  # of shape (items, classes); None if the model gives something else
-    losses: torch.Tensor | None  # of shape (items,); None if the loss is not one of each item
-
-
-@dataclasses.dataclass(frozen=True)
-class _Indices:
-    """Always return the same indices; a class, for lambdas cannot be pickled."""
-
-    indices: Sequence[int]
-
-    def __call__(self) -> list[int]:
-        return list(self.indices)
-
-
-def subset(dl: Any, indices: Sequence[int]) -> Any:
-    """Return a data loader like *dl* that yields the items *indices*, in their order."""
-    options: dict[str, Any] = {"shuffle": False, "drop_last": False, "num_workers": 0}
-    if type(dl).__name__.startswith("Tab"):
-        # A table is decoded as a whole, not row by row.
-        options["bs"] = max(1, len(indices))
-    return dl.new(get_idxs=_Indices(indices), n=len(indices), **options)
-
-
-def predict(learn: Any, dl: Any, most: int) -> Iterator[Predicted]:
+def decode(loss_func: Any, raw: Any, yb: Sequence[Any], classes: Sequence[Any] = ()) -> Any:
     """
-    Yield predictions for up to *most* items of *dl*, on the CPU, batch by batch.
+    Return activations and predictions, as fastai's ``get_preds(with_decoded=True)`` does.
 
-    No callback hears of it, and nothing is gathered from other processes: ``learn.get_preds``
-    would reset the recorder's metrics, and hang in a process that calls it alone.
+    Losses of PyTorch, lambdas and others that have no ``activation`` or no ``decodes`` leave
+    it to the targets: classes are the most likely ones, several labels those over one half.
+
+    Args:
+        loss_func: The learner's.
+        raw: What validation saw as ``learn.pred``.
+        yb: The targets, with their types.
+        classes: How many classes each target has, as far as it is known.
+
+    Returns:
+        Activations, and predictions of the types of *yb*; a tuple of each for several targets.
     """
-    model = bare(learn.model)
-    with evaluating(model), torch.no_grad():
-        for batch in dl:
-            yield _predicted(learn, model, batch, dl.n_inp, most)
-            most -= find_bs(batch)
-            if most <= 0:
-                return
+    activation, decodes = _own(loss_func, "activation"), _own(loss_func, "decodes")
+    kinds = _Kinds(loss_func, tuple(yb), tuple(classes))
+    preds = activation(raw) if activation else kinds.each(raw, kinds.activated)
+    found = decodes(preds) if decodes else kinds.each(preds, kinds.chosen)
+    return preds, _typed(found, tuple(yb))
 
 
-def evaluate(learn: Any, dl: Any, most: int) -> Iterator[Evaluated]:
-    """
-    Yield for up to *most* items of *dl* what charts need of them, batch by batch.
+class _Kinds:
+    """What the targets tell of activations: which part is whose, and what it means."""
 
-    Large activations, such as those of a segmentation, stay where they are.
-    """
-    model = bare(learn.model)
-    with evaluating(model), torch.no_grad():
-        for batch in dl:
-            raw = _activations(learn, model, batch[: dl.n_inp])
-            yb = tuple(batch[dl.n_inp :])
-            flat = isinstance(raw, torch.Tensor) and raw.ndim == 2  # noqa: PLR2004
-            losses = _item_losses(learn, raw, yb, find_bs(batch))
-            small = _cpu(yb, most) if flat else ()
-            yield Evaluated(small, _cpu(raw, most).float() if flat else None, _cpu(losses, most))
-            most -= find_bs(batch)
-            if most <= 0:
-                return
+    def __init__(self, loss: Any, yb: tuple[Any, ...], classes: tuple[Any, ...]) -> None:
+        self._loss, self._yb, self._classes = loss, yb, classes
+
+    def each(self, preds: Any, change: Callable[[Any, Any, int | None], Any]) -> Any:
+        """Return *preds* with *change* done to the part of each target."""
+        if isinstance(preds, Mapping) or (isinstance(preds, list | tuple) and len(self._yb) == 1):
+            preds = self._parts(preds)
+        if isinstance(preds, list | tuple):
+            pairs = enumerate(zip(preds, self._yb, strict=False))
+            return tuple(change(part, y, self._count(n)) for n, (part, y) in pairs)
+        return change(preds, self._yb[0], self._count(0)) if self._yb else preds
+
+    def _parts(self, preds: Any) -> Any:
+        """Return the part that fits the only target: models return more than their loss takes."""
+        parts = list(preds.values()) if isinstance(preds, Mapping) else list(preds)
+        if len(self._yb) != 1:
+            return tuple(parts)
+        found = (part for part in parts if _fits(part, self._yb[0], self._count(0)))
+        return next(found, parts[0] if parts else preds)
+
+    def _count(self, n: int) -> int | None:
+        return self._classes[n] if n < len(self._classes) else None
+
+    def activated(self, part: Any, y: Any, count: int | None) -> Any:
+        """Return *part* as probabilities, where it is about classes."""
+        if not _is_activation(part, y):
+            return part
+        axis = _class_axis(part, y)
+        if axis is not None:
+            return part if self._sums_to_one(part, axis) else part.softmax(dim=axis)
+        return part if not self._binary(part, y, count) or self._ready(part) else part.sigmoid()
+
+    def chosen(self, part: Any, y: Any, count: int | None) -> Any:
+        """Return the classes that the probabilities *part* are for."""
+        if not _is_activation(part, y):
+            return part
+        axis = _class_axis(part, y)
+        if axis is not None:
+            return part.argmax(dim=axis)
+        labels = not y.is_floating_point() or isinstance(y, TensorMultiCategory | TensorMask)
+        return part > 0.5 if labels and self._binary(part, y, count) else part
+
+    def _binary(self, part: torch.Tensor, y: Any, count: int | None) -> bool:
+        """Say whether each number of *part* is a yes or no."""
+        if isinstance(y, TensorMultiCategory | TensorMask):
+            return True
+        if isinstance(y, TensorCategory):
+            return count in (2, None)
+        return _is_one_of(self._loss, _BINARY) or (count == 2 and not y.is_floating_point())
+
+    def _ready(self, part: torch.Tensor) -> bool:
+        """Say whether *part* holds probabilities."""
+        return not _is_one_of(self._loss, _LOGITS) and bool(((part >= 0) & (part <= 1)).all())
+
+    def _sums_to_one(self, part: torch.Tensor, axis: int) -> bool:
+        if _is_one_of(self._loss, _LOGITS) or not bool((part >= 0).all()):
+            return False
+        return bool((part.sum(dim=axis) - 1).abs().max() < 1e-3) if part.numel() else False
 
 
-def _activations(learn: Any, model: Any, inputs: Any) -> Any:
-    first = next(model.parameters(), None)
-    device = first.device if first is not None else default_device()
-    raw = model(*[_plain(x, first) for x in to_device(tuple(inputs), device)])
-    if isinstance(raw, tuple | list) and hasattr(learn, "rnn"):
-        raw = raw[0]  # RNNCallback: the other elements are hidden states.
-    return raw
+def _own(loss_func: Any, name: str) -> Callable[[Any], Any] | None:
+    """Return the method of a loss function, if it is not the one of fastai that does nothing."""
+    found = getattr(loss_func, name, None)
+    nothing = getattr(BaseLoss, name)
+    return None if not callable(found) or getattr(found, "__func__", found) is nothing else found
 
 
-def _item_losses(learn: Any, raw: Any, yb: tuple[Any, ...], items: int) -> torch.Tensor | None:
-    """Return the loss of each item, shape (items,), if the loss function can tell it."""
-    try:
-        with learn.loss_not_reduced():
-            losses = learn.loss_func(raw, *to_device(yb, _device_of(raw)))
-        return losses.as_subclass(torch.Tensor).float().reshape(items, -1).mean(dim=1)
-    except Exception:
+def _is_one_of(loss: Any, kinds: tuple[Any, ...]) -> bool:
+    inner = getattr(loss, "func", loss)  # of BaseLoss and of functools.partial
+    return inner in kinds or any(
+        isinstance(kind, type) and isinstance(inner, kind) for kind in kinds
+    )
+
+
+def _is_activation(part: Any, y: Any) -> bool:
+    tensors = isinstance(part, torch.Tensor) and isinstance(y, torch.Tensor)
+    return tensors and part.is_floating_point() and not isinstance(y, TensorBBox)
+
+
+def _class_axis(part: torch.Tensor, y: torch.Tensor) -> int | None:
+    """Return the axis of *part* that has one number per class of *y*, or None."""
+    if y.is_floating_point() or part.ndim < 2:
         return None
+    if isinstance(y, TensorMultiCategory) and part.ndim == y.ndim + 1:
+        return -1  # labels of boxes
+    y_shape = y.shape[:1] if y.ndim == 2 and y.shape[1] == 1 and part.ndim == 2 else y.shape
+    if part.shape[1] > 1 and (*part.shape[:1], *part.shape[2:]) == tuple(y_shape):
+        return 1
+    if part.shape[-1] > 1 and part.shape[:-1] == y_shape:
+        return -1
+    squeezed = (part.shape[0], 1, *part.shape[2:]) == tuple(y_shape)  # masks of one channel
+    return 1 if part.ndim > 2 and part.shape[1] > 1 and squeezed else None
 
 
-def _device_of(raw: Any) -> Any:
-    """Return the device of some activations."""
-    part = raw[0] if isinstance(raw, tuple | list) else raw
-    return part.device
-
-
-def _predicted(learn: Any, model: Any, batch: Any, n_inp: int, most: int) -> Predicted:
-    raw = _cpu(_activations(learn, model, batch[:n_inp]), most)
-    preds = getattr(learn.loss_func, "activation", lambda o: o)(raw)
-    decoded = getattr(learn.loss_func, "decodes", lambda o: o)(preds)
-    yb = _cpu(tuple(batch[n_inp:]), most)
-    return Predicted(_cpu(tuple(batch[:n_inp]), most), yb, raw, preds, _typed(decoded, yb))
-
-
-@contextlib.contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Put *model* into evaluation mode; each module gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _plain(x: Any, like: torch.Tensor | None) -> Any:
-    """Cast as fastai's CastToTensor does, and as ModelToHalf, where the model is in half."""
-    if not isinstance(x, torch.Tensor):
-        return x
-    x = x.as_subclass(torch.Tensor)
-    if like is None or like.dtype not in (torch.float16, torch.bfloat16):
-        return x
-    return x.to(like.dtype) if x.is_floating_point() else x
-
-
-def _cpu(value: Any, most: int) -> Any:
-    """Copy the first *most* items of all tensors to the CPU, as float32 where they are half."""
-    if isinstance(value, tuple | list):
-        return tuple(_cpu(part, most) for part in value)
-    if not isinstance(value, torch.Tensor):
-        return value
-    kept = value.detach()[:most].cpu() if value.ndim else value.detach().cpu()
-    return kept.float() if kept.dtype in (torch.float16, torch.bfloat16) else kept
+def _fits(part: Any, y: Any, count: int | None) -> bool:
+    """Say whether *part* may be about the target *y*."""
+    if not isinstance(part, torch.Tensor) or not isinstance(y, torch.Tensor):
+        return False
+    axis = _class_axis(part, y) if part.is_floating_point() else None
+    if axis is not None:
+        return count is None or part.shape[axis] == count
+    return part.numel() == y.numel() and part.shape[:1] == y.shape[:1]
 
 
 def _typed(decoded: Any, yb: tuple[Any, ...]) -> Any:
     """Give predictions the types of the targets; the dispatch of decoding goes by them."""
-    if isinstance(decoded, tuple):
+    if isinstance(decoded, tuple | list):
         pairs = zip(decoded, yb, strict=False)
         return tuple(_typed(_chosen(part, y), (y,)) for part, y in pairs)
     if len(yb) > 1 and isinstance(yb[0], TensorBBox):
@@ -170,21 +166,21 @@ def _typed(decoded: Any, yb: tuple[Any, ...]) -> Any:
         boxes = decoded.reshape(len(decoded), -1, 4)
         return retain_type(boxes, yb[0]), *[y[:, : boxes.shape[1]] for y in yb[1:]]
     with contextlib.suppress(Exception):
-        return retain_type(decoded, yb[0])
+        return retain_type(_shaped(decoded, yb[0]), yb[0])
     return decoded
+
+
+def _shaped(decoded: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return *decoded* as indices of classes, of the shape of *y*, where *y* is of such."""
+    if isinstance(y, TensorMultiCategory) or y.is_floating_point() or decoded.is_floating_point():
+        return decoded
+    if decoded.ndim == y.ndim + 1 and decoded.shape[1] == 1:
+        decoded = decoded.squeeze(1)
+    same = decoded.numel() == y.numel()
+    return decoded.long().reshape(y.shape) if same else decoded.long()
 
 
 def _chosen(part: Any, y: Any) -> Any:
     """Return the most likely class where *part* has one activation for each."""
     one_each = isinstance(y, TensorMultiCategory) and getattr(part, "ndim", 0) == y.ndim + 1
     return part.argmax(dim=-1) if one_each and part.is_floating_point() else part
-
-
-def joined(parts: Sequence[Any]) -> Any:
-    """Join activations of batches: as a tensor, a tuple of these, or a list of items."""
-    if parts and all(isinstance(part, tuple) for part in parts):
-        return tuple(joined(column) for column in zip(*parts, strict=True))
-    tensors = all(isinstance(part, torch.Tensor) for part in parts)
-    if tensors and len({part.shape[1:] for part in parts}) == 1:
-        return torch.cat(list(parts))
-    return [item for part in parts for item in part]

@@ -23,12 +23,14 @@ from fastai.tabular.core import Tabular
 from fastai.text.data import LMTensorText, TensorText
 from fastai.torch_core import TensorCategory, TensorImage, TensorMask, TensorMultiCategory
 from fastai.vision.core import LabeledBBox, TensorBBox, TensorPoint
+from fastcore.foundation import L
 
 from samerun.callback.media import images
 
 KEY = "Prediction_Samples"
 _IMAGE, _TRUTH, _PREDICTION = "Input image", "Ground_Truth", "Predictions"
 _CHARACTERS = 2000  # of a text, in a cell of the table
+_NUMBERS = 32  # of a tensor that is shown as its numbers
 
 
 class NoTable(TypeError):
@@ -63,80 +65,102 @@ def wandb_process(x, y, samples, outs, preds):
 @dispatch
 def wandb_process(x: TensorImage, y, samples, outs, preds):
     """Show images and numbers: regression."""
-    return _image_table(samples, outs, plain, plain)
+    return _image_table(samples, outs, plain)
 
 
 @dispatch
-def wandb_process(x: TensorImage, y: TensorCategory | TensorMultiCategory, samples, outs, preds):
+def wandb_process(x: TensorImage, y: TensorCategory, samples, outs, preds):
     """Show images and labels."""
-    table = _image_table(samples, outs, plain, plain)
-    if type(y).__name__ == "TensorCategory" and isinstance(preds, torch.Tensor) and preds.ndim == 2:
-        table[KEY].add_column("Confidence", preds.float().max(dim=1).values.tolist())
+    table = _image_table(samples, outs, plain)
+    if isinstance(preds, torch.Tensor) and preds.ndim == 2:
+        table[KEY].add_column("Confidence", _confidence(preds.float()))
     return table
+
+
+@dispatch
+def wandb_process(x: TensorImage, y: TensorMultiCategory, samples, outs, preds):
+    """Show images and all labels of each."""
+    return _image_table(samples, outs, labels)
 
 
 @dispatch
 def wandb_process(x: TensorImage, y: TensorImage, samples, outs, preds):
     """Show images made from images."""
-    return _image_table(samples, outs, images.to_image, images.to_image)
+    return _image_table(samples, outs, images.to_image)
 
 
 @dispatch
 def wandb_process(x: TensorImage, y: TensorMask, samples, outs, preds):
     """Show masks over images, with the classes' names."""
-    table = wandb.Table(columns=[_IMAGE, _TRUTH, _PREDICTION])
+    rows = []
     for (image, truth, *_), (predicted, *_) in zip(samples, outs, strict=True):
         classes = _codes(truth, predicted, preds)
-        table.add_data(
-            images.to_image(image),
-            images.to_mask_image(image, truth, "Ground_Truth", classes),
-            images.to_mask_image(image, predicted, "Prediction", classes),
+        true, found = (
+            None if mask is None else images.to_mask_image(image, mask, layer, classes)
+            for mask, layer in ((truth, "Ground_Truth"), (predicted, "Prediction"))
         )
-    return {KEY: table}
+        rows.append([images.to_image(image), true, found])
+    return {KEY: table([_IMAGE, _TRUTH, _PREDICTION], rows)}
 
 
 @dispatch
 def wandb_process(x: TensorImage, y: TensorPoint, samples, outs, preds):
     """Show key points on images."""
-    table = wandb.Table(columns=[_IMAGE, _TRUTH, _PREDICTION])
+    rows = []
     for (image, truth, *_), (predicted, *_) in zip(samples, outs, strict=True):
-        table.add_data(
-            images.to_image(image),
-            images.to_points_image(image, truth, images.TRUE_COLOR),
-            images.to_points_image(image, predicted, images.PREDICTED_COLOR),
+        true, found = (
+            None if points is None else images.to_points_image(image, points, color)
+            for points, color in (
+                (truth, images.TRUE_COLOR),
+                (predicted, images.PREDICTED_COLOR),
+            )
         )
-    return {KEY: table}
+        rows.append([images.to_image(image), true, found])
+    return {KEY: table([_IMAGE, _TRUTH, _PREDICTION], rows)}
 
 
 @dispatch
 def wandb_process(x: TensorImage, y: tuple, samples, outs, preds):
-    """Show bounding boxes over images, the predicted ones where the model gives boxes."""
+    """Show bounding boxes over images, or several targets in columns of their own."""
     if not (y and isinstance(y[0], TensorBBox)):
-        raise NoTable(x, y)
+        return _columns((x,), y, samples, outs)
     truths = [_boxes(truth) for _, *truth in samples]
     # Predictions of boxes alone are decoded with labels that are not theirs.
     found = [_boxes(out, named=isinstance(preds, tuple)) for out in outs]
     names = sorted({str(label) for pair in truths + found if pair for label in pair[1]})
-    table = wandb.Table(columns=[_IMAGE, _TRUTH, _PREDICTION])
+    rows = []
     for (image, *_), truth, predicted in zip(samples, truths, found, strict=True):
         shown = images.to_boxes_image(image, *predicted, "Prediction", names) if predicted else None
         true = images.to_boxes_image(image, *(truth or ((), ())), "Ground_Truth", names)
-        table.add_data(images.to_image(image), true, shown)
-    return {KEY: table}
+        rows.append([images.to_image(image), true, shown])
+    return {KEY: table([_IMAGE, _TRUTH, _PREDICTION], rows)}
+
+
+@dispatch
+def wandb_process(x: tuple, y, samples, outs, preds):
+    """Show several inputs, each in a column of its own."""
+    return _columns(x, y if isinstance(y, tuple) else (y,), samples, outs)
 
 
 @dispatch
 def wandb_process(x: TensorText, y, samples, outs, preds):
     """Show texts and their labels, or numbers."""
-    rows = [[_text(s[0]), plain(s[1]), plain(o[0])] for s, o in zip(samples, outs, strict=True)]
-    return {KEY: wandb.Table(data=rows, columns=["Text", "Target", "Prediction"])}
+    shown = labels if isinstance(y, TensorMultiCategory) else plain
+    rows = [[_text(s[0]), shown(s[1]), shown(o[0])] for s, o in zip(samples, outs, strict=True)]
+    return {KEY: table(["Text", "Target", "Prediction"], rows)}
+
+
+@dispatch
+def wandb_process(x: TensorText, y: tuple, samples, outs, preds):
+    """Show texts and several targets, each in a column of its own."""
+    return _columns((x,), y, samples, outs)
 
 
 @dispatch
 def wandb_process(x: LMTensorText, y, samples, outs, preds):
     """Show texts, and what the model would have written as each next word."""
     rows = [[_text(s[0]), _text(s[1]), _text(o[0])] for s, o in zip(samples, outs, strict=True)]
-    return {KEY: wandb.Table(data=rows, columns=["Text", "Target", "Prediction"])}
+    return {KEY: table(["Text", "Target", "Prediction"], rows)}
 
 
 @dispatch
@@ -146,9 +170,35 @@ def wandb_process(x: Tabular, y: Tabular, samples, outs, preds):
     for name in x.y_names:
         frame[f"{name}_pred"] = predicted[name].to_numpy()
     # W&B takes no columns whose names are np.str_, as scikit-learn makes them, nor categories.
-    columns: list[str | int] = [str(column) for column in frame.columns]
+    columns = [str(column) for column in frame.columns]
     rows = [[plain(value) for value in row] for row in frame.astype(object).to_numpy()]
-    return {KEY: wandb.Table(data=rows, columns=columns)}
+    return {KEY: table(columns, rows)}
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    """Return a W&B table; a column of numbers and words is one of words, for W&B refuses both."""
+    kept = [_of_one_kind(column) for column in zip(*rows, strict=True)]
+    data = [list(row) for row in zip(*kept, strict=True)]
+    return wandb.Table(columns=[*columns], data=data)
+
+
+def _of_one_kind(column: Sequence[Any]) -> Sequence[Any]:
+    kinds = {
+        "number" if isinstance(v, int | float) and not isinstance(v, bool) else type(v).__name__
+        for v in column
+        if v is not None
+    }
+    if len(kinds) < 2 or not kinds <= {"number", "str", "bool"}:
+        return column
+    return [None if value is None else str(value) for value in column]
+
+
+def labels(value: Any) -> str | None:
+    """Return the labels of an item as a text, be they one or several, numbers or words."""
+    if value is None:
+        return None
+    listed = isinstance(value, Sequence | L) and not isinstance(value, str)
+    return ";".join(str(plain(part)) for part in value) if listed else str(plain(value))
 
 
 def plain(value: Any) -> Any:
@@ -161,18 +211,61 @@ def plain(value: Any) -> Any:
         return numbers[0] if len(numbers) == 1 else ", ".join(f"{n:.4g}" for n in numbers)
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         return value.item()
-    if isinstance(value, Sequence) or type(value).__name__ == "L":
+    if isinstance(value, Sequence | L):
         if len(value) == 1:
             return plain(value[0])
         return ";".join(str(plain(part)) for part in value)
     return str(value)
 
 
-def _image_table(samples: Any, outs: Any, show_truth: Any, show_prediction: Any) -> dict[str, Any]:
-    table = wandb.Table(columns=[_IMAGE, _TRUTH, _PREDICTION])
-    for (image, truth, *_), (predicted, *_) in zip(samples, outs, strict=True):
-        table.add_data(images.to_image(image), show_truth(truth), show_prediction(predicted))
-    return {KEY: table}
+def _image_table(samples: Any, outs: Any, show: Any) -> dict[str, Any]:
+    rows = [
+        [images.to_image(image), None if truth is None else show(truth), show(predicted)]
+        for (image, truth, *_), (predicted, *_) in zip(samples, outs, strict=True)
+    ]
+    return {KEY: table([_IMAGE, _TRUTH, _PREDICTION], rows)}
+
+
+def _columns(x: Sequence[Any], y: Sequence[Any], samples: Any, outs: Any) -> dict[str, Any]:
+    """Show each input, each target and each prediction in a column of its own."""
+    inputs = [len(sample) - len(y) for sample in samples][:1]
+    n_inp = inputs[0] if inputs else len(x)
+    names = _numbered("Input", [p for s in samples[:1] for p in _flat(s[:n_inp])])
+    for name in (_TRUTH, _PREDICTION):
+        names += [name if n == 0 else f"{name}_{n + 1}" for n in range(len(y))]
+    rows = []
+    for sample, out in zip(samples, outs, strict=True):
+        parts = [*_flat(sample[:n_inp]), *sample[n_inp:], *tuple(out)[: len(y)]]
+        rows.append([_cell(part, x, y) for part in parts])
+    return {KEY: table(names, rows)}
+
+
+def _numbered(name: str, parts: Sequence[Any]) -> list[str]:
+    return [name] if len(parts) == 1 else [f"{name} {n}" for n, _ in enumerate(parts, 1)]
+
+
+def _flat(parts: Any) -> list[Any]:
+    nested = isinstance(parts, tuple | list | L)
+    return [inner for part in parts for inner in _flat(part)] if nested else [parts]
+
+
+def _cell(part: Any, x: Any, y: Any) -> Any:
+    """Return how W&B shows a decoded *part* of an item."""
+    if isinstance(part, TensorMask):
+        return images.to_image(part.unsqueeze(0) if part.ndim == 2 else part)
+    if isinstance(part, TensorImage) or (isinstance(part, torch.Tensor) and part.ndim == 3):
+        return images.to_image(part)
+    if isinstance(part, torch.Tensor) and part.numel() > _NUMBERS:
+        raise NoTable(x, y)
+    if isinstance(part, L) or type(part).__name__ == "MultiCategory":
+        return labels(part)
+    return _text(part) if isinstance(part, str) and len(part) > _NUMBERS else plain(part)
+
+
+def _confidence(preds: torch.Tensor) -> list[float]:
+    """Return how sure the model is of its choice, also where it gives one number for two."""
+    sure = torch.maximum(preds, 1 - preds)[:, 0] if preds.shape[1] == 1 else preds.amax(dim=1)
+    return [float(value) for value in sure.tolist()]
 
 
 def _decoded(table: Tabular) -> Any:
@@ -190,7 +283,14 @@ def _codes(truth: Any, predicted: Any, preds: Any) -> Sequence[Any]:
         codes = getattr(mask, "codes", None)
         if codes is not None:
             return list(codes)
-    return range(preds.shape[1] if isinstance(preds, torch.Tensor) else preds[0].shape[0])
+    shapes = [
+        p.shape[-3] for p in (preds if isinstance(preds, list) else [preds]) if _has_classes(p)
+    ]
+    return range(max(shapes, default=2))
+
+
+def _has_classes(preds: Any) -> bool:
+    return isinstance(preds, torch.Tensor) and preds.ndim >= 3
 
 
 def _boxes(parts: Sequence[Any], *, named: bool = True) -> tuple[Any, Sequence[Any]] | None:

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from fastai.callback.tracker import SaveModelCallback, TrackerCallback
 
 from samerun.callback.stream.rows import to_number
 
-# A metric whose name holds one of these is better when smaller.
-_SMALLER = ("loss", "error", "mse", "mae", "rmse", "perplexity", "hamming", "brier", "distance")
+# A metric is better when smaller where its name holds one of these ...
+_WITHIN = (
+    *("loss", "error", "mse", "mae", "mspe", "mape", "msle", "perplexity", "hamming", "brier"),
+    *("distance", "divergence", "deviance", "entropy", "hausdorff", "chamfer", "deviation"),
+)
+# ... or one of these as a word, ...
+_WORDS = {
+    *("err", "ppl", "nll", "nlpd", "crps", "wer", "cer", "mer", "eer", "ece", "fid", "kid"),
+    *("lpips", "fpr", "fnr", "fdr", "bpc", "bpb", "kl", "kld", "epe", "hd", "hd95", "assd"),
+    *("rae", "rse", "wape", "mase", "mpe", "medae", "mdape", "mpjpe", "mcd", "ter", "latency"),
+}
+# ... but not one of these: negated errors, and shares of an error that is explained.
+_GREATER = {"neg", "negative", "d2"}
 # One chart each for the elements of an array-valued metric, but not for a thousand.
 _MOST_ELEMENTS = 64
-
-
-def epoch_metrics(recorder: Any) -> dict[str, Any]:
-    """
-    Return the values of the epoch that *recorder* just ended, by the names fastai prints.
-
-    The epoch's number, its duration and the training loss are left out: they are in the
-    row already. Dictionaries, tuples and arrays become one value per element.
-    """
-    names, values = _names(recorder), list(getattr(recorder, "log", []))
-    if len(names) != len(values):
-        return {}
-    found: dict[str, Any] = {}
-    for name, value in zip(names, values, strict=True):
-        if name not in ("epoch", "train_loss", "time"):
-            found |= flat(str(name), value)
-    return found
+# What else is in the rows, besides hyper-parameters.
+_RESERVED = {
+    *("epoch", "train_step", "train_loss", "raw_loss", "train_samples_per_sec", "grad_norm"),
+    *("gpu_memory_gib", "gpu_memory_peak_gib", "_step", "_timestamp", "_runtime", "_wandb"),
+    *("Prediction_Samples", "Top_Losses", "requested_step"),
+}
 
 
 def flat(name: str, value: Any) -> dict[str, Any]:
@@ -48,27 +50,48 @@ def flat(name: str, value: Any) -> dict[str, Any]:
     return {k: v for key, part in parts for k, v in flat(f"{name}_{key}", part).items()}
 
 
-def best_is_min(name: str) -> bool:
-    """Say whether small values of the metric *name* are good, by fastai's rule and more names."""
-    return any(part in name.lower() for part in _SMALLER)
-
-
-def _names(recorder: Any) -> list[str]:
+def distinct(
+    values: Iterable[tuple[Any, Any]], hypers: Iterable[str] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
     """
-    Return the names that belong to ``recorder.log``.
+    Return metrics under names of their own, and the names that had to change.
 
-    A canceled training or validation leaves its values out, which shifts the others;
-    paired by position they would appear under each other's names (fastai issue 3068).
+    Args:
+        values: Names and values, in the recorder's order. Of two of one name the second is
+            called ``f_beta_2``; so is one that has the name of something else in the rows.
+        hypers: The names of hyper-parameters in the rows.
     """
-    names = list(getattr(recorder, "metric_names", []))
-    tail = ["time"] if recorder.add_time else []
-    metrics = len(recorder.metrics) if recorder.train_metrics else 0
-    train = names[1 : 2 + metrics]
-    valid = names[2 + metrics : len(names) - len(tail)]
-    if recorder.train_metrics and not recorder.valid_metrics:
-        train, valid = names[1 : len(names) - len(tail)], []
-    if getattr(recorder, "cancel_train", False):
-        train = []
-    if getattr(recorder, "cancel_valid", False):
-        valid = []
-    return names[:1] + train + valid + tail
+    parts = [pair for name, value in values for pair in flat(str(name), value).items()]
+    reserved, given = _RESERVED | set(hypers), {name for name, _ in parts}
+    found: dict[str, Any] = {}
+    renamed: dict[str, str] = {}
+    for name, number in parts:
+        key, count = name, 1
+        while key in found or key in reserved or (count > 1 and key in given):
+            count += 1
+            key = f"{name}_{count}"
+        found[key] = number
+        if key != name:
+            renamed[key] = name
+    return found, renamed
+
+
+def smaller_is_better(name: str, callbacks: Iterable[Any] = ()) -> bool:
+    """
+    Say whether small values of the metric *name* are good.
+
+    Args:
+        name: The name of the metric.
+        callbacks: Those of the learner: where one of them tracks the metric, its ``comp``
+            says so. Otherwise names say so: by fastai's rule, and more of them.
+    """
+    trackers = [cb for cb in callbacks if isinstance(cb, TrackerCallback) and cb.monitor == name]
+    for tracker in sorted(trackers, key=lambda cb: not isinstance(cb, SaveModelCallback)):
+        try:
+            return bool(tracker.comp(0.0, 1.0))
+        except Exception:  # noqa: S112 - a comparison of another kind of value
+            continue
+    words = set(re.split(r"[\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()))
+    if words & _GREATER:
+        return False
+    return any(part in name.lower() for part in _WITHIN) or bool(words & _WORDS)

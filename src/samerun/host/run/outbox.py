@@ -65,6 +65,9 @@ def _copy(folder: Path, source: Path, target: Path, owner: tuple[int, int]) -> N
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     user.give(target, owner)
     for path in _files(source):
+        # wandb's own logs are links to where the machine keeps them; none is uploaded.
+        if path.is_symlink() and path.relative_to(source).parts[0] == "logs":
+            continue
         place = target / path.relative_to(source)
         for parent in reversed(place.relative_to(target).parents[:-1]):
             (target / parent).mkdir(exist_ok=True, mode=0o700)

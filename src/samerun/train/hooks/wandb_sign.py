@@ -8,6 +8,7 @@ exists, whoever started it. Nothing here may stop a training: what fails is said
 import atexit
 import functools
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,40 @@ INIT_TIMEOUT_S = 20
 _logged: set[str] = set()
 # Calls of ``wandb.init`` so far: the next start makes the same ones in the same order.
 _inits = 0
+# W&B runs whose service has died, and how wandb 0.31 says so besides a ConnectionError.
+_gone: set[str] = set()
+GONE = ("MailboxClosedError", "HandleAbandonedError", "ServiceDiedError")
 
 
 def install(wandb: Any) -> None:
     """Extend ``wandb.init`` and the end of a run of the module *wandb*."""
-    if not reporting.is_recorded():
-        return
-    os.environ.setdefault("WANDB_INIT_TIMEOUT", str(INIT_TIMEOUT_S))
-    _extend_init(wandb)
-    _extend_finish(wandb.sdk.wandb_run.Run)
+    if reporting.is_recorded():
+        os.environ.setdefault("WANDB_INIT_TIMEOUT", str(INIT_TIMEOUT_S))
+        _extend_init(wandb)
+        _extend_finish(wandb.sdk.wandb_run.Run)
+    _extend_arguments(wandb)
+
+
+def _extend_arguments(wandb: Any) -> None:
+    """Let ``wandb.init("pets", entity="team")`` be what W&B's documentation means by it."""
+    original = wandb.init
+    said: set[str] = set()
+
+    @functools.wraps(original)
+    def init(*args: Any, **kwargs: Any) -> Any:
+        # The first argument was the project once; today it is the entity, which is given twice.
+        text = len(args) == 1 and isinstance(args[0], str)
+        if text and "entity" in kwargs and "project" not in kwargs:
+            if args[0] not in said:
+                wandb.termwarn(
+                    f"wandb.init({args[0]!r}, entity=...): the first argument is taken for the "
+                    f"project, as it once was. Write wandb.init(project={args[0]!r}, entity=...)."
+                )
+            said.add(args[0])
+            return original(project=args[0], **kwargs)
+        return original(*args, **kwargs)
+
+    wandb.init = init
 
 
 def _extend_init(wandb: Any) -> None:
@@ -65,6 +91,43 @@ def _extend_finish(cls: Any) -> None:
         return original(self, *args, **kwargs)
 
     cls._finish = finish
+    for name in ("_finish", "log", "log_artifact", "define_metric", "save"):
+        setattr(cls, name, _surviving(getattr(cls, name), name.strip("_")))
+
+
+def _surviving(original: Any, name: str) -> Any:
+    """
+    Let a method of a W&B run fail alone where W&B's own process has died.
+
+    A training that is through is through, whether the kernel killed wandb-core (the largest
+    process of a machine without memory) or not. What it had written is on disk.
+    """
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        except Exception as error:
+            if not _is_gone(error):
+                raise
+            if self.id not in _gone:
+                _gone.add(self.id)
+                sys.stderr.write(
+                    f"samerun: W&B's own process has ended ({name}: {error!r}); the training goes "
+                    "on without it. What it had written is on disk.\n"
+                )
+            return None
+
+    return method
+
+
+def _is_gone(error: BaseException | None) -> bool:
+    """Whether *error*, or what caused it, says that the connection to wandb-core is closed."""
+    while error is not None:
+        if isinstance(error, ConnectionError) or type(error).__name__ in GONE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _earlier_run() -> str | None:
