@@ -84,7 +84,7 @@ def test_run_without_a_network_says_so_and_trains(train):
     """W&B is offline though there is a key, which stays here; there is no way out."""
     done, run = train(
         HERE / "script" / "probe.py", "--gpus", "0", "--no-network", "--", "--wandb", "x",
-        name="alone", WANDB_API_KEY="0123456789" * 4,
+        name="damaged-alone", WANDB_API_KEY="0123456789" * 4,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

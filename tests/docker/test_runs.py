@@ -50,6 +50,7 @@ def test_unknown_run_is_told(folder):
         assert (done.returncode, "hands-nothing" in done.stderr) == (73, True)
 
 
+@pytest.mark.alone
 def test_image_has_a_name_as_long_as_its_run_is_there(folder, client):
     """`invoke clean` leaves the name alone, until the run's folder is gone."""
     image = record.read(folder).image

@@ -108,6 +108,7 @@ def test_the_base_is_pulled_by_its_digest(client, base_tag, registry, checkout):
     client.images.remove(tag)
 
 
+@pytest.mark.alone
 def test_a_base_with_a_wrong_digest_is_no_base(client, registry, checkout):
     """The registry has the name, not the digest: an error, and nothing is tagged."""
     project = checkout(f"{registry.name}/python:3@sha256:{'0' * 64}")

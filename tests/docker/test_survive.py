@@ -188,6 +188,7 @@ def test_stop_lets_the_run_write_its_checkpoint(begin, tmp_path):
     assert (run.outcome.reason, run.outcome.restarts) == ("invoke stop", 0)
 
 
+@pytest.mark.alone
 def test_two_runs_at_once_do_not_disturb_each_other(begin, tmp_path):
     """Each has its own container and folder; a name that is taken is refused."""
     script = ("--", "--steps", "24", "--pause", "0.4")

@@ -179,6 +179,7 @@ def test_a_pull_goes_on_where_the_connection_broke(client, registry, gone):
     assert gone["digest"] in done.stdout
 
 
+@pytest.mark.alone
 def test_a_dead_registry_is_a_clean_failure(client, small):
     """Nobody listens: exit code 83, and nothing new is tagged."""
     before = {tag for image in client.images.list() for tag in image.tags}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samerun.core.recipe_options import find_recipe, read_recipe
-from samerun.train import determinism, recipes, session
+from samerun.train import determinism, process_groups, recipes, session
 from samerun.train.report import environment, failures, reporting
 from samerun.train.report.quiet import quietly
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
     if reporting.rank() == 0:
         quietly("report the start", reporting.started)
         quietly("describe the environment", _report_environment)
-    with failures.told():
+    with failures.told(), process_groups.destroyed():
         if target.endswith(".py"):
             run_script(Path(target), arguments)
         else:

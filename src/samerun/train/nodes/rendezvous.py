@@ -174,6 +174,9 @@ class Leader:
         if not decision.again:
             self._await_departure(self.members.number, to)
 
+    def leave(self) -> None:
+        """Do nothing: node 0 has no thread, and its store ends with the process."""
+
     def _await_departure(self, number: int, others: int) -> None:
         ends = time.monotonic() + FAREWELL_S
         while self._store.count(f"{number}/gone") < others and time.monotonic() < ends:
@@ -290,6 +293,10 @@ class Follower:
         if not decision.again or report.leaves:
             self._store.count(f"{self._number}/gone", 1)
         return decision
+
+    def leave(self) -> None:
+        """Beat no more; before the process ends."""
+        self._pulse.end()
 
 
 def _decision(fields: Mapping[str, Any]) -> Decision:

@@ -43,6 +43,14 @@ def run(nodes: NodePlacement, card: Card, procs: int, worker: Sequence[str]) -> 
         RendezvousFailed, NodesDisagree, NodeLost: The message names the nodes.
     """
     node = Follower(nodes, card) if nodes.rank else Leader(nodes, card)
+    try:
+        return _run(node, procs, worker)
+    finally:
+        node.leave()
+
+
+def _run(node: Leader | Follower, procs: int, worker: Sequence[str]) -> int:
+    nodes = node.nodes
     cards: dict[int, Card] = {}
     why = ""
     while True:

@@ -17,6 +17,8 @@ from samerun.core.placement import NodePlacement
 BEAT_S = 0.25
 # The same as torch's rendezvous: three heartbeats of five seconds each.
 SILENCE_S = 15.0
+# A call that is under way ends by then, unless node 0 vanished in the midst of it.
+PARTING_S = 5.0
 
 
 class Lost(Exception):
@@ -133,19 +135,25 @@ class Pulse(threading.Thread):
         self._keys: tuple[str, ...] = ()
         self._heard: dict[str, Any] = {}
         self._answered, self._broken = time.monotonic(), False
+        self._ended = threading.Event()
 
     def run(self) -> None:
-        """Send heartbeats until node 0 is lost."""
+        """Send heartbeats until `end`, or until node 0 is lost."""
         try:
-            while True:
+            while not self._ended.is_set():
                 self._store.count(f"beat/{self._identity}", 1)
                 for key in self._keys:
                     if key not in self._heard and (value := self._store.get(key)) is not None:
                         self._heard[key] = value
                 self._answered = time.monotonic()
-                time.sleep(BEAT_S)
+                self._ended.wait(BEAT_S)
         except Lost:
             self._broken = True
+
+    def end(self) -> None:
+        """Stop: a call of torch's that returns after the interpreter's end aborts the process."""
+        self._ended.set()
+        self.join(PARTING_S)
 
     def listen(self, *keys: str) -> None:
         """Listen for these keys from now on."""
