@@ -23,8 +23,8 @@ def test_a_word_for_a_number_is_an_error_in_two_lines(words):
 
     assert done.returncode == 64
     assert done.stderr.splitlines() == [
-        f"UsageError: invalid value for {words[-2]}: {words[-1]!r}",
-        "Write a whole number, e.g. 2.",
+        f"UsageError: Invalid value for {words[-2]}: {words[-1]!r}.",
+        "Use a whole number, e.g. 2.",
     ]
 
 

@@ -26,7 +26,7 @@ def test_host_and_container_take_the_same_fingerprint(folder, capsys):
     assert here.fingerprint == there.fingerprint
     assert (here.files, here.size_bytes) == (there.files, there.size_bytes) == (3, 9)
     assert (there.source, here.seconds) == ("s3://photos", None)
-    assert "for its fingerprint: 3 files, 0.0 MB" in capsys.readouterr().err
+    assert "to compute its fingerprint: 3 files, 0.0 MB" in capsys.readouterr().err
 
 
 def test_the_fingerprint_is_what_it_was_in_earlier_records(folder):

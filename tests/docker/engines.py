@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-_numbers = itertools.count(77)
+# Workers that run side by side have networks of their own.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_numbers = itertools.count(77 + 16 * _worker)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ def test_save_and_load_keep_the_identity(client, make, registry, tmp_path):
         assert again[name] == pushed[name]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign"])
 def test_a_damaged_archive_is_refused_whole(client, make, tmp_path, damage):
     """Cut off, a bit flipped in a layer, or not ours: exit code 83, and no image is left."""

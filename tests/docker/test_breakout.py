@@ -150,6 +150,8 @@ def test_the_cage_is_in_force(caged):
     assert facts["block devices"] == []
     assert facts["processes"][0] == 1
     assert len(facts["processes"]) == 2, "init and the script"
+    assert facts["init"] in ("docker-init", "tini")
+    assert (facts["data"], run.data[0].files) == (["x.csv"], 1)
     assert {p for p in facts["writable"] if not p.startswith(("/proc", "/sys", "/dev"))} == {
         "/output",
         "/tmp",

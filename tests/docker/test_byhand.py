@@ -98,7 +98,7 @@ def test_a_run_by_hand_is_made_again_from_its_folder(image, output, photos):
 
     assert done.returncode == 0, done.stderr
     assert made.data[0].fingerprint == data.fingerprint_folder(photos).fingerprint
-    assert "for its fingerprint: 2 files" in done.stderr
+    assert "to compute its fingerprint: 2 files" in done.stderr
     assert made.image.base.reference == image["base"]["reference"]
     assert made.image.lock == image["lock"]
     assert made.checkpoints["count"] > 0
@@ -106,7 +106,7 @@ def test_a_run_by_hand_is_made_again_from_its_folder(image, output, photos):
     assert made.data[0].fingerprint in missing.stderr
     assert again.returncode == 0, again.stdout + again.stderr
     assert "Verdict: identical" in again.stdout
-    assert "not known" not in again.stdout
+    assert " unknown " not in again.stdout
     assert "image layers" in compared.stdout.partition("The same:")[2]
 
 
@@ -122,10 +122,10 @@ def test_data_that_nobody_read_are_not_taken_for_none(image, output, photos):
 
     assert done.returncode == 0, done.stderr
     assert (made.data[0].fingerprint, made.data[0].source) == (None, "s3://photos")
-    assert any("no fingerprint was taken" in sentence for sentence in made.unknown)
+    assert any("turned off with SAMERUN_FINGERPRINT=0" in sentence for sentence in made.unknown)
     assert [found.returncode for found in (refused, named, passed)] == [95, 95, 0]
     assert "s3://photos" in refused.stderr
-    assert "nobody took a fingerprint" in named.stderr
+    assert "no fingerprint was recorded" in named.stderr
 
 
 def test_an_image_that_nobody_named_is_said_to_be_unknown(image, output):
@@ -141,11 +141,11 @@ def test_an_image_that_nobody_named_is_said_to_be_unknown(image, output):
 
     assert done.returncode == 0, done.stderr
     assert told[0].returncode == 95
-    assert "was told no image" in told[0].stderr
+    assert "names no image" in told[0].stderr
     assert "SAMERUN_IMAGE=NAME@sha256" in told[0].stderr
     assert [found.returncode for found in (told[1], shown, listed)] == [0, 0, 0]
-    assert "not known" in told[1].stdout
-    assert "not known in which image" in shown.stdout
+    assert "unknown" in told[1].stdout
+    assert "the image is unknown" in shown.stdout
 
 
 def test_memory_that_ran_out_is_told(image, output):
@@ -159,7 +159,7 @@ def test_memory_that_ran_out_is_told(image, output):
     assert done.returncode == 137
     assert (made.outcome.state, made.outcome.reason) == ("killed", "out of memory")
     assert made.code.where == "mounted"
-    assert any("no image holds it" in sentence for sentence in made.unknown)
+    assert any("it is not in the image" in sentence for sentence in made.unknown)
 
 
 def test_a_run_that_goes_on_elsewhere_is_left_alone(image, output):
@@ -172,7 +172,7 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(image, output):
     stopped = invoke("stop", "hand", *here)
     listed = invoke("runs", *here)
 
-    assert "not started from here" in stopped.stdout
+    assert "not from this machine" in stopped.stdout
     assert " running " in listed.stdout
     assert record.read(output).outcome.state == "running"
 

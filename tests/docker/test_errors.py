@@ -31,7 +31,7 @@ from samerun.host.tracking import keys
         (["digits", "--gpus", "0", "--network", "nowhere"], 64, "nowhere"),
         (["digits", "--gpus", "0", "--output", "/dev/null/x"], 73, "/dev/null"),
         (["digits", "--data", "/etc"], 66, "system"),
-        (["digits", "--docker-arg=--privileged"], 64, "root's powers"),
+        (["digits", "--docker-arg=--privileged"], 64, "root privileges"),
         (["digits", "--docker-arg", "--volume /:/host"], 64, "--data"),
         (["digits", "--gpus", "0", "--docker-arg=--cpus=9999"], 64, "--docker-arg"),
         (["digits", "--gpus", "0", "--docker-arg=--runtime=absent"], 64, "--docker-arg"),

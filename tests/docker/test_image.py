@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import time
 
+import pytest
 from driving import ROOT, invoke
 
 
+@pytest.mark.alone
 def test_second_build_does_nothing(image):
     """With nothing changed the same identity comes back without BuildKit."""
     began = time.monotonic()

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from driving import ROOT, invoke
 
 
@@ -36,6 +37,7 @@ def test_inspect_shows_tables(image):
     assert "more" in done.stdout
 
 
+@pytest.mark.alone
 def test_frozen_build_holds_to_the_lock_file(image):
     """`invoke build` writes image.lock.json; `--frozen` passes on it, and fails on another."""
     file = ROOT / "image.lock.json"

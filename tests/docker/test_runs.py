@@ -50,6 +50,7 @@ def test_unknown_run_is_told(folder):
         assert (done.returncode, "hands-nothing" in done.stderr) == (73, True)
 
 
+@pytest.mark.alone
 def test_image_has_a_name_as_long_as_its_run_is_there(folder, client):
     """`invoke clean` leaves the name alone, until the run's folder is gone."""
     image = record.read(folder).image
@@ -62,7 +63,7 @@ def test_image_has_a_name_as_long_as_its_run_is_there(folder, client):
 
     shutil.rmtree(folder)
     asked = invoke("clean", "--output", folder.parent)
-    assert "give --yes" in asked.stdout
+    assert "pass --yes" in asked.stdout
     assert len(names(client, digest)) == 1
     # As after a push: the same digits in another repository go along.
     client.images.get(image.reference).tag("samerun-elsewhere", digest[:12])

@@ -146,11 +146,11 @@ def test_sync_without_a_key_says_so(image, tmp_path):
 
 def test_unreachable_wandb_does_not_stop_a_training(image, tmp_path):
     """The run goes on offline and says so; the training's exit code is 0."""
-    options = ["--gpus", "0", "--output", tmp_path, "--name", "alone", "--network", "none"]
+    options = ["--gpus", "0", "--output", tmp_path, "--name", "secrets-alone", "--network", "none"]
 
     done = invoke("train", "tabular", *options, "--", "--epochs", "1", WANDB_API_KEY=KEY)
 
-    run = record.read(tmp_path / "alone")
+    run = record.read(tmp_path / "secrets-alone")
     assert done.returncode == 0, done.stderr
     assert run.wandb[0].mode == "offline"
     assert "can't be reached" in done.stderr

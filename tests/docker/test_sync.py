@@ -148,6 +148,7 @@ def test_killed_sync_is_repeated_without_doubled_rows(offline, server):
     assert len(found) == len(set(found)) > 20
 
 
+@pytest.mark.alone
 def test_clean_keeps_what_the_server_lacks(offline, server):
     """An unsynced run stays; synced, it goes. Another run's folder is left alone."""
     kept = invoke("clean", "--output", offline.parent, "--older-than", "0m", "--yes")

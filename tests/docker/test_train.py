@@ -21,7 +21,7 @@ def test_digits_reach_95_percent_on_the_cpu(train, image, tmp_path):
     assert run.config["arch"] == "resnet18"
     assert run.environment["threads"] == run.topology.threads
 
-    (logged,) = read_wandb(image, tmp_path / "runs" / "run")
+    (logged,) = read_wandb(image, tmp_path / "runs" / "run-train")
     assert ["a", "b", image["digest"]] == logged["tags"]
     assert image["reference"] == logged["docker"]
     assert image["layers_digest"] == logged["config"]["samerun"]["layers_digest"]
@@ -34,13 +34,13 @@ def test_two_processes_are_one_run_on_one_model(train, client, image, tmp_path):
     """DDP over gloo: one W&B run, the same bits again, no orphans."""
     arguments = ("tabular", "--gpus", "0", "--procs", "2")
     done, run = train(*arguments, "--", "--epochs", "2")
-    _, again = train(*arguments, "--", "--epochs", "2", name="again")
+    _, again = train(*arguments, "--", "--epochs", "2", name="train-again")
     _, single = train("tabular", "--gpus", "0", "--", "--epochs", "2", name="single")
 
     assert done.returncode == 0, done.stderr
     assert run.topology.world_size == 2
     assert len(run.wandb) == 1
-    assert image["digest"] in read_wandb(image, tmp_path / "runs" / "run")[0]["tags"]
+    assert image["digest"] in read_wandb(image, tmp_path / "runs" / "run-train")[0]["tags"]
     assert run.result["weights_sha256"] == again.result["weights_sha256"]
     assert run.result["metric_history_sha256"] == again.result["metric_history_sha256"]
     assert run.result["weights_sha256"] != single.result["weights_sha256"]
@@ -63,8 +63,8 @@ def test_metrics_are_over_all_ranks(train):
 
 def test_another_seed_is_another_result(train):
     """The seed reaches the split and the weights."""
-    _, first = train("tabular", "--seed", "1", "--", "--epochs", "1", name="a")
-    _, second = train("tabular", "--seed", "2", "--", "--epochs", "1", name="b")
+    _, first = train("tabular", "--seed", "1", "--", "--epochs", "1", name="train-a")
+    _, second = train("tabular", "--seed", "2", "--", "--epochs", "1", name="train-b")
 
     assert (first.seed, second.seed) == (1, 2)
     assert first.result["weights_sha256"] != second.result["weights_sha256"]

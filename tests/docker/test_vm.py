@@ -296,7 +296,7 @@ def test_a_machine_that_is_new_goes_on_with_what_the_bucket_has(machine, buckets
 
     machine.power_on()
     wait(lambda: run_of(machine, "vm-spot").outcome.restarts == 2, "the run")
-    wait(lambda: "going on from checkpoint" in said_now(machine), "the checkpoint")
+    wait(lambda: "resuming from checkpoint" in said_now(machine), "the checkpoint")
 
     assert run_of(machine, "vm-spot").outcome.state == "running"
 

@@ -1,4 +1,4 @@
-"""Fork for each job read from standard input; print the exit codes. See `resuming.fork`."""
+"""Fork for each job of each line of standard input; print the exit codes. See `resuming.fork`."""
 
 import json
 import os
@@ -13,13 +13,16 @@ from samerun.train import worker
 LEARNERS = Path(__file__).resolve().parent / "learners.py"
 
 
-def run(folder, arguments):
+def run(folder, arguments, environment):
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.environ.clear()
+    os.environ.update(environment)
     os.environ["SAMERUN_RECORD"] = f"{folder}/run.json"
     os.environ["WANDB_DIR"] = folder
     os.chdir(folder)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -38,4 +41,7 @@ def run(folder, arguments):
     os._exit(code)
 
 
-print(json.dumps([run(folder, arguments) for folder, arguments in json.load(sys.stdin)]))
+for line in sys.stdin:
+    asked = json.loads(line)
+    codes = [run(folder, arguments, asked["environment"]) for folder, arguments in asked["jobs"]]
+    print(json.dumps(codes), flush=True)

@@ -1,5 +1,6 @@
 """Start trainings of `learners` in processes of their own, and read what they left."""
 
+import functools
 import json
 import os
 import subprocess
@@ -61,17 +62,26 @@ def fork(jobs, policy=EVERY_STEP, **environment):
     for folder, _ in jobs:
         folder.mkdir(parents=True, exist_ok=True)
         record.write(folder, sample())
-    first = jobs[0][0]
-    text = json.dumps([(str(folder), list(map(str, arguments))) for folder, arguments in jobs])
-    done = subprocess.run(
+    told = {
+        "jobs": [(str(folder), list(map(str, arguments))) for folder, arguments in jobs],
+        "environment": {**ours(), **settings(jobs[0][0], policy), **environment},
+    }
+    process = forking(policy)
+    process.stdin.write(f"{json.dumps(told)}\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+@functools.cache
+def forking(policy):
+    """Start the process that forks, and ends with this one; its hook reads *policy* then."""
+    return subprocess.Popen(
         [sys.executable, HERE / "forking.py"],
-        input=text,
-        env={**ours(), **settings(first, policy), **environment},
+        env={**ours(), **settings(HERE, policy)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        check=True,
     )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def part(folder, name):

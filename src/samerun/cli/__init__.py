@@ -1,1 +1,1 @@
-"""The verbs: read options, call one function of the host side, print. Nobody imports it."""
+"""The commands: parse options, call one function of the host, print. Not imported elsewhere."""

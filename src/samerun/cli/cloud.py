@@ -1,4 +1,4 @@
-"""Other machines: files for engines that train there, and for services that build there."""
+"""Commands that write files for training in the cloud and for CI services."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ from samerun.host.cloud.options import CloudOptions
 @verb()
 def cloud(context: Context, options: CloudOptions) -> None:
     """
-    Write a file by which an engine trains elsewhere, in the image by its digest.
+    Write a file that runs a training in the cloud, in the image by its digest.
 
     Examples:
         invoke cloud sky --gpus A100:8 --spot --output s3://bucket/runs
@@ -21,7 +21,7 @@ def cloud(context: Context, options: CloudOptions) -> None:
         invoke cloud k8s --gpus H100:8 --nodes 2 --launch
         invoke cloud vm --gpus L4
 
-    The W&B key is in no file: it is the engine's secret (docs/cloud.md).
+    The W&B key is in no file; it is a secret of the platform (docs/cloud.md).
     """
     from samerun.host.cloud import write
 
@@ -37,16 +37,16 @@ def ci(
     context: Context,
     service: Annotated[str, "github or gitlab"],
     registry: Annotated[
-        str | None, "where images go, HOST/NAME; default: the service's own"
+        str | None, "registry for images, HOST/NAME; default: the service's own"
     ] = None,
     file: Annotated[
-        str | None, "the file to write; default: where the service looks for it"
+        str | None, "the file to write; default: the service's path for workflows"
     ] = None,
 ) -> None:
     """
-    Write a workflow that builds, tests on the CPU, pushes by digest and attests.
+    Write a CI workflow that builds, tests on the CPU, pushes by digest and attests.
 
-    It prints the image's digest at the end, which `invoke train --image` takes anywhere.
+    At its end, the workflow prints the image's digest for `invoke train --image`.
     """
     from samerun.host.develop import workflow
 

@@ -1,4 +1,4 @@
-"""All verbs as one collection, for `tasks.py` and for the command `samerun`."""
+"""All commands as one collection, for `tasks.py` and for the command `samerun`."""
 
 from invoke.collection import Collection
 

@@ -1,4 +1,4 @@
-"""What every verb uses: the checkout, how to print, and the help of options that many have."""
+"""Shared by all commands: the checkout, printing, and common options."""
 
 import contextlib
 from pathlib import Path
@@ -8,42 +8,42 @@ from samerun.core.terminal import safe_lines
 from samerun.host.checkout.project import DEFAULT_CUDA, Cuda, Project
 from samerun.host.checkout.project import tag as tag_of
 
-# Options that several verbs have.
+# Options of several commands.
 CudaOption = Annotated[Cuda, "CUDA release of this checkout's image: 13, 12 or none"]
 Output = Annotated[str, "folder of the runs"]
 KeyFile = Annotated[str | None, "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc"]
 RunName = Annotated[str, "the run's folder, or its name under runs/"]
-Json = Annotated[bool, "print JSON, for machines"]
+Json = Annotated[bool, "print machine-readable JSON"]
 
 _checkouts: list[Project] = []
 
 
 def work_in(root: Path) -> None:
-    """Let the verbs work on the checkout *root*: that of the tasks.py which lists them."""
+    """Set the checkout of all commands to *root*, which contains tasks.py."""
     _checkouts[:] = [Project(root=root)]
 
 
 def checkout() -> Project:
-    """Return the checkout that the verbs work on."""
+    """Return the checkout of all commands."""
     return _checkouts[0]
 
 
 def reference(image: str | None, cuda: Cuda = DEFAULT_CUDA) -> str:
-    """Return *image*, or the tag of this checkout's image where none is given."""
+    """Return *image*, or the tag of this checkout's image if it is None."""
     return image or tag_of(cuda)
 
 
 def say(text: str = "") -> None:
     """
-    Print at once, in order with what containers print.
+    Print without buffering, in order with the output of containers.
 
-    Names, tags, metrics and failures may come from a hostile run: no control character of
-    theirs reaches the terminal.
+    Names, tags, metrics and failures may come from a hostile run, so control characters are
+    escaped.
     """
-    print(safe_lines(text), flush=True)  # noqa: T201 - the one place where the host side prints
+    print(safe_lines(text), flush=True)  # noqa: T201 - the only place where the host prints
 
 
 def say_if_possible(text: str = "") -> None:
-    """Print while a run goes on: a terminal that has gone, or is full, is no reason to end it."""
+    """Print, but ignore a closed or full output, which must not end a run."""
     with contextlib.suppress(OSError):
         say(text)

@@ -1,4 +1,4 @@
-"""The image: build, check and look at it."""
+"""Commands that build, verify and inspect the image."""
 
 from typing import Annotated, Literal
 
@@ -17,17 +17,15 @@ def build(
     cuda: Annotated[
         Cuda, "CUDA release: 13, 12 (for drivers older than 580) or none (CPU only)"
     ] = "13",
-    base: Annotated[
-        Literal["auto", "pulled", "bootstrapped"], "where the base comes from"
-    ] = "auto",
-    no_cache: Annotated[bool, "build every layer again"] = False,
-    frozen: Annotated[bool, "fail unless the image is the one of image.lock.json"] = False,
+    base: Annotated[Literal["auto", "pulled", "bootstrapped"], "source of the base image"] = "auto",
+    no_cache: Annotated[bool, "rebuild every layer"] = False,
+    frozen: Annotated[bool, "fail if the image differs from image.lock.json"] = False,
     json: Json = False,
 ) -> None:
     """
     Build the image, print its identity, and write it to image.lock.json.
 
-    Does nothing if the image of these very sources, locks and base is present.
+    Builds only if sources, lock files or base have changed.
     """
     from samerun.cli.show import images
     from samerun.host.image import lockfile
@@ -42,18 +40,18 @@ def build(
 @verb()
 def verify(context: Context, cuda: CudaOption = "13", json: Json = False) -> None:
     """
-    Build base and image again from nothing, and compare.
+    Rebuild base and image from scratch, and compare.
 
-    Other folder, other file times, nothing cached, packages downloaded anew: the same
-    digest, or the first files that differ.
+    Uses another folder, different file times, no cache, and freshly downloaded packages.
+    The digest must be the same; otherwise it lists the first files that differ.
     """
     from samerun.cli.show import images
     from samerun.host.image import verify
     from samerun.host.machine import engine
 
     tell = images.to_stderr if json else say
-    found = verify.verify(engine.connect(), checkout(), cuda, tell)
-    say(images.to_json(found) if json else images.verification(found))
+    result = verify.verify(engine.connect(), checkout(), cuda, tell)
+    say(images.to_json(result) if json else images.verification(result))
 
 
 @verb(positional=["image"])
@@ -65,7 +63,7 @@ def inspect(
     sbom: Annotated[bool, "print the software bill of materials, CycloneDX JSON"] = False,
     json: Json = False,
 ) -> None:
-    """Show what an image is and holds: digests, labels, layers, packages with licenses."""
+    """Show an image's digests, labels, layers, and packages with licenses."""
     from samerun.cli.show import inspection
     from samerun.host.image import inspect
     from samerun.host.machine import engine
@@ -74,11 +72,11 @@ def inspect(
     if sbom:
         say(inspect.sbom(client, named).rstrip())
         return
-    found = inspect.inspect(client, named)
+    contents = inspect.inspect(client, named)
     if json:
-        say(inspection.to_json(found))
+        say(inspection.to_json(contents))
     else:
-        inspection.show(found, everything=packages)
+        inspection.show(contents, everything=packages)
 
 
 @verb()
@@ -86,12 +84,12 @@ def digest(
     context: Context,
     image: Named = None,
     cuda: CudaOption = "13",
-    json: Annotated[bool, "print every digest, by name"] = False,
+    json: Annotated[bool, "print all digests by name, as JSON"] = False,
 ) -> None:
-    """Print the image's digest alone: 64 hexadecimal digits, the tag of its W&B runs."""
+    """Print only the image's digest: 64 hexadecimal digits, the tag of its W&B runs."""
     from samerun.cli.show import images
     from samerun.host.image import identity
     from samerun.host.machine import engine
 
-    found = identity.identify(engine.connect(), reference(image, cuda))
-    say(images.to_json(found) if json else found.digest)
+    identified = identity.identify(engine.connect(), reference(image, cuda))
+    say(images.to_json(identified) if json else identified.digest)

@@ -14,7 +14,7 @@ AnyRun = Annotated[str, "a run's name or folder, or entity/project/id in W&B"]
 @verb()
 def reproduce(context: Context, run: AnyRun, options: ReproduceOptions) -> None:
     """
-    Run a run again from its record, and say whether the result is the same, bit for bit.
+    Rerun a run from its record, and check whether the result is bit-identical.
 
     Exits with 0 (identical), 93 (within --tolerance), 94 (different) or 95 (it can't be
     reproduced; the reason is printed).
@@ -23,27 +23,27 @@ def reproduce(context: Context, run: AnyRun, options: ReproduceOptions) -> None:
     from samerun.host.reproduce import reproduce, requirements
 
     if options.check:
-        found = reproduce.check_requirements(run, options)
-        verdicts.requirements(found)
-        requirements.refuse(found, anyway=options.anyway)
+        needs = reproduce.check_requirements(run, options)
+        verdicts.requirements(needs)
+        requirements.refuse(needs, anyway=options.anyway)
         return
-    made = reproduce.reproduce(run, options, say)
+    result = reproduce.reproduce(run, options, say)
     say()
-    verdicts.verdict(made.verdict, made.original.link, made.again.name)
-    say(reproduce.places(made))
-    reproduce.raise_unless_identical(made, options.largest_difference())
+    verdicts.verdict(result.verdict, result.original.link, result.again.name)
+    say(reproduce.places(result))
+    reproduce.raise_unless_identical(result, options.largest_difference())
 
 
 @verb()
 def compare(
     context: Context,
     one: AnyRun,
-    two: Annotated[str, "the other one"],
+    two: Annotated[str, "the run to compare with"],
     metric: Annotated[str | None, "the metric to plot; default: valid_loss, else the first"] = None,
     output: Output = "runs",
     api_key_file: KeyFile = None,
 ) -> None:
-    """Show what differs between two runs: image, packages, code, config, data, machine, metrics."""
+    """Show how two runs differ: image, packages, code, config, data, machine, metrics."""
     from samerun.cli.show import comparison
     from samerun.host.reproduce import compare
 

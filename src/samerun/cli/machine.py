@@ -1,4 +1,4 @@
-"""The machine: set it up, and say what it lacks."""
+"""Commands that set up and check the machine."""
 
 from typing import Annotated
 
@@ -10,13 +10,13 @@ from samerun.cli.verb import verb
 
 
 @verb()
-def setup(context: Context, dry: Annotated[bool, "only say what would be done"] = False) -> None:
+def setup(context: Context, dry: Annotated[bool, "only print the steps"] = False) -> None:
     """
-    Bring a bare Debian or Ubuntu machine to a running Docker Engine.
+    Set up a Debian or Ubuntu machine with a running Docker Engine.
 
-    Installs and starts an engine where none answers, the NVIDIA container toolkit
-    where there is a GPU, and what bootstrapping a base needs where no registry
-    answers. Changes nothing where all of that is present.
+    Installs and starts an engine if none responds, the NVIDIA Container Toolkit if
+    there is a GPU, and the tools to bootstrap the base image if its registry does
+    not respond. Changes nothing if all of this is present.
     """
     from samerun.host.setup import setup
 
@@ -25,7 +25,7 @@ def setup(context: Context, dry: Annotated[bool, "only say what would be done"] 
 
 @verb()
 def doctor(context: Context) -> None:
-    """Check everything that a run needs; each line says ok, or the command that fixes it."""
+    """Check everything that a run needs; each line is ok or has the command to fix it."""
     from samerun.host.setup import doctor
 
     findings = []

@@ -1,4 +1,4 @@
-"""The command `samerun`: the same verbs as `invoke` in a checkout, from any folder."""
+"""The command `samerun`: the same commands as `invoke` in a checkout, from any folder."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from samerun.cli.program import program
 
 
 def main() -> None:
-    """Run the verb on the command line, on the checkout that samerun is installed from."""
+    """Run the given command, on the checkout from which samerun is installed."""
     common.work_in(Path(__file__).resolve().parents[3])
     program(namespace).run()
 

@@ -1,10 +1,10 @@
 """
-What Invoke has no extension point for, in one place, and the command `samerun`.
+Extensions of Invoke's parser, for which it has no extension points, and the command `samerun`.
 
-Invoke (3.0) takes only arguments without a default as positional, and then insists on them;
-its parser says "No idea what '--x' is!" and exits with 1, the code of a failed training. Three
-methods of its parser are extended here, for our verbs alone. The plain `invoke` command offers
-no other way; a test fails where a new Invoke changes what is relied on.
+Invoke (3.0) supports only required positional arguments, and for an unknown option it prints
+"No idea what '--x' is!" and exits with 1, the code of a failed training. So three methods of
+its parser are extended here, for our commands only. The plain `invoke` command offers no other
+way; a test fails if a new Invoke changes what this relies on.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from samerun.cli.verb import NOT_GIVEN, VerbArgument
 from samerun.core.errors import UsageError
 
 _EXTENDED = "_samerun"
-# Verbs after whose `--` a recipe's or script's own flags come.
+# Commands that accept flags of a recipe or script after `--`.
 WITH_FLAGS = ("train", "cloud")
 
 
@@ -37,14 +37,14 @@ def extend_invoke() -> None:
 
 
 def _is_ours(machine: ParseMachine) -> bool:
-    """Whether the words read now are a verb's, or name no verb of a collection of ours."""
+    """Whether the current words belong to one of our commands, or to an unknown command."""
     at_start = machine.context is machine.initial
     contexts = machine.contexts.values() if at_start else [machine.context]
     return any(isinstance(a, VerbArgument) for context in contexts for a in context.args.values())
 
 
 def _complete_context(original: Callable[..., None]) -> Callable[..., None]:
-    """Let a positional argument that may be left out be left out."""
+    """Allow optional positional arguments."""
 
     def complete_context(self: ParseMachine) -> None:
         for argument in self.context.missing_positional_args if self.context else ():
@@ -56,11 +56,11 @@ def _complete_context(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _see_positional_arg(original: Callable[..., None]) -> Callable[..., None]:
-    """Let no flag be taken for a recipe: `train --help`, `train --epochs 3`."""
+    """Don't parse a flag as a recipe: `train --help`, `train --epochs 3`."""
 
     def see_positional_arg(self: ParseMachine, value: str) -> None:
         known = self.initial.flags if self.initial else {}
-        # Invoke's `get` does not find aliases, as -h.
+        # Invoke's `get` does not find aliases such as -h.
         flag = known[value] if value in known else None  # noqa: SIM401
         if flag is not None and flag.name == "help":
             flag.value = self.context.name
@@ -73,7 +73,7 @@ def _see_positional_arg(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _error(original: Callable[..., None]) -> Callable[..., None]:
-    """Say what is wrong as our errors do, with their exit code."""
+    """Report parse errors in the format of our errors, with their exit code."""
 
     def error(self: ParseMachine, message: str) -> None:
         if not _is_ours(self):
@@ -87,17 +87,17 @@ def _error(original: Callable[..., None]) -> Callable[..., None]:
 def _remedy(machine: ParseMachine) -> str:
     name = machine.context.name
     if name is None:
-        return f"`invoke --list` lists the verbs: {', '.join(sorted(machine.contexts))}."
-    flags = "; flags of the recipe or script come after --" if name in WITH_FLAGS else ""
-    return f"`invoke --help {name}` lists the options{flags}."
+        return f"Use one of {', '.join(sorted(machine.contexts))} (see `invoke --list`)."
+    flags = "; put flags of the recipe or script after --" if name in WITH_FLAGS else ""
+    return f"See `invoke --help {name}` for its options{flags}."
 
 
 def _reworded(message: str) -> str:
     unknown = message.removeprefix("No idea what ").removesuffix(" is!")
-    return f"unknown option or argument: {unknown}" if unknown != message else message
+    return f"Unknown option or argument: {unknown}." if unknown != message else message
 
 
 def program(namespace: Collection) -> Program:
-    """Return the command `samerun`, which offers the verbs of *namespace*."""
+    """Return the command `samerun`, with the commands of *namespace*."""
     extend_invoke()
     return Program(name="samerun", version=metadata.version("samerun"), namespace=namespace)

@@ -1,4 +1,4 @@
-"""The checkout: its locks, their audit, its tests."""
+"""Commands for the checkout: lock files, audit, tests."""
 
 import shlex
 from typing import Annotated
@@ -13,12 +13,12 @@ from samerun.cli.verb import verb
 @verb()
 def lock(
     context: Context,
-    upgrade: Annotated[bool, "take the newest versions that fit together"] = False,
+    upgrade: Annotated[bool, "upgrade to the newest compatible versions"] = False,
     cpu_index: Annotated[
-        str | None, "package index with torch's CPU builds: lock the CPU-only image from it"
+        str | None, "package index with CPU builds of torch, to lock the CPU-only image"
     ] = None,
 ) -> None:
-    """Refresh uv.lock and the locks read off it, and pin the base's tag to its digest of today."""
+    """Update uv.lock, the lock files exported from it, and the digest of the base image."""
     from samerun.host.checkout import lock
 
     lock.lock(checkout(), say, upgrade=upgrade, cpu_index=cpu_index)
@@ -28,16 +28,14 @@ def lock(
 def audit(
     context: Context,
     licenses: Annotated[bool, "list the license of every package in the image instead"] = False,
-    image: Annotated[
-        str | None, "the image whose licenses to list; default: this checkout's"
-    ] = None,
+    image: Annotated[str | None, "the image for --licenses; default: this checkout's"] = None,
     cuda: CudaOption = "13",
-    service: Annotated[str | None, "address of a mirror of api.osv.dev"] = None,
+    service: Annotated[str | None, "URL of a mirror of api.osv.dev"] = None,
 ) -> None:
     """
-    Ask whether a locked package has a known vulnerability, or list licenses.
+    Check the locked packages for known vulnerabilities, or list licenses.
 
-    Exceptions stand in audit.toml, each with the reason and a last day.
+    Exemptions are in audit.toml, each with a reason and an end date.
     """
     from samerun.host.develop import audit
     from samerun.host.image import inspect
@@ -55,15 +53,17 @@ def audit(
 @verb()
 def test(
     context: Context,
-    fast: Annotated[bool, "only what needs no engine: style, prose, types, unit tests"] = False,
-    coverage: Annotated[bool, "measure what the unit tests reach of the host side"] = False,
-    k: Annotated[str | None, "pytest's -k, for the tests on the host"] = None,
+    fast: Annotated[
+        bool, "only checks that need no engine: style, prose, types, unit tests"
+    ] = False,
+    coverage: Annotated[bool, "measure the coverage of the host code by the unit tests"] = False,
+    k: Annotated[str | None, "pytest's -k, for tests on the host"] = None,
 ) -> None:
     """
     Run all checks: style, prose, types, host tests, then those inside the image.
 
-    Fast ones first; the tests of the callback and of training run in the image
-    itself with pytest on top, the others drive a real engine.
+    The fast checks come first. The callback and training tests run in the image
+    with pytest added, the others use a real engine.
     """
     from samerun.host.develop import checks
 

@@ -1,4 +1,4 @@
-"""Existing runs: list, show, stop, remove and sync them."""
+"""Commands that list, show, stop, remove and sync runs."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from samerun.core.errors import SyncIncomplete
 
 @verb()
 def runs(context: Context, output: Output = "runs", json: Json = False) -> None:
-    """List the runs: state, recipe, image, metric, age, whether W&B has all of it."""
+    """List the runs: state, recipe, image, metric, age, whether W&B has everything."""
     from samerun.cli.show import images, run_table
     from samerun.host.run import listing
 
@@ -22,12 +22,12 @@ def runs(context: Context, output: Output = "runs", json: Json = False) -> None:
     if json:
         say(images.many_to_json(listed))
     else:
-        say(run_table.table(listed) if listed else f"There is no run in {output}/.")
+        say(run_table.table(listed) if listed else f"There are no runs in {output}/.")
 
 
 @verb()
 def show(context: Context, run: RunName, output: Output = "runs", json: Json = False) -> None:
-    """Show the whole record of a run."""
+    """Show the complete record of a run."""
     from samerun.cli.show import images
     from samerun.core import record
     from samerun.host.run import listing
@@ -35,13 +35,13 @@ def show(context: Context, run: RunName, output: Output = "runs", json: Json = F
     from samerun.host.run.summary import summarize
 
     folder = folder_of(run, output)
-    found = listing.settled(listing.engine_or_none(), folder)
+    complete = listing.settled(listing.engine_or_none(), folder)
     if json:
-        say(record.to_json(found).rstrip())
+        say(record.to_json(complete).rstrip())
         return
-    say(summarize(found, folder))
+    say(summarize(complete, folder))
     say()
-    say(images.whole(found))
+    say(images.whole(complete))
 
 
 # Short flags for -f, as in `docker logs -f`.
@@ -52,7 +52,7 @@ def logs(
     output: Output = "runs",
     follow: Annotated[bool, "continue until the run ends"] = False,
 ) -> None:
-    """Print what a run has printed; with --follow (-f) continue until it ends."""
+    """Print the output of a run; with --follow (-f), continue until it ends."""
     from samerun.host.run import listing
     from samerun.host.run.folders import folder_of
 
@@ -66,9 +66,9 @@ def stop(
     context: Context,
     run: RunName,
     output: Output = "runs",
-    kill: Annotated[bool, "at once, without a checkpoint"] = False,
+    kill: Annotated[bool, "end it immediately, without a checkpoint"] = False,
 ) -> None:
-    """Stop a run: it writes a checkpoint and ends; wait for that, and show its outcome."""
+    """Stop a run: wait until it has written a checkpoint and ended, and show its outcome."""
     from samerun.host.run import listing
     from samerun.host.run.folders import folder_of
     from samerun.host.run.summary import summarize
@@ -83,15 +83,15 @@ def clean(
     run: Annotated[tuple[str, ...], "remove this run's folder; may be repeated"] = (),
     output: Output = "runs",
     older_than: Annotated[
-        str | None, "remove the folders of all runs that ended before: 12h, 7d, 2w"
+        str | None, "remove the folders of all runs that ended longer ago than e.g. 12h, 7d, 2w"
     ] = None,
     yes: Annotated[bool, "don't ask"] = False,
     dry: Annotated[bool, "only list what would be removed"] = False,
 ) -> None:
     """
-    Remove finished and fully synced runs, orphaned containers, unneeded image names.
+    Remove leftover containers and image names; with --run or --older-than also runs.
 
-    A run that is still going, or that W&B's server does not have completely, stays.
+    Runs that are in progress or not fully synced to W&B are kept.
     """
     from samerun.host.machine import engine
     from samerun.host.run import clean
@@ -106,9 +106,9 @@ def clean(
 
 
 def _is_confirmed() -> bool:
-    """Ask; without a terminal the answer is no."""
+    """Ask for confirmation; without a terminal the answer is no."""
     if not sys.stdin.isatty():
-        say("Nothing was removed: give --yes where there is no terminal to ask.")
+        say("Nothing was removed: there is no terminal to ask for confirmation; pass --yes.")
         return False
     return input("Remove this? [y/N] ").strip().lower() in ("y", "yes")
 
@@ -117,15 +117,15 @@ def _is_confirmed() -> bool:
 def sync(
     context: Context,
     run: Annotated[str | None, "the run's folder, or its name under runs/"] = None,
-    all: Annotated[bool, "every run in the folder of runs"] = False,  # noqa: A002
+    all: Annotated[bool, "sync all runs"] = False,  # noqa: A002
     output: Output = "runs",
     api_key_file: KeyFile = None,
     network: Annotated[str | None, "Docker network of the container"] = None,
 ) -> None:
     """
-    Upload to W&B what its server lacks of a run, and check there that all arrived.
+    Upload what W&B is missing of a run, then check with the server that all arrived.
 
-    It may be repeated, also after it was killed: nothing is uploaded twice.
+    It can be repeated, even after a kill: nothing is uploaded twice.
     """
     from samerun.host.run import sync
 

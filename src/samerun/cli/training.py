@@ -1,4 +1,4 @@
-"""Training: start a run, and what can be started."""
+"""Commands that train, and list the recipes."""
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -24,7 +24,7 @@ def train(context: Context, request: Request) -> None:
 
     Flags of the recipe or the script come after --. Builds the image first if it is
     not up to date. Without a W&B key the run is recorded offline. Exits with the
-    training's own exit code; 75 means: checkpointed, start it again (docs/surviving.md).
+    training's own exit code; 75 means that the run can be resumed (docs/surviving.md).
     """
     from samerun.host.launch import train
     from samerun.host.run import summary

@@ -1,4 +1,4 @@
-"""Images between machines."""
+"""Commands that move images between machines."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,14 +15,14 @@ def push(
     image: Annotated[
         str | None, "a tag, a digest, an ID or a run's folder; default: the image of this checkout"
     ] = None,
-    registry: Annotated[str | None, "where to, HOST[:PORT]/NAME; default: SAMERUN_REGISTRY"] = None,
+    registry: Annotated[str | None, "HOST[:PORT]/NAME; default: SAMERUN_REGISTRY"] = None,
     cuda: CudaOption = "13",
     json: Json = False,
 ) -> None:
     """
     Push an image to a registry, with its provenance, and read its digest back.
 
-    Prints NAME@sha256:…, by which any machine gets this very image.
+    Prints NAME@sha256:…, with which any machine can pull exactly this image.
     """
     from samerun.cli.show import images
     from samerun.host.image import push
@@ -35,7 +35,7 @@ def push(
 
 @verb()
 def pull(context: Context, image: Annotated[str, "NAME@sha256:…"]) -> None:
-    """Pull an image by its digest; a tag is refused, it may be another image tomorrow."""
+    """Pull an image by its digest; tags are refused, because they can change."""
     from samerun.cli.show import images
     from samerun.host.image import registry
     from samerun.host.machine import engine
@@ -52,20 +52,20 @@ def save(
     file: Annotated[str | None, "the archive to write; default: samerun-DIGEST.tar"] = None,
     cuda: CudaOption = "13",
 ) -> None:
-    """Write an image and its identity to a file, for machines without a registry."""
+    """Save an image and its identity to a file, for machines without a registry."""
     from samerun.host.image import archive, identity
     from samerun.host.machine import engine
 
     client = engine.connect()
-    found = identity.identify(client, reference(image, cuda))
-    path = Path(file or f"samerun-{found.digest[:12]}.tar").expanduser()
-    archive.save(client, found, path, say)
-    say(f"{path}  {path.stat().st_size / 1e6:.0f} MB  {found.digest}")
+    saved = identity.identify(client, reference(image, cuda))
+    path = Path(file or f"samerun-{saved.digest[:12]}.tar").expanduser()
+    archive.save(client, saved, path, say)
+    say(f"{path}  {path.stat().st_size / 1e6:.0f} MB  {saved.digest}")
 
 
 @verb()
-def load(context: Context, file: Annotated[str, "what `invoke save` wrote"]) -> None:
-    """Load an image that `invoke save` wrote, and check that it is the same one."""
+def load(context: Context, file: Annotated[str, "a file written by `invoke save`"]) -> None:
+    """Load an image from a file written by `invoke save`, and check that it is the same."""
     from samerun.cli.show import images
     from samerun.host.image import archive
     from samerun.host.machine import engine

@@ -1,10 +1,11 @@
 """
-A verb: an Invoke task whose options are typed once, where they are used.
+A verb: an Invoke task whose options are declared once, where they are used.
 
-An option is a parameter, or a field of a dataclass parameter, of type ``Annotated[TYPE, "help"]``.
-Invoke documents subclasses of `Task` (``@task(klass=…)``); this one reads type, help and choices
-from there. Options that were not given are not passed on, so that defaults stand once as well,
-in the signature or the dataclass, and "not given" differs from "given with its default".
+An option is a parameter, or a field of a dataclass parameter, of type
+``Annotated[TYPE, "help"]``. Invoke documents subclasses of `Task` (``@task(klass=…)``). This one
+reads type, help and choices from there. Options that were not given are not passed on, so that
+each default is declared only once, in the signature or the dataclass, and "not given" differs
+from "given with its default".
 """
 
 import contextlib
@@ -30,12 +31,12 @@ from samerun.core.errors import SamerunError, UsageError
 from samerun.core.terminal import safe_lines
 
 NOT_GIVEN = object()
-"""The value of a positional argument that may be left out, and was."""
+"""The value of an optional positional argument that was not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One option as the command line needs it; *required* ones are positional."""
+    """One option of the command line; *required* ones are positional."""
 
     name: str
     kind: type
@@ -45,18 +46,18 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option as it is typed."""
+        """The option on the command line."""
         return "--" + self.name.replace("_", "-")
 
 
 class VerbArgument(Argument):
-    """An argument that knows its option."""
+    """An Invoke argument with its option."""
 
     option: Option
 
     def set_value(self, value: Any, cast: bool = True) -> None:
         """
-        Take *value* as it was typed.
+        Set the value from the command line.
 
         Raises:
             Exit: With 64: it is empty, not a whole number, or not one of the choices.
@@ -70,17 +71,17 @@ class VerbArgument(Argument):
 def _check(option: Option, value: str, *, is_positional: bool) -> None:
     shown = option.name.upper() if is_positional else option.flag
     if not value.strip():
-        raise UsageError(f"{shown} is empty.", "Give a value, or leave it out.")
+        raise UsageError(f"{shown} is empty.", "Give a value, or omit it.")
     if option.kind is int and not value.removeprefix("-").isdecimal():
-        raise UsageError(f"invalid value for {shown}: {value!r}", "Write a whole number, e.g. 2.")
+        raise UsageError(f"Invalid value for {shown}: {value!r}.", "Use a whole number, e.g. 2.")
     if option.choices and value not in option.choices:
         raise UsageError(
-            f"invalid value for {shown}: {value!r}", f"Use one of {', '.join(option.choices)}."
+            f"Invalid value for {shown}: {value!r}.", f"Use one of {', '.join(option.choices)}."
         )
 
 
 class Verb(Task[Callable[..., None]]):
-    """An Invoke task made of a function; see the module."""
+    """An Invoke task created from a function; see the module's docstring."""
 
     def __init__(self, function: Callable[..., None], **settings: Any) -> None:
         self.function = function
@@ -94,7 +95,7 @@ class Verb(Task[Callable[..., None]]):
     def _caller(self) -> Callable[..., None]:
         @functools.wraps(self.function)
         def call(context: Context, **values: Any) -> None:
-            _show_what_can_be_shown()
+            _replace_unprintable()
             with exit_codes():
                 self.function(context, **_arguments(self.function, values))
 
@@ -130,7 +131,7 @@ class Verb(Task[Callable[..., None]]):
 
 
 def verb(**settings: Any) -> Callable[[Callable[..., None]], Verb]:
-    """Make a verb of a function; *settings* are those of Invoke's ``@task``."""
+    """Create a verb from a function; *settings* are those of Invoke's ``@task``."""
 
     def make(function: Callable[..., None]) -> Verb:
         return Verb(function, **settings)
@@ -171,7 +172,7 @@ def _is_union(hint: Any) -> bool:
 
 
 def _arguments(function: Callable[..., None], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what *function* is called with: the given options alone."""
+    """Return the arguments of *function*: only options that were given."""
     given = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values.items()
@@ -188,16 +189,16 @@ def _arguments(function: Callable[..., None], values: Mapping[str, Any]) -> dict
 
 def after_dashes(argv: Sequence[str]) -> tuple[str, ...]:
     """
-    Return what stands after ``--`` on the command line, each argument as it was.
+    Return the arguments after ``--`` on the command line, unchanged.
 
-    Invoke joins the remainder into one string and so loses the quoting.
+    Invoke joins them into one string, and so loses the quoting.
     """
     arguments = list(argv)
     return tuple(arguments[arguments.index("--") + 1 :]) if "--" in arguments else ()
 
 
-def _show_what_can_be_shown() -> None:
-    """Let a character that the terminal's set lacks be shown as ``?``, not end the verb."""
+def _replace_unprintable() -> None:
+    """Print characters that the terminal does not support as ``?``, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -205,14 +206,14 @@ def _show_what_can_be_shown() -> None:
 
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
-    """Show our errors as text, and exit with their code."""
+    """Print our errors as text, and exit with their code."""
     try:
         yield
     except SamerunError as error:
         text = safe_lines(f"{type(error).__name__}: {error}")
         raise Exit(text, error.exit_code) from error
     except BrokenPipeError as error:
-        # `invoke … | head`: the reader has gone, and the rest has nowhere to go.
+        # `invoke … | head`: the reader has closed the pipe, so the rest is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Exit(code=128 + signal.SIGPIPE) from error
     except KeyboardInterrupt as error:

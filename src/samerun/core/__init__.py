@@ -1,1 +1,1 @@
-"""What host and container share. Standard library only; imports nothing of ours."""
+"""Code shared by host and container. Imports only itself and the standard library."""

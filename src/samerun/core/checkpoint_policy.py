@@ -1,4 +1,4 @@
-"""When to write checkpoints: one reading of `--checkpoints` for both sides."""
+"""When to write checkpoints: the parser of `--checkpoints` for host and container."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _FORMS = {"epochs": r"\d+", "batches": r"\d+", "minutes": r"\d+(\.\d+)?", "keep"
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Write after every *epochs*-th epoch, *batches*-th step, *minutes*; 0 is never."""
+    """Write after every *epochs*-th epoch, *batches*-th step, *minutes*; 0 means never."""
 
     epochs: int = 0
     batches: int = 0
@@ -25,13 +25,13 @@ class Policy:
     @classmethod
     def read(cls, text: str, option: str = "--checkpoints") -> Self | None:
         """
-        Read e.g. ``epochs=1,minutes=10``; what is left out is 0, and *keep* is 2.
+        Parse e.g. ``epochs=1,minutes=10``; the default is 0, and 2 for *keep*.
 
         Returns:
-            None where no checkpoints are wanted: *text* is ``off`` or empty.
+            None for no checkpoints: *text* is ``off`` or empty.
 
         Raises:
-            UsageError: A name or a number that does not fit, or checkpoints that never come.
+            UsageError: A name or a number is invalid, or no checkpoint would be written.
         """
         if text.strip() in ("", OFF):
             return None
@@ -40,18 +40,18 @@ class Policy:
         policy = cls(**{n: _number(n, v) for n, v in values.items()}) if fits else None  # type: ignore[arg-type]
         if policy is None or not (policy.epochs or policy.batches or policy.minutes):
             raise UsageError(
-                f"invalid value for {option}: {text!r}",
-                f"Write e.g. {contract.DEFAULT_CHECKPOINTS}, batches=200,keep=3 or {OFF}. At least "
-                "one of epochs, batches and minutes must be positive, and keep is 1 or more.",
+                f"Invalid value for {option}: {text!r}.",
+                f"Use e.g. {contract.DEFAULT_CHECKPOINTS}, batches=200,keep=3 or {OFF}. At least "
+                "one of epochs, batches and minutes must be positive, and keep must be 1 or more.",
             )
         return policy
 
     def text(self) -> str:
-        """Return the policy with every number named, as the container reads it."""
+        """Return the policy with all numbers, in the container's format."""
         return ",".join(f"{f.name}={getattr(self, f.name):g}" for f in fields(self))
 
     def due_after_epoch(self, epoch: int) -> bool:
-        """Whether the epoch that ended, counted from 0, is one to write after."""
+        """Whether to write after *epoch*, counted from 0."""
         return bool(self.epochs) and (epoch + 1) % self.epochs == 0
 
     def due_after_batch(self, steps: int, written_at: float) -> bool:
@@ -71,12 +71,12 @@ def _number(name: str, value: str) -> float:
 
 
 def variable(text: str) -> str:
-    """Return the value of the container's variable for `--checkpoints` *text*; empty: never."""
+    """Return the container's variable for `--checkpoints` *text*; empty for never."""
     policy = Policy.read(text)
     return policy.text() if policy else ""
 
 
 def from_environment() -> Policy | None:
-    """Return this container's policy; None where no checkpoints are wanted."""
+    """Return this container's policy; None for no checkpoints."""
     text = os.environ.get(contract.ENV_CHECKPOINTS, "")
     return Policy.read(text, contract.ENV_CHECKPOINTS)

@@ -1,8 +1,8 @@
 """
-What host and container agree on: paths, variables, labels, exit codes.
+The contract between host and container: paths, variables, labels, exit codes.
 
-Imported by both sides and therefore standard library only. ``docs/contract.md``
-is the prose of this file; a test compares the two.
+Both sides import it, so it uses only the standard library. ``docs/contract.md`` describes the
+same values; a test compares the two.
 """
 
 from typing import Final
@@ -12,99 +12,99 @@ OUTPUT: Final = "/output"
 """The run's folder on the host, writable, owned by the caller."""
 
 DATA: Final = "/data"
-"""The folder given by ``--data``, read-only; absent without it."""
+"""The folder passed with ``--data``, read-only; absent without it."""
 
 CODE: Final = "/code"
-"""The folder of a user's own script: a layer of the image, or a mount."""
+"""The folder of a user's script: a layer of the image, or a mount."""
 
 NETRC: Final = "/run/secrets/netrc"
-"""The W&B key as a netrc file on tmpfs, readable by the run's user alone."""
+"""The W&B key as a netrc file on tmpfs, readable only by the run's user."""
 
 IMAGE_FACTS: Final = "/opt/samerun/image.json"
 """Versions, CUDA release and GPU architectures of the image, written by the build."""
 
 BUILD_FACTS: Final = "/opt/samerun/build.json"
-"""What the image was built from: its base by digest, and the hash of the lock."""
+"""The base image by digest, and the hash of the lock file."""
 
 IMAGE_SBOM: Final = "/opt/samerun/sbom.cdx.json"
-"""Software bill of materials, CycloneDX JSON: Python's and Debian's packages."""
+"""Software bill of materials (CycloneDX JSON): Python and Debian packages."""
 
 # --- files of a run, relative to its folder --------------------------------------
 RECORD: Final = "run.json"
 LOG: Final = "log.txt"
 PATCH: Final = "code.patch"
 RESERVE: Final = ".reserve"
-"""Room for the last version of the record, should the disk be full by then."""
+"""Reserves disk space for the final record."""
 
 STOP: Final = ".stop"
-"""Left by `invoke stop` for the command that follows the run: don't start it again."""
+"""Written by `invoke stop` to prevent restarts."""
 
 SYNC: Final = "sync.json"
-"""What W&B's server was found to have of the run; written by `invoke sync`."""
+"""What `invoke sync` found on W&B's server."""
 
 CHECKPOINTS: Final = "checkpoints"
-"""Folder of the checkpoints; `samerun.train.checkpoint` alone writes and reads there."""
+"""Folder of the checkpoints; only `samerun.train.checkpoint` writes and reads it."""
 
 STEPS: Final = ".samerun/epochs.jsonl"
-"""A line per epoch: metrics, loss of each step and hash of each tensor, to the last bit."""
+"""One line per epoch: exact metrics, loss of each step and hash of each tensor."""
 
 PARTS: Final = ".samerun"
-"""Folder of the parts that the container reports; see ``record.assemble``."""
+"""Folder of the parts of the record that the container reports; see ``parts.assemble``."""
 
 # --- environment of the container ------------------------------------------------
 ENV_RECORD: Final = "SAMERUN_RECORD"
-"""Path of the record in the container; every Python there signs W&B runs with it."""
+"""Path of the record in the container; if set, digest and record are added to W&B runs."""
 
 ENV_DATA: Final = "SAMERUN_DATA"
-"""``/data`` where ``--data`` was given, unset otherwise."""
+"""``/data`` if ``--data`` was given, unset otherwise."""
 
 ENV_SEED: Final = "SAMERUN_SEED"
-"""The run's seed, for scripts that make generators of their own."""
+"""The run's seed, for scripts that create their own generators."""
 
 ENV_PROGRESS: Final = "SAMERUN_PROGRESS"
-"""``1`` where the host's output is a terminal: progress bars are drawn."""
+"""``1`` if the host has a terminal: progress bars are drawn."""
 
 ENV_CHECKPOINTS: Final = "SAMERUN_CHECKPOINTS"
 """When to write checkpoints, as ``epochs=1,batches=0,minutes=10,keep=2``; unset: never."""
 
 ENV_FAST: Final = "SAMERUN_FAST"
-"""``1`` with ``--fast``: the costly switches of determinism are off."""
+"""``1`` with ``--fast``: the expensive determinism settings are off."""
 
 ENV_STOP_ON_NAN: Final = "SAMERUN_STOP_ON_NAN"
-"""``1`` with ``--stop-on-nan``: a loss that is not finite ends the training with 111."""
+"""``1`` with ``--stop-on-nan``: a non-finite loss ends the training with 111."""
 
 ENV_IMAGE: Final = "SAMERUN_IMAGE"
-"""``NAME@sha256:…``: the image that a container started without the kit is expected to run."""
+"""``NAME@sha256:…``: the expected image of a standalone container."""
 
 ENV_RUN: Final = "SAMERUN_RUN"
-"""The run's name, for a container started without the kit."""
+"""The run's name, for a standalone container."""
 
 ENV_ENGINE: Final = "SAMERUN_ENGINE"
-"""What started a container without the kit: ``kubernetes``, ``skypilot``; unset: by hand."""
+"""What started a standalone container: ``kubernetes``, ``skypilot``; unset: by hand."""
 
 ENV_POD: Final = "SAMERUN_POD"
-"""The pod's name, by Kubernetes' downward API; its digest is then asked of the cluster."""
+"""The pod's name, used to ask the cluster for the running digest."""
 
 ENV_COMMIT: Final = "SAMERUN_COMMIT"
-"""The commit of the checkout that the file for the cloud was written from."""
+"""The commit from which the file for the cloud was written."""
 
 ENV_SOURCE: Final = "SAMERUN_DATA_SOURCE"
-"""Where a container started without the kit has its data from, as the user would name it."""
+"""Where a standalone container's data comes from, e.g. ``s3://photos``."""
 
 ENV_FINGERPRINT: Final = "SAMERUN_FINGERPRINT"
-"""``0``: a container started without the kit does not read its data for a fingerprint."""
+"""``0``: a standalone container does not read its data to compute a fingerprint."""
 
 ENV_NODES: Final = "SAMERUN_NODES"
 """The number of machines in one job, or ``MIN:MAX``; unset: one."""
 
 ENV_NODE_RANK: Final = "SAMERUN_NODE_RANK"
-"""Which of the machines this is, from 0."""
+"""Rank of this machine, from 0."""
 
 ENV_RDZV: Final = "SAMERUN_RDZV"
 """``HOST:PORT`` of the first machine, where all of a job's machines meet."""
 
 ENV_ELASTIC: Final = "SAMERUN_ELASTIC"
-"""``1`` in a job whose number of nodes may change; the entry sets it for its workers."""
+"""``1`` in a job whose number of nodes may change; the entrypoint sets it for its workers."""
 
 FORWARDED: Final = (
     "WANDB_BASE_URL",
@@ -117,27 +117,27 @@ FORWARDED: Final = (
     "WANDB_RUN_GROUP",
     "WANDB_JOB_TYPE",
 )
-"""W&B settings taken over from the host's environment. None of them is a secret."""
+"""W&B settings passed on from the host's environment. None of them is a secret."""
 
 PROXIES: Final = tuple(
     name
     for upper in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
     for name in (upper, upper.lower())
 )
-"""How a machine that reaches the world through a proxy says so; passed on without logins."""
+"""Proxy settings of the host, passed on unless they contain a login."""
 
 # --- labels ----------------------------------------------------------------------
 LABEL_INPUTS: Final = "io.samerun.inputs"
-"""On the image: hash over everything that the build read."""
+"""On the image: hash of everything that the build read."""
 
 LABEL_BASE: Final = "io.samerun.base"
-"""On the image: reference of the base, by digest."""
+"""On the image: the base image, by digest."""
 
 LABEL_BASE_ORIGIN: Final = "io.samerun.base.origin"
 """On the image: ``pulled`` or ``bootstrapped``."""
 
 LABEL_CUDA: Final = "io.samerun.cuda"
-"""On the image: ``12`` or ``13``, the major CUDA release that it was locked for."""
+"""On the image: ``12``, ``13`` or ``none`` (CPU only)."""
 
 LABEL_LOCK: Final = "io.samerun.lock"
 """On the image: SHA-256 of ``uv.lock``."""
@@ -150,13 +150,13 @@ TAG_LIMIT: Final = 64
 """Characters in a W&B tag, checked by ``wandb.init`` since 0.21.4; SHA-256 fits exactly."""
 
 CONFIG_KEY: Final = "samerun"
-"""Key of the W&B config under which the image and the run's identity stand."""
+"""Key of the W&B config entry with the image and the run's identity."""
 
-# --- exit codes that are no error of the host's -----------------------------------
+# --- exit codes that are not errors of the host -----------------------------------
 EXIT_PREEMPTED: Final = 75
-"""EX_TEMPFAIL: checkpointed after a signal, start me again."""
+"""EX_TEMPFAIL: the run wrote a checkpoint after a signal and can be resumed."""
 
-# --- why a run ended, where its surroundings ended it ------------------------------
+# --- reasons of runs that did not end by themselves --------------------------------
 OUT_OF_MEMORY: Final = "out of memory"
 NODE_LOST: Final = "a node was lost"
 OUTPUT_FULL: Final = "the disk of the output is full"
@@ -166,14 +166,14 @@ DATA_GONE: Final = "the data vanished"
 DEFAULT_SEED: Final = 42
 DEFAULT_CHECKPOINTS: Final = "epochs=1,batches=0,minutes=10,keep=2"
 FULL_BYTES: Final = 256 * 1024
-"""Less than this free on the output's disk explains a failure."""
+"""With less free space than this, the output's disk counts as full."""
 
 FINISH_TIMEOUT_S: Final = 300
-"""Without it wandb's finish() waits for ever for a server that went away. What did not arrive
-by then is on disk, and `invoke sync` delivers it."""
+"""Without a limit, wandb's finish() waits forever for a lost server. Data that has not arrived
+by then is on disk, and `invoke sync` uploads it."""
 
 STOP_TIMEOUT_S: Final = 45
-"""Seconds from SIGTERM to SIGKILL: torch's launcher gives its workers 30 of them."""
+"""Seconds from SIGTERM to SIGKILL; torch's launcher gives its workers 30 of them."""
 
 EPOCH: Final = 315532800
 """SOURCE_DATE_EPOCH of every build, 1980-01-01: the earliest that zip files can hold."""

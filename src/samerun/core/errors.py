@@ -1,16 +1,16 @@
 """
-Every error that a user can meet, each with its exit code and its remedy.
+All errors for users, each with its exit code.
 
-A message says what happened, with the values, then what to do. Codes lie from 64
-up, out of the way of what training scripts use themselves; 75 is reserved for
-"checkpointed, start me again", and 125 to 165 for what Docker and signals use.
+A message says what happened, with the values, then what to do. Codes start at 64, to avoid
+those that training scripts use. 75 is reserved for runs that wrote a checkpoint and can be
+resumed, 125 to 165 for Docker and signals.
 """
 
 from typing import ClassVar
 
 
 class SamerunError(Exception):
-    """The base of all; never raised itself."""
+    """The base class of all errors; never raised itself."""
 
     exit_code: ClassVar[int] = 64
 
@@ -21,13 +21,13 @@ class SamerunError(Exception):
 
 
 class UsageError(SamerunError):
-    """An option, a recipe or a recipe's flag that does not exist or does not fit."""
+    """An option, a recipe or a recipe's flag does not exist or is invalid."""
 
     exit_code = 64
 
 
 class TagError(SamerunError):
-    """A W&B tag that W&B would refuse."""
+    """W&B would refuse a tag."""
 
     exit_code = 65
 
@@ -45,13 +45,13 @@ class ImageNotFound(SamerunError):
 
 
 class BaseUnavailable(SamerunError):
-    """Neither a registry nor Debian's packages gave a base image."""
+    """No base image could be pulled or built."""
 
     exit_code = 68
 
 
 class EngineMissing(SamerunError):
-    """No Docker Engine answers."""
+    """No Docker Engine responds."""
 
     exit_code = 69
 
@@ -69,13 +69,13 @@ class BuildFailed(SamerunError):
 
 
 class NoGpu(SamerunError):
-    """Fewer GPUs than asked for, or a container can't reach them."""
+    """There are fewer GPUs than requested, or containers can't access them."""
 
     exit_code = 72
 
 
 class OutputError(SamerunError):
-    """The output folder can't be written, or its disk is full."""
+    """The output folder is not writable, or its disk is full."""
 
     exit_code = 73
 
@@ -86,17 +86,17 @@ class CodeError(SamerunError):
     exit_code = 74
 
 
-# 75 (EX_TEMPFAIL) is the run's own: "checkpointed after a signal, start me again".
+# 75 (EX_TEMPFAIL) is reserved: the run wrote a checkpoint after a signal and can be resumed.
 
 
 class EnginePermission(SamerunError):
-    """The engine's socket may not be used by this user."""
+    """The engine's socket is not accessible to this user."""
 
     exit_code = 77
 
 
 class DriverTooOld(SamerunError):
-    """The NVIDIA driver or the GPU does not serve the image's CUDA."""
+    """The NVIDIA driver or the GPU does not support the image's CUDA release."""
 
     exit_code = 78
 
@@ -120,67 +120,67 @@ class RecordError(SamerunError):
 
 
 class LockStale(SamerunError):
-    """The locks were made for other requirements, or the image is not the locked one."""
+    """The lock files do not match the requirements, or the image is not the locked one."""
 
     exit_code = 82
 
 
 class TransferFailed(SamerunError):
-    """An image could not be pushed, pulled, saved or loaded whole."""
+    """An image could not be pushed, pulled, saved or loaded completely."""
 
     exit_code = 83
 
 
 class NotReproduced(SamerunError):
-    """A rebuild gave another image."""
+    """A rebuild gave a different image."""
 
     exit_code = 84
 
 
 class Vulnerable(SamerunError):
-    """A locked package has a known vulnerability that is not let pass."""
+    """A locked package has a known vulnerability without an exemption."""
 
     exit_code = 88
 
 
 class NotAudited(SamerunError):
-    """Nobody could be asked for vulnerabilities: nothing is known, good or bad."""
+    """The vulnerability service could not be reached, so the result is unknown."""
 
     exit_code = 89
 
 
 class LicenseUnknown(SamerunError):
-    """A package of the image names no license."""
+    """A package in the image declares no license."""
 
     exit_code = 90
 
 
 class WithinTolerance(SamerunError):
-    """A reproduced run differs in its bits, and stays within the given tolerance."""
+    """A reproduced run differs, within the given tolerance."""
 
     exit_code = 93
 
 
 class Different(SamerunError):
-    """A reproduced run came out different."""
+    """A reproduced run differs."""
 
     exit_code = 94
 
 
 class Irreproducible(SamerunError):
-    """A run can't be made again: its image, code or data is not to be had."""
+    """A run can't be reproduced: image, code or data is missing."""
 
     exit_code = 95
 
 
 class RunBusy(SamerunError):
-    """The run is still going on, or another command holds it."""
+    """The run is still in progress, or another command has locked it."""
 
     exit_code = 96
 
 
 class SyncIncomplete(SamerunError):
-    """W&B's server does not have all that the run recorded."""
+    """W&B's server does not have everything that the run recorded."""
 
     exit_code = 97
 
@@ -204,37 +204,37 @@ class NotPullable(SamerunError):
 
 
 class UnknownAccelerator(SamerunError):
-    """The cloud's engine knows no accelerator of this name."""
+    """The cloud engine has no accelerator with this name."""
 
     exit_code = 101
 
 
 class NoCredentials(SamerunError):
-    """The cloud's engine has no access to any cloud or cluster."""
+    """The cloud engine has no access to any cloud or cluster."""
 
     exit_code = 102
 
 
 class CloudEngineMissing(SamerunError):
-    """The command of the cloud's engine is not installed."""
+    """The command of the cloud engine is not installed."""
 
     exit_code = 103
 
 
 class WrongImage(SamerunError):
-    """The container runs another image than the one that it was told to be."""
+    """The container's image is not the expected one."""
 
     exit_code = 104
 
 
 class NodeLost(SamerunError):
-    """A node of the training went away, and the job was not to go on without it."""
+    """A node was lost, and the job may not continue without it."""
 
     exit_code = 105
 
 
 class ResumeError(SamerunError):
-    """A checkpoint does not fit the training that is to go on from it."""
+    """A checkpoint does not match the training that should resume from it."""
 
     exit_code = 110
 
@@ -246,6 +246,6 @@ class NotFinite(SamerunError):
 
 
 class OutOfMemory(SamerunError):
-    """The training needed more memory, of GPU or machine, than there is."""
+    """The training needed more memory than the GPU or the machine has."""
 
     exit_code = 112

@@ -1,4 +1,4 @@
-"""Files that a container may have laid out, read with bounds; and writing whole or not at all."""
+"""Safe reading of files that a container may have created, and atomic writing."""
 
 import errno
 import os
@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 LARGEST_PART = 64 * 2**20
-"""Bytes. The metrics of a million epochs are smaller; the host's memory is not."""
+"""Bytes: larger than the metrics of a million epochs, but small enough for the host."""
 
 
 def write_atomically(path: Path, text: str) -> None:
     """
-    Write to a temporary name, then rename: a kill leaves the old file or the new one.
+    Write to a temporary file, then rename it: a kill leaves the old file or the new one.
 
-    The name can't be guessed and must be new: a link that the container laid out in the
-    run's folder would else lead the host's pen to any file of the user's.
+    The temporary name is random and must be new. Otherwise the container could create a link
+    with this name, and the host would write to any of the user's files.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -30,10 +30,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 def read_plain(path: Path, limit: int | None = None) -> bytes:
     """
-    Read a file that a container may have laid out: no link, no pipe, not without end.
+    Read a file that a container may have created; refuse links, pipes and large files.
 
     Raises:
-        OSError: It is something else than a file of at most *limit* bytes (`LARGEST_PART`).
+        OSError: It is not a plain file of at most *limit* bytes (`LARGEST_PART`).
     """
     with open_plain(path) as file:
         most = LARGEST_PART if limit is None else limit
@@ -45,14 +45,14 @@ def read_plain(path: Path, limit: int | None = None) -> bytes:
 
 def open_plain(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
     """
-    Open a file that a container may have laid out: never through a link, and no pipe.
+    Open a file that a container may have created; refuse links and pipes.
 
     Raises:
-        OSError: It is something else than a plain file.
+        OSError: It is not a plain file.
     """
     if path.parent.is_symlink():
         raise OSError(errno.ELOOP, "a link instead of a folder", str(path.parent))
-    # A pipe would let its reader wait for ever.
+    # O_NONBLOCK, because opening a pipe would block.
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The machine under a run, as its record keeps it; seen by the host, or from inside."""
+"""The machine of a run for its record, seen from the host or from the container."""
 
 import os
 import platform
@@ -22,19 +22,19 @@ class Gpu:
 
 
 def probe() -> tuple[Gpu, ...]:
-    """Return this machine's GPUs; none where nvidia-smi is absent or fails."""
+    """Return this machine's GPUs; empty if nvidia-smi is missing or fails."""
     query = "--query-gpu=index,name,driver_version,compute_cap"
     command = ["nvidia-smi", query, "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    # OSError: PATH may hold folders that this user may not read.
+    # OSError: PATH may contain folders that this user can't read.
     except (OSError, subprocess.TimeoutExpired):
         return ()
     return parse(done.stdout) if done.returncode == 0 else ()
 
 
 def parse(text: str) -> tuple[Gpu, ...]:
-    """Read nvidia-smi's lines: index, name, driver, compute capability."""
+    """Parse nvidia-smi's lines: index, name, driver, compute capability."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line]
     return tuple(Gpu(index=int(r[0]), name=r[1], driver=r[2], capability=r[3]) for r in rows)
 
@@ -58,8 +58,8 @@ def _cpu() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1] if found else platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return match[1] if match else platform.machine()
 
 
 def threads_per_process(procs: int) -> int:

@@ -1,4 +1,4 @@
-"""How a run ended, judged from facts alone: pure, and the same on both sides."""
+"""The outcome of a run, derived from facts about its end by pure functions."""
 
 import signal
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from samerun.core import contract
 from samerun.core.errors import NodeLost
 from samerun.core.record import Run, State, now
 
-# Reasons of an end from outside that are no signal.
+# Reasons for an external end other than a signal.
 ENGINE_RESTARTED = "the engine restarted"
 REMOVED = "the container was removed"
 STOP_VERB = "invoke stop"
 
-# What an engine that was killed itself says of its containers when it is back.
+# The exit code that a restarted engine reports for containers that ended without it.
 EXIT_UNKNOWN = 255
 KILLED = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
 ENDED = ("finished", "failed")
@@ -24,15 +24,15 @@ class Ending:
     The facts about the end of one start.
 
     Attributes:
-        exit_code: The training's, 128 + n for a signal.
-        duration_s: Seconds of this start; the record has the sum over all of them.
-        stopped_by: The signal or the verb by which the user ended it.
-        signal: The last signal that reached the training from elsewhere.
-        out_of_memory: The kernel killed a process of it for want of memory.
-        removed: The container is gone, and its exit code with it.
-        engine_lost: The engine was away meanwhile.
-        disk_full: The output's disk has neither room nor inodes left.
-        missing_data: Where data were that are not there any longer.
+        exit_code: The training's exit code, 128 + n for a signal.
+        duration_s: Seconds of this start; the record has the sum over all starts.
+        stopped_by: The signal or command with which the user ended it.
+        signal: The last signal that the training received from elsewhere.
+        out_of_memory: The kernel killed one of its processes for lack of memory.
+        removed: The container was removed, so its exit code is unknown.
+        engine_lost: The engine was unavailable during the run.
+        disk_full: The output's disk has no free space or inodes.
+        missing_data: The path of data that vanished.
     """
 
     exit_code: int
@@ -74,7 +74,7 @@ def _state(ending: Ending) -> tuple[State, str | None]:
 
 
 def _killer(ending: Ending) -> str | None:
-    """Return who or what ended the training from outside, None if nobody did."""
+    """Return what ended the training from outside, None if nothing did."""
     if ending.removed:
         return REMOVED
     if ending.engine_lost and ending.exit_code in (*KILLED, EXIT_UNKNOWN):
@@ -83,14 +83,14 @@ def _killer(ending: Ending) -> str | None:
 
 
 def _cause(ending: Ending) -> str | None:
-    """Return what in the run's surroundings explains its failure, None if nothing does."""
+    """Return the cause of a failure if it is disk or data, else None."""
     if ending.disk_full:
         return contract.OUTPUT_FULL
     return f"{contract.DATA_GONE}: {ending.missing_data}" if ending.missing_data else None
 
 
 def restarted(run: Run) -> Run:
-    """Return *run* as it is when it starts once more."""
+    """Return *run* with the outcome reset for its next start."""
     return run.with_outcome(
         state="running",
         exit_code=None,

@@ -1,4 +1,4 @@
-"""Records of older schemas, brought to today's before they are read."""
+"""Migrate records of older schemas to the current one."""
 
 import csv
 import io
@@ -12,18 +12,18 @@ _ENTRY_OPTIONS = "--"
 
 def migrate(raw: Any, newest: int) -> Any:
     """
-    Return *raw*, a record of any schema up to *newest*, as one of *newest*.
+    Return *raw*, a record of any schema up to *newest*, in the schema *newest*.
 
     Raises:
-        RecordError: It says it is of a newer schema.
-        ValueError: It says no schema, or one that never was.
+        RecordError: It has a newer schema.
+        ValueError: It has no valid schema.
     """
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if type(schema) is not int or schema < 1:
         raise ValueError(f"its schema is {schema!r:.60}, not a number from 1 to {newest}")
     if schema > newest:
         raise RecordError(
-            f"The record has schema {schema}, this version reads up to {newest}.",
+            f"The record has schema {schema}, but this version reads only up to {newest}.",
             "Update samerun to read it.",
         )
     for step in range(schema, newest):
@@ -32,7 +32,7 @@ def migrate(raw: Any, newest: int) -> Any:
 
 
 def _launch_from_arguments(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record of schema 2: the launch as data, read off schema 1's command line."""
+    """Return a record of schema 2, with the launch parsed from schema 1's command line."""
     words, command = _texts(raw, "arguments"), _texts(raw, "command")
     image = raw.get("image")
     reference = image.get("reference") if isinstance(image, dict) else None
@@ -66,7 +66,7 @@ def _engine_side(flags: list[str]) -> dict[str, Any]:
 
 
 def _inside(words: list[str], raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what the entry was given: options, each with a value, then the target and its own."""
+    """Parse the entrypoint's arguments: options with one value each, the target, its arguments."""
     first = next(
         (i for i in range(0, len(words), 2) if not words[i].startswith(_ENTRY_OPTIONS)), None
     )
@@ -87,8 +87,8 @@ def _values(flags: list[str], prefix: str) -> list[str]:
 
 
 def _last(flags: list[str], prefix: str) -> str | None:
-    found = _values(flags, prefix)
-    return found[-1] if found else None
+    values = _values(flags, prefix)
+    return values[-1] if values else None
 
 
 def _number(text: str | None) -> int | None:
@@ -112,7 +112,7 @@ def _mount(text: str) -> dict[str, Any]:
 
 
 def _after_environment(flags: list[str]) -> list[str]:
-    """Return the user's own flags: schema 1 put them last."""
+    """Return the user's flags, which schema 1 put last."""
     last = max((i for i, word in enumerate(flags) if word.startswith("--env=")), default=-1)
     return flags[last + 1 :]
 

@@ -1,4 +1,4 @@
-"""What the container's processes report, each in its own file, and how it becomes the record."""
+"""The parts of the record that the container's processes report, each in a separate file."""
 
 import contextlib
 import dataclasses
@@ -13,21 +13,21 @@ from samerun.core.files import read_plain, write_atomically
 from samerun.core.record import Round, Run, WandbRun
 
 T = TypeVar("T")
-# Of the kinds that every process or W&B run has one of, more are not read.
+# At most so many parts of one kind are read (one per process or W&B run).
 MOST_PARTS = 1000
 LARGEST_SMALL_PART = 2**20
-"""Bytes. A failure with its traceback, or a W&B run's names, is far smaller."""
+"""Bytes: much larger than a failure with its traceback or the names of a W&B run."""
 
 
 def report(folder: Path, part: str, value: Any) -> None:
-    """Write one part of the container's report; *part* is named by its one writer."""
+    """Write one part of the record; each *part* has only one writer."""
     parts = folder / contract.PARTS
     parts.mkdir(exist_ok=True)
     write_atomically(parts / f"{part}.json", json.dumps(value, indent=2) + "\n")
 
 
 def assemble(folder: Path, run: Run) -> Run:
-    """Return *run* with what the container has reported in *folder* so far."""
+    """Return *run* with the parts that the container has reported in *folder* so far."""
     config = read_part(folder, "config")
     changes = {
         "environment": read_part(folder, "environment"),
@@ -46,37 +46,37 @@ def assemble(folder: Path, run: Run) -> Run:
 
 
 def read_part(folder: Path, part: str) -> dict[str, Any]:
-    """Return what was reported as *part* in *folder*; empty if nothing readable was."""
+    """Return the report *part* in *folder*; empty if it is missing or unreadable."""
     return _part(folder / contract.PARTS / f"{part}.json")
 
 
 def first_failure(folder: Path) -> dict[str, Any] | None:
-    """Return the failure of the process that failed first: others follow from it."""
+    """Return the failure of the process that failed first, because it causes the others."""
     failures = [part for part in _several(folder, "failure-*.json") if part]
     timed = [f for f in failures if isinstance(f.get("time"), float)]
     return min(timed, key=lambda f: f["time"], default=None)
 
 
 def _several(folder: Path, pattern: str) -> list[dict[str, Any]]:
-    """Return the small parts that each process or W&B run has of its kind."""
+    """Return the parts of a kind of which each process or W&B run has one."""
     paths = islice(sorted((folder / contract.PARTS).glob(pattern)), MOST_PARTS)
     return [_part(path, LARGEST_SMALL_PART) for path in paths]
 
 
 def _objects(value: Any) -> tuple[dict[str, Any], ...]:
-    found = value if isinstance(value, list) else []
-    return tuple(one for one in found if isinstance(one, dict))
+    items = value if isinstance(value, list) else []
+    return tuple(item for item in items if isinstance(item, dict))
 
 
 def _built(cls: type[T], raw: Iterable[dict[str, Any]]) -> Iterator[T]:
-    """Yield what *raw* describes; what has another shape is left out."""
+    """Yield the objects in *raw*, except invalid ones."""
     for one in raw:
         with contextlib.suppress(ValueError):
             yield validation.build(cls, one)
 
 
 def _part(path: Path, limit: int | None = None) -> dict[str, Any]:
-    """Read one part; one that is absent or torn, or no plain file, counts as empty."""
+    """Read one part; a missing, truncated or special file counts as empty."""
     try:
         value = json.loads(read_plain(path, limit))
     except (OSError, ValueError, RecursionError):

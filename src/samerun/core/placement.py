@@ -1,4 +1,4 @@
-"""One of several nodes: what `invoke train --nodes` asks for, checked."""
+"""The placement of a node in a job of several, from `invoke train --nodes`, and its checks."""
 
 import re
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ DEFAULT_PORT = 29400
 ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?):(?P<port>[0-9]{1,5})")
 RANGE = re.compile(r"((?P<least>[0-9]{1,5}):)?(?P<most>[0-9]{1,5})")
 LARGEST_PORT = 65535
-# Nodes reach each other over many ports that nobody can name beforehand.
+# Nodes connect to each other on many ports that are not known in advance.
 NETWORK = "host"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodePlacement:
     """
-    The place of this machine among *count*; *endpoint* is node 0's ``HOST:PORT``.
+    The placement of this machine among *count*; *endpoint* is node 0's ``HOST:PORT``.
 
-    With *least* the job goes on without nodes that are lost, as long as so many are left.
+    With *least*, the job continues without lost nodes while at least so many remain.
     """
 
     count: int = 1
@@ -29,7 +29,7 @@ class NodePlacement:
     timeout_s: int = DEFAULT_TIMEOUT_S
 
     def argv(self) -> list[str]:
-        """Return the entry's options; none for a run on one machine."""
+        """Return the entrypoint's options; empty for a run on one machine."""
         if self.count == 1:
             return []
         numbers = ["--nodes", str(self.count), "--node-rank", str(self.rank)]
@@ -45,16 +45,16 @@ class NodePlacement:
 
     @property
     def is_elastic(self) -> bool:
-        """Whether the number of nodes may change while the job goes on."""
+        """Whether the number of nodes may change during the job."""
         return self.needed < self.count
 
     @property
     def needed(self) -> int:
-        """The nodes without which there is no training."""
+        """The minimum number of nodes."""
         return self.least or self.count
 
     def named(self, run: str) -> str:
-        """Return the run's name on this node: node 0 has the job's own."""
+        """Return the run's name on this node; node 0 uses the job's name."""
         return f"{run}-node{self.rank}" if self.rank else run
 
 
@@ -62,34 +62,34 @@ ALONE = NodePlacement()
 
 
 def shown(least: int | None, count: int) -> str:
-    """Return a number of nodes as it is typed."""
+    """Return a number of nodes in the syntax of `--nodes`."""
     return str(count) if least in (None, count) else f"{least}:{count}"
 
 
 def parse(text: str) -> tuple[int | None, int]:
     """
-    Read ``2``, or ``1:2`` as torchrun has it: the least number of nodes, if given, and all.
+    Parse ``2``, or ``1:2`` as in torchrun: the minimum number of nodes, if given, and all.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: It has another form.
     """
-    found = RANGE.fullmatch(text)
-    most = int(found["most"]) if found else 0
-    least = int(found["least"]) if found and found["least"] else None
+    match = RANGE.fullmatch(text)
+    most = int(match["most"]) if match else 0
+    least = int(match["least"]) if match and match["least"] else None
     if not 0 < (most if least is None else least) <= most:
         raise UsageError(
-            f"--nodes {text!r} is not a number of nodes.",
-            "Use e.g. 2, or MIN:MAX, as 1:2, to continue while at least MIN nodes remain.",
+            f"Invalid value for --nodes: {text!r}.",
+            "Use e.g. 2, or MIN:MAX such as 1:2 to continue while at least MIN nodes remain.",
         )
     return least, most
 
 
 def check_placement(place: NodePlacement) -> None:
     """
-    Refuse a place that can't be.
+    Refuse an invalid placement.
 
     Raises:
-        UsageError: With the value and the rule.
+        UsageError: A value is invalid; the message holds the value and the rule.
     """
     if not 0 <= place.rank < place.count:
         raise UsageError(
@@ -98,13 +98,15 @@ def check_placement(place: NodePlacement) -> None:
         )
     if place.count == 1:
         if place.endpoint:
-            raise UsageError("--rdzv is for several nodes.", "Say how many with --nodes.")
+            raise UsageError(
+                "--rdzv was given without --nodes.", "Give the number of nodes with --nodes."
+            )
         return
-    found = ENDPOINT.fullmatch(place.endpoint)
-    if not found or not 0 < int(found["port"]) <= LARGEST_PORT:
-        given = f"invalid value for --rdzv: --rdzv {place.endpoint!r}"
+    match = ENDPOINT.fullmatch(place.endpoint)
+    if not match or not 0 < int(match["port"]) <= LARGEST_PORT:
+        invalid = f"Invalid value for --rdzv: {place.endpoint!r}."
         raise UsageError(
-            given if place.endpoint else f"--nodes {place.count} requires --rdzv HOST:PORT.",
+            invalid if place.endpoint else f"--nodes {place.count} requires --rdzv HOST:PORT.",
             "Give the address of node 0, the same on every node, e.g. 10.0.0.4:29400.",
         )
     if place.timeout_s < 1:

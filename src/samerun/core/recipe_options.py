@@ -2,8 +2,8 @@
 The options of a recipe, read from its source without running it.
 
 A recipe is a file with ``def train(session, *, epochs: Annotated[int, "help"] = 4)``.
-Host and container read the same signature with the same parser, so a wrong flag is
-found before anything starts, and the host needs no framework to find it.
+Host and container parse the same signature with the same code, so a wrong flag is found
+before anything starts, and without a framework on the host.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option as typed."""
+        """The option on the command line."""
         return "--" + self.name.replace("_", "-")
 
 
@@ -47,10 +47,10 @@ class Recipe:
 
     def parse(self, arguments: Sequence[str]) -> dict[str, Any]:
         """
-        Return the value of every option, *arguments* over defaults.
+        Return the value of every option: from *arguments*, else the default.
 
         Raises:
-            UsageError: An unknown flag or a value of the wrong type.
+            UsageError: A flag is unknown, or a value has the wrong type.
         """
         parser = _Parser(prog=self.name, add_help=False, allow_abbrev=False)
         for option in self.options:
@@ -68,7 +68,7 @@ class Recipe:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         flags = " ".join(a.option_strings[0] for a in self._actions)
-        raise UsageError(f"Recipe {self.prog}: {message}.", f"It takes: {flags}")
+        raise UsageError(f"Recipe {self.prog}: {message}.", f"Its flags are: {flags}")
 
 
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:
@@ -90,7 +90,7 @@ def read_recipe(path: Path) -> Recipe:
     Read the recipe in the file *path*.
 
     Raises:
-        UsageError: The file has no ``train`` function, or an option of another form.
+        UsageError: The file has no ``train`` function, or an option that can't be read.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     summary = (ast.get_docstring(tree) or "").strip().split("\n")[0]
@@ -100,13 +100,15 @@ def read_recipe(path: Path) -> Recipe:
                 name=path.stem,
                 summary=summary,
                 options=_options(node.args, path.stem),
-                downloads=any(_says_downloads(statement) for statement in tree.body),
+                downloads=any(_declares_downloads(statement) for statement in tree.body),
             )
-    raise UsageError(f"{path.name} has no train function.", "See docs/recipes.md.")
+    raise UsageError(
+        f"{path.name} has no train function.", "Add one as described in docs/recipes.md."
+    )
 
 
-def _says_downloads(statement: ast.stmt) -> bool:
-    """Whether it is the line ``DOWNLOADS = True``."""
+def _declares_downloads(statement: ast.stmt) -> bool:
+    """Whether the statement is ``DOWNLOADS = True``."""
     return ast.unparse(statement) == "DOWNLOADS = True"
 
 
@@ -142,7 +144,7 @@ def _refusal(recipe: str, arg: ast.arg, default: ast.expr | None) -> UsageError:
 
 
 def _annotated(hint: ast.expr | None) -> tuple[ast.expr | None, str]:
-    """Split ``Annotated[type, "help"]``; any other hint has no help."""
+    """Split ``Annotated[type, "help"]``; other hints have no help."""
     if isinstance(hint, ast.Subscript) and ast.unparse(hint.value) == "Annotated":
         kind, note = hint.slice.elts if isinstance(hint.slice, ast.Tuple) else (hint.slice, None)
         return kind, str(ast.literal_eval(note)) if note is not None else ""
@@ -156,8 +158,8 @@ def _choices(hint: ast.expr | None) -> tuple[str, ...]:
     if ast.unparse(hint.value).rpartition(".")[2] != "Literal":
         return ()
     values = ast.literal_eval(hint.slice)
-    found = values if isinstance(values, tuple) else (values,)
-    return found if all(isinstance(value, str) for value in found) else ()
+    choices = values if isinstance(values, tuple) else (values,)
+    return choices if all(isinstance(value, str) for value in choices) else ()
 
 
 def find_recipe(folder: Path, name: str) -> Path:
@@ -165,7 +167,7 @@ def find_recipe(folder: Path, name: str) -> Path:
     Return the file of the recipe *name* in *folder*.
 
     Raises:
-        UsageError: There is none; with the list and the nearest name.
+        UsageError: There is none; the message lists all, and the nearest name.
     """
     files = {path.stem: path for path in _files(folder)}
     if name in files:
@@ -174,7 +176,7 @@ def find_recipe(folder: Path, name: str) -> Path:
     hint = f"Did you mean {near[0]}? " if near else ""
     raise UsageError(
         f"There is no recipe {name!r}.",
-        f"{hint}Recipes: {', '.join(files)}. A script of your own ends in .py.",
+        f"{hint}Recipes: {', '.join(files)}. The path of your own script must end in .py.",
     )
 
 

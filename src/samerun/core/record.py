@@ -1,10 +1,10 @@
 """
 The record of a run, ``run.json``: frozen dataclasses, to JSON and back.
 
-The host writes it before the container starts. In the container every reporter
-writes a part of its own (``.samerun/NAME.json``), so that no two processes ever
-write one file, and `assemble` puts them together: in the container for the W&B
-artifact, on the host at the end, also when the container was killed.
+The host writes it before the container starts. In the container, each reporter writes a
+separate part (``.samerun/NAME.json``), so two processes never write to the same file.
+`parts.assemble` combines them: in the container for the W&B artifact, and on the host at the
+end, even if the container was killed.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from samerun.core.files import read_plain, write_atomically
 SCHEMA = 2
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-"""Names of runs: they name folders and containers."""
+"""Names of runs, which are also names of folders and containers."""
 
 DIGEST = re.compile(r"([0-9a-f]{64})?")
 
@@ -32,7 +32,7 @@ State = Literal["prepared", "running", "finished", "failed", "stopped", "killed"
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The image under ours; *reference* carries a digest."""
+    """The base image; *reference* includes a digest."""
 
     reference: str
     origin: Literal["pulled", "bootstrapped", "unknown"]
@@ -41,10 +41,10 @@ class Base:
 @dataclass(frozen=True, kw_only=True)
 class Image:
     """
-    Every digest of an image, by name; see docs/contract.md for what each one is.
+    All digests of an image, by name; docs/contract.md describes each.
 
-    *digest* is the headline, 64 hexadecimal digits without ``sha256:``: that of the
-    manifest or index, or of the config where the store knows no manifest.
+    *digest* is the main one, 64 hexadecimal digits without ``sha256:``: of the manifest or
+    index, or of the config if the store has no manifest.
     """
 
     reference: str
@@ -62,14 +62,14 @@ class Image:
     inputs: str | None = None
     lock: str | None = None
     packages: dict[str, str] = field(default_factory=dict)
-    # None: no registry was asked. RepoDigests alone prove nothing (containerd fills them).
+    # None: no registry was asked. RepoDigests prove nothing, because containerd fills them.
     pushed: bool | None = None
     pull_reference: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """What ran, and where its source stands."""
+    """The recipe or script, and its source code."""
 
     kind: Literal["recipe", "script"]
     target: str
@@ -81,14 +81,14 @@ class Code:
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
-    """How many processes on what; *gpus* as asked, ``0`` for the CPU."""
+    """The number of processes and their devices; *gpus* as requested, ``0`` for the CPU."""
 
     gpus: str
     procs: int
     nodes: int = 1
-    # With fewer than all nodes the job goes on, if it was started so; None: it does not.
+    # The job continues with at least so many nodes; None: only with all.
     least_nodes: int | None = None
-    # Of this machine among several; node 0 has the W&B run and the whole record.
+    # Rank of this machine; node 0 has the W&B run and the complete record.
     node_rank: int = 0
     rendezvous: str | None = None
     shm_size: str
@@ -96,13 +96,13 @@ class Topology:
 
     @property
     def world_size(self) -> int:
-        """Processes over all nodes."""
+        """Number of processes on all nodes."""
         return self.procs * self.nodes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data folder and the hash over its content; a container may not have read it (None)."""
+    """A data folder and the hash of its content; None if a container did not read it."""
 
     source: str
     target: str
@@ -114,7 +114,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """The machine as the host sees it."""
+    """The machine, as seen by the host."""
 
     cpu: str
     cores: int
@@ -128,7 +128,7 @@ class Hardware:
 
 @dataclass(frozen=True, kw_only=True)
 class Mount:
-    """A folder or file of the host in the container."""
+    """A folder or file of the host that is mounted in the container."""
 
     source: str
     target: str
@@ -138,11 +138,11 @@ class Mount:
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """
-    How the container was started, as far as a next start takes it over.
+    How the container was started, as far as a later start reuses it.
 
-    *target* is what the entry was given: a recipe, or a script's path in the container.
-    *ranks* is the number of processes over all nodes. None in *network* and *memory*: the
-    engine's own, as of a container that samerun did not start.
+    *target* is the entrypoint's: a recipe, or a script's path in the container. *ranks* is the
+    number of processes on all nodes. None in *network* and *memory* means the engine's default,
+    as for a standalone container.
     """
 
     target: str
@@ -168,13 +168,13 @@ class WandbRun:
     project: str | None = None
     entity: str | None = None
     rank: int | None = None
-    # Among those that its process started.
+    # Number of this run among those that its process started.
     order: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Which nodes trained together, from when on, and why that changed."""
+    """The nodes that trained together, from when, and why the previous round ended."""
 
     nodes: tuple[int, ...]
     why: str = ""
@@ -183,7 +183,7 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How it went. Times are ISO 8601 in UTC, durations in seconds."""
+    """State and result of a run. Times are ISO 8601 in UTC, durations in seconds."""
 
     state: State = "prepared"
     exit_code: int | None = None
@@ -194,13 +194,13 @@ class Outcome:
     duration_s: float | None = None
     first_batch_s: float | None = None
     restarts: int = 0
-    # As the container tells it: kind (exception, out of memory, not finite), rank, what, where.
+    # The container's report: kind (exception, out of memory, not finite), rank, what, where.
     failure: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The whole record."""
+    """The complete record."""
 
     schema: int = SCHEMA
     name: str
@@ -208,7 +208,7 @@ class Run:
     code: Code
     # As typed after `invoke train`.
     command: tuple[str, ...]
-    # The start as data, and as the engine's command line for people (no secret in either).
+    # The start as data, and as a command line for people, both without secrets.
     launch: Launch | None = None
     arguments: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
@@ -221,17 +221,17 @@ class Run:
     # Parts that the container reports: versions and threads, W&B runs, metrics and hashes.
     environment: dict[str, Any] = field(default_factory=dict)
     wandb: tuple[WandbRun, ...] = ()
-    # With several nodes: what each told the others, by rank.
+    # With several nodes: the card of each, by rank.
     nodes: tuple[dict[str, Any], ...] = ()
     rounds: tuple[Round, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
-    # Every start of the container: when, and from which checkpoint it went on (None: none).
+    # All starts of the container: the time, and the checkpoint from which it resumed or None.
     starts: tuple[dict[str, Any], ...] = ()
     checkpoints: dict[str, Any] = field(default_factory=dict)
     determinism: Literal["full", "fast"] = "full"
-    # The run that this one makes again: its name, or entity/project/id in W&B.
+    # The run that this one reproduces: its name, or entity/project/id in W&B.
     reproduces: str | None = None
-    # A container started without the kit writes its own, and says what it could not know.
+    # A standalone container writes its own record, and lists what it could not find out.
     written_by: Literal["host", "container"] = "host"
     unknown: tuple[str, ...] = ()
 
@@ -241,7 +241,7 @@ class Run:
 
 
 def now() -> str:
-    """Return the time as records have it: ISO 8601 in UTC, to the millisecond."""
+    """Return the time in the format of records: ISO 8601 in UTC, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -255,8 +255,8 @@ def from_json(text: str) -> Run:
     Read a record, of this schema or an older one.
 
     Raises:
-        RecordError: It is not JSON, is of a newer schema, lacks a field, or holds a value of
-            another type or out of its range: a hostile container may have written it.
+        RecordError: It is not JSON, has a newer schema, lacks a field, or has a value of a wrong
+            type or out of range; a hostile container may have written it.
     """
     try:
         raw = json.loads(text)
@@ -265,7 +265,7 @@ def from_json(text: str) -> Run:
     except (ValueError, RecursionError) as error:
         raise RecordError(
             f"The record can't be read: {_short(error)}.",
-            "It may be cut off or changed; the run's log and W&B files are unaffected.",
+            "Restore it from a copy; the run's log and W&B files are not affected.",
         ) from error
     return run
 
@@ -276,7 +276,7 @@ def _short(error: Exception) -> str:
 
 
 def _check_values(run: Run) -> None:
-    """Refuse values that no writer of records writes."""
+    """Refuse values that samerun never writes."""
     outcome, topology = run.outcome, run.topology
     validation.matches("name", run.name, NAME)
     validation.matches("image.digest", run.image.digest, DIGEST)
@@ -292,7 +292,7 @@ def _check_values(run: Run) -> None:
 
 
 def write(folder: Path, run: Run) -> None:
-    """Write the record of *run* into *folder*, whole or not at all."""
+    """Write the record of *run* to *folder* atomically."""
     write_atomically(folder / contract.RECORD, to_json(run))
 
 
@@ -311,6 +311,6 @@ def read(folder: Path) -> Run:
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(
             f"The record {path} can't be read: {error}.",
-            "Restore it from a copy; the run's log and W&B files are unaffected.",
+            "Restore it from a copy; the run's log and W&B files are not affected.",
         ) from error
     return from_json(text)

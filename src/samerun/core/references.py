@@ -1,4 +1,4 @@
-"""Names of images, as the grammar of distribution/reference has them."""
+"""Image references, by the grammar of distribution/reference."""
 
 import re
 
@@ -10,19 +10,19 @@ _REPOSITORY = re.compile(rf"[A-Za-z0-9.-]+(?::\d+)?(?:/{_COMPONENT})+")
 
 
 def by_digest(reference: str) -> tuple[str, str] | None:
-    """Return name and digest, 64 hexadecimal digits, of ``NAME@sha256:…``; None of all others."""
-    found = _BY_DIGEST.fullmatch(reference)
-    return (found["name"], found["digest"]) if found else None
+    """Return name and digest, 64 hexadecimal digits, of ``NAME@sha256:…``; None for others."""
+    match = _BY_DIGEST.fullmatch(reference)
+    return (match["name"], match["digest"]) if match else None
 
 
 def digest_of(reference: str) -> str:
-    """Return the 64 digits that *reference*, or an image's ID, ends in; empty without any."""
-    found = _ENDS_IN_DIGEST.search(reference)
-    return found["digest"] if found else ""
+    """Return the 64 digits at the end of *reference* or an image's ID; empty if none."""
+    match = _ENDS_IN_DIGEST.search(reference)
+    return match["digest"] if match else ""
 
 
 def has_host(reference: str) -> bool:
-    """Whether *reference* names its registry, as Docker reads it: a dot, a port or localhost."""
+    """Whether *reference* names a registry by Docker's rule: a dot, a port or localhost."""
     head, slash, _ = reference.partition("/")
     return bool(slash) and ("." in head or ":" in head or head == "localhost")
 

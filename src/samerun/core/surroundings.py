@@ -1,4 +1,4 @@
-"""What around a run may explain its failure: a full disk, data that are gone."""
+"""External causes of a failure: a full disk, or data that vanished."""
 
 import os
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from samerun.core import contract
 
 
 def is_full(folder: Path) -> bool:
-    """Whether the disk of *folder* has no room, or no inodes, left for another file."""
+    """Whether the disk of *folder* has no space or no inodes for another file."""
     try:
         status = os.statvfs(folder)
     except OSError:
@@ -19,7 +19,7 @@ def is_full(folder: Path) -> bool:
 
 
 def missing(folders: Iterable[str]) -> str | None:
-    """Return the first of *folders* that is not there any longer, or is empty; None if none is."""
+    """Return the first of *folders* that no longer exists or is empty; None if all are fine."""
     return next((folder for folder in folders if not _has_entries(Path(folder))), None)
 
 

@@ -1,18 +1,18 @@
-"""Text of others on its way to a terminal: what runs, records and servers wrote is only data."""
+"""Makes text from runs, records and servers safe to print on a terminal."""
 
 import re
 
-# C0 and C1 controls, and what reverses the direction of text (Trojan Source, CVE-2021-42574).
+# C0 and C1 controls, and characters that change text direction (Trojan Source, CVE-2021-42574).
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
 
 def safe(text: object) -> str:
-    """Return *text* on one line; a control character is shown as its escape, as Python's."""
+    """Return *text* on one line, with control characters escaped as in Python."""
     return _UNSAFE.sub(_escape, str(text))
 
 
 def safe_lines(text: object) -> str:
-    """Return the same with line ends and tabs kept."""
+    """Return *text* with control characters escaped, except newlines and tabs."""
     return _UNSAFE.sub(lambda found: found[0] if found[0] in "\n\t" else _escape(found), str(text))
 
 

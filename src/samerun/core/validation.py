@@ -1,8 +1,8 @@
 """
-JSON's plain values into frozen dataclasses, by their type hints; anything else is refused.
+Build frozen dataclasses from JSON values by their type hints; refuse all other values.
 
-A library would do (pydantic on the host), but both sides read records, and what both share
-uses the standard library only.
+pydantic can do this, but the container reads records too, and shared code uses only the
+standard library.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 def build(cls: type[T], raw: Any) -> T:
     """
-    Return *raw* as an object of the dataclass *cls*; fields that it does not know are dropped.
+    Return *raw* as an object of the dataclass *cls*; unknown fields are dropped.
 
     Raises:
-        ValueError: With the path of the value, and what it should be.
+        ValueError: A value is invalid; the message has its path and the expected type.
     """
-    found: T = _dataclass(cls, raw, "")
-    return found
+    result: T = _dataclass(cls, raw, "")
+    return result
 
 
 def _build(hint: Any, raw: Any, path: str) -> Any:
@@ -76,7 +76,7 @@ def _literal(args: tuple[Any, ...], raw: Any, path: str) -> Any:
 
 
 def _scalar(hint: Any, raw: Any, path: str) -> Any:
-    # A bool is an int to Python, not here; JSON does not tell 1 from 1.0.
+    # In Python, a bool is an int, but not here. JSON does not distinguish 1 from 1.0.
     if hint is float and type(raw) in (int, float) and abs(raw) <= sys.float_info.max:
         return float(raw)
     if type(raw) is not hint:
@@ -109,13 +109,13 @@ def _wrong(path: str, raw: Any, wanted: str) -> ValueError:
 
 
 def matches(path: str, value: str, pattern: re.Pattern[str]) -> None:
-    """Refuse a text that does not match *pattern* as a whole; ValueError with its path."""
+    """Refuse a text that does not fully match *pattern*; ValueError with its path."""
     if not pattern.fullmatch(value):
         raise ValueError(f"{path} is {value!r:.60}, which does not match {pattern.pattern}")
 
 
 def is_time(path: str, value: str | None) -> None:
-    """Refuse what is no time with a time zone, in ISO 8601; ValueError with its path."""
+    """Refuse a text that is not an ISO 8601 time with a time zone; ValueError with its path."""
     if value is None:
         return
     try:

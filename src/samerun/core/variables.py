@@ -1,8 +1,8 @@
 """
-The environment of a container, from the facts of its start.
+The environment of a container, derived from facts about its start.
 
-The host's side, a container that it did not start, and the files for clouds each know other
-facts, and each adds what is its own; what follows from them is written here, once.
+The host, standalone containers, and the files for clouds know different facts, and each adds
+its own variables. The common variables are derived here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ OFFLINE_MODES = ("offline", "dryrun", "disabled")
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """
-    What a start's environment follows from.
+    The facts from which the environment of a start is derived.
 
-    *forwarded* are W&B's settings as the user has them. *checkpoints* is a policy's text as the
-    container reads it; empty: none are written.
+    *forwarded* are the user's W&B settings. *checkpoints* is a policy in the container's format;
+    empty means no checkpoints.
     """
 
     image: str
@@ -35,7 +35,7 @@ class Facts:
 
 
 def wandb_is_online(mode: str | None, *, has_key: bool) -> bool:
-    """Whether W&B is to be reached: there is a key, and *mode* (WANDB_MODE) does not forbid it."""
+    """Whether W&B is used online: there is a key, and *mode* (WANDB_MODE) is not offline."""
     return has_key and mode not in OFFLINE_MODES
 
 
@@ -45,16 +45,16 @@ def present(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def environment(facts: Facts) -> dict[str, str]:
-    """Return the variables that follow from *facts*, none of them empty."""
+    """Return the non-empty variables derived from *facts*."""
     mode = facts.forwarded.get("WANDB_MODE") or ("" if facts.online else "offline")
     values = {
         **facts.forwarded,
         "WANDB_MODE": mode,
-        # Shown by W&B on the run's page, and read by its own tools.
+        # Shown on the run's page in W&B, and read by W&B's tools.
         "WANDB_DOCKER": facts.image,
         "WANDB_TAGS": ",".join(facts.tags),
         "WANDB_FINISH_TIMEOUT": str(contract.FINISH_TIMEOUT_S) if facts.online else "",
-        # Else wandb asks the network for a minute at exit of an offline run.
+        # Otherwise wandb tries to use the network for a minute at the end of an offline run.
         "WANDB_ERROR_REPORTING": "false" if mode == "offline" else "",
         contract.ENV_DATA: contract.DATA if facts.has_data else "",
         contract.ENV_PROGRESS: "1" if facts.has_terminal else "",

@@ -1,1 +1,1 @@
-"""What runs in the container: the entry, one worker per process, the recipes."""
+"""The code that runs in the container: the entrypoint, one worker per process, recipes."""

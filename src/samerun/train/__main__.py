@@ -1,9 +1,9 @@
 """
-The image's entry: ``python -m samerun.train [OPTIONS] TARGET [ARGUMENTS]``.
+The image's entrypoint: ``python -m samerun.train [OPTIONS] TARGET [ARGUMENTS]``.
 
-TARGET is a recipe's name or the path of a script. One process replaces this one;
-several are started by torch's launcher, which this process then watches. With
-``--nodes`` the nodes meet first, and start only if they agree.
+TARGET is a recipe's name or the path of a script. A single training process replaces this
+one; several are started by torch's launcher, which this process then watches. With
+``--nodes`` the nodes first meet, and start only if they agree.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from samerun.train.standalone import cluster_env, record
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check the target's arguments before anything heavy is loaded, then start it."""
+    """Check the target's arguments before loading a framework, then start it."""
     parser = argparse.ArgumentParser(prog="samerun.train", allow_abbrev=False)
     parser.add_argument("--procs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=contract.DEFAULT_SEED)
     parser.add_argument("--nodes", type=int, default=1)
-    parser.add_argument("--least-nodes", type=int, default=0, help="go on with so many")
+    parser.add_argument("--least-nodes", type=int, default=0, help="continue with at least so many")
     parser.add_argument("--node-rank", type=int, default=0)
     parser.add_argument("--rdzv", default="", help="HOST:PORT of node 0")
     parser.add_argument("--rdzv-timeout", type=int, default=DEFAULT_TIMEOUT_S)
@@ -52,9 +52,9 @@ def main(argv: Sequence[str]) -> int:
     threads = hardware.threads_per_process(options.procs)
     worker = ["-m", "samerun.train.worker", str(options.seed), options.target, *options.arguments]
     if place.count > 1:
-        return _with_others(place, options, threads, worker)
+        return _train_on_nodes(place, options, threads, worker)
     reporting.forget_end()
-    # Explicit, because results depend on it; torch's launcher would set 1 in silence.
+    # Explicit, because results depend on it; torch's launcher would set 1.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if options.procs == 1:
         _replace(worker)
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _place(options: argparse.Namespace) -> NodePlacement:
-    """Return this node's place: the options say it, else a cluster's environment."""
+    """Return this node's placement: from the options, else from a cluster's environment."""
     if options.nodes == 1:
         return cluster_env.from_environment()
     return NodePlacement(
@@ -76,7 +76,7 @@ def _place(options: argparse.Namespace) -> NodePlacement:
     )
 
 
-def _with_others(
+def _train_on_nodes(
     place: NodePlacement, options: argparse.Namespace, threads: int, worker: Sequence[str]
 ) -> int:
     """Meet the other nodes, and train with them."""
@@ -94,12 +94,12 @@ def _check(target: str, arguments: Sequence[str]) -> None:
 
 
 def _prepare(seed: int) -> None:
-    """Make the folders and set the variables that every worker inherits."""
+    """Create the home folder and set the variables that every worker inherits."""
     Path(os.environ.get("HOME", "/tmp/home")).mkdir(parents=True, exist_ok=True)
     determinism.set_environment()
     os.environ[contract.ENV_SEED] = str(seed)
     if not Path("/dev/nvidiactl").exists():
-        # Else accelerate finds no device, and each rank trains on its own without a word.
+        # Otherwise accelerate finds no device, and the ranks silently train separate models.
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 
 

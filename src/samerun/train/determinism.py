@@ -1,7 +1,7 @@
 """
-Every switch that makes a training come out the same, each with its source.
+All settings that make a training reproducible.
 
-https://docs.pytorch.org/docs/stable/notes/randomness.html unless stated otherwise.
+Source: https://docs.pytorch.org/docs/stable/notes/randomness.html unless stated otherwise.
 """
 
 import os
@@ -11,13 +11,13 @@ from samerun.core import contract
 
 
 def is_fast() -> bool:
-    """Whether ``--fast`` turned the costly switches off."""
+    """Whether ``--fast`` turned off the expensive settings."""
     return os.environ.get(contract.ENV_FAST) == "1"
 
 
 def set_environment() -> None:
-    """Set what must stand before torch is loaded; a user's own value wins."""
-    # Order of sets of strings; data code that lists a set depends on it.
+    """Set the variables that torch reads on import; a user's own value has precedence."""
+    # The order of sets of strings, on which data code that iterates over a set depends.
     os.environ.setdefault("PYTHONHASHSEED", "0")
     if is_fast():
         return
@@ -27,10 +27,10 @@ def set_environment() -> None:
 
 def seed_everything(seed: int) -> None:
     """
-    Seed all generators alike on each rank, and choose deterministic algorithms.
+    Seed all generators with the same seed on each rank, and choose deterministic algorithms.
 
-    The same seed on every rank matters: fastai splits the data where the loaders are
-    made, and ranks that split differently train on each other's validation items.
+    The seed must be the same on every rank: each rank splits the data when it creates the
+    loaders, and ranks with different splits train on each other's validation items.
     """
     import numpy as np
     import torch
@@ -39,12 +39,12 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     if is_fast():
-        # Tries algorithms and takes the fastest of the moment.
+        # Benchmarks the algorithms and chooses the fastest.
         torch.backends.cudnn.benchmark = True
         return
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    # An operation without a deterministic form warns instead of ending the training.
+    # An operation without a deterministic implementation warns instead of failing.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Only needed to make reads of uninitialized memory repeatable; costs a fill per tensor.
+    # Only makes reads of uninitialized memory reproducible, at the cost of filling each tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False

@@ -1,10 +1,10 @@
 """
-Loaded by every Python of the image (``samerun.pth``), before any other code.
+Loaded by every Python process in the image (``samerun.pth``), before any other code.
 
-It must cost nothing where no framework is loaded, so it only registers what to do
-*after* an import: sign W&B runs, repair fastai's distributed training on the CPU,
-note results. ``fastai.callback.wandb`` itself gives our callback, so that scripts
-written for it run unchanged.
+It must cost nothing if no framework is loaded, so it only registers extensions that are
+installed *after* an import: sign W&B runs, repair fastai's distributed training on the CPU,
+record results. ``fastai.callback.wandb`` is replaced by our callback, so that scripts written
+for it run unchanged.
 """
 
 import os
@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
-# In this order: a checkpoint holds what the witness has noted, so its wrapper is outside.
+# The order matters: a checkpoint holds what `observe` has recorded, so its wrapper is outside.
 AFTER_IMPORT = {
     "wandb": ("samerun.train.hooks.wandb_sign",),
     "fastai.data.load": ("samerun.train.checkpoint.workers",),
@@ -32,7 +32,7 @@ ALIASES = {"fastai.callback.wandb": "samerun.callback.wandb"}
 
 
 class _Alias:
-    """Load another module under this name; the import system then returns that one."""
+    """Loads another module under this name; the import system then returns that one."""
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
@@ -42,7 +42,7 @@ class _Alias:
 
 
 class _Finder:
-    """Wrap the loaders of the modules named above; leave all others alone."""
+    """Wraps the loaders of the modules in `AFTER_IMPORT`, and of no others."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -64,7 +64,7 @@ def _extend(loader: Any, installers: Sequence[str]) -> None:
         for installer in installers:
             try:
                 import_module(installer).install(module)
-            except Exception as error:  # noqa: BLE001 - the record is worth less than the training
+            except Exception as error:  # noqa: BLE001 - the training matters more than the record
                 name = module.__name__
                 sys.stderr.write(f"samerun: {name} is used without {installer}: {error!r}\n")
 
@@ -72,7 +72,7 @@ def _extend(loader: Any, installers: Sequence[str]) -> None:
 
 
 sys.meta_path.insert(0, _Finder)
-# Before anything takes these functions for its own.
+# Before any other module imports these functions.
 if os.environ.get("SAMERUN_RECORD") and os.environ.get("SAMERUN_FAST") != "1":
     from samerun.train import listing
 

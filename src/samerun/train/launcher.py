@@ -1,9 +1,9 @@
 """
-Start one worker per process with torch's own launcher, and keep exit codes exact.
+Start one worker per process with torch's launcher, and keep exit codes exact.
 
-``torchrun`` exits 1 whatever its workers exited with, so its library is used instead
-of its command line: the error names the first rank that failed, and how. On one of
-several nodes the launcher is a process of its own: ``python -m samerun.train.launcher``.
+``torchrun`` exits with 1 for every failure of its workers, so its library is used instead of
+its command line: the error has the first rank that failed, and its exit code. With several
+nodes, the launcher is a separate process: ``python -m samerun.train.launcher``.
 """
 
 import sys
@@ -27,7 +27,7 @@ def command(procs: int, place: NodePlacement, worker: Sequence[str]) -> list[str
 
 
 def main(argv: Sequence[str]) -> int:
-    """Launch what `command` was made for."""
+    """Launch the workers for the arguments from `command`."""
     procs, rank, count, timeout = map(int, argv[:4])
     place = NodePlacement(count=count, rank=rank, endpoint=argv[4], timeout_s=timeout)
     return launch(procs, argv[5:], place)
@@ -42,23 +42,23 @@ def launch(procs: int, worker: Sequence[str], place: NodePlacement | None = None
         rank, failure = error.get_first_failure()
         if failure.exitcode == contract.EXIT_PREEMPTED:
             return contract.EXIT_PREEMPTED
-        # Of this node's: which of all was first, node 0 says.
+        # With several nodes, this is the first on this node; node 0 reports the first of all.
         first = "" if place else " first"
         sys.stderr.write(f"samerun: rank {rank} failed{first}: {_how(failure.exitcode)}.\n")
         if failure.exitcode < 0:
             quietly("report the failure", _report_killed, rank, failure.exitcode)
         return exit_code(failure.exitcode)
     except SignalException as error:
-        # The workers' exit codes are lost by then; what they reported is not.
+        # The workers' exit codes are lost at this point, but not their reports.
         stopped = reporting.preempted()
         return contract.EXIT_PREEMPTED if stopped else 128 + int(error.sigval)
     return 0
 
 
 def _report_killed(rank: int, code: int) -> None:
-    told = {"kind": "killed", "rank": rank, "what": f"signal {-code}", "where": None}
-    # The others may have noticed before we did; time 0 is before what they report.
-    reporting.report(f"failure-{rank}", {**told, "time": 0.0})
+    failure = {"kind": "killed", "rank": rank, "what": f"signal {-code}", "where": None}
+    # Other ranks may have reported the lost connection earlier; time 0 is before that.
+    reporting.report(f"failure-{rank}", {**failure, "time": 0.0})
 
 
 def configure(procs: int, place: NodePlacement) -> LaunchConfig:
@@ -71,12 +71,12 @@ def configure(procs: int, place: NodePlacement) -> LaunchConfig:
             run_id=uuid.uuid4().hex,
             rdzv_backend="c10d",
             rdzv_endpoint="127.0.0.1:0",
-            # Without it the launcher resolves its own host name, which hangs where the
-            # container has no network.
+            # Otherwise the launcher resolves its own host name, which hangs if the container
+            # has no network.
             local_addr="127.0.0.1",
             max_restarts=0,
         )
-    # Static: ranks follow the nodes' own, and rank 0, which logs and saves, is on node 0.
+    # Static: ranks follow the nodes' ranks, so rank 0, which logs and saves, is on node 0.
     return LaunchConfig(
         min_nodes=place.count,
         max_nodes=place.count,
@@ -90,7 +90,7 @@ def configure(procs: int, place: NodePlacement) -> LaunchConfig:
 
 
 def exit_code(code: int) -> int:
-    """Turn a subprocess's return code into a shell's: signal n is 128 + n."""
+    """Convert a subprocess's return code to a shell's: signal n is 128 + n."""
     return 128 - code if code < 0 else code
 
 

@@ -1,8 +1,8 @@
 """
-Folders are listed in the order of their names, on every disk.
+List folders sorted by name, on every file system.
 
-ext4, tmpfs and a bucket each have an order of their own, and code that splits what it lists with
-a seed (fastai's ``get_files`` and ``RandomSplitter``) would train on other data.
+ext4, tmpfs and buckets list files in different orders, so code that splits a listing with a seed
+(fastai's ``get_files`` and ``RandomSplitter``) would train on different data.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 
 class Entries:
-    """What ``os.scandir`` returns, sorted; a context and an iterator like the original."""
+    """The sorted result of ``os.scandir``; a context manager and iterator like the original."""
 
     def __init__(self, entries: "list[os.DirEntry[Any]]") -> None:
         self._entries = iter(entries)
@@ -29,12 +29,12 @@ class Entries:
         self.close()
 
     def close(self) -> None:
-        """Free what is left; the folder itself is closed already."""
+        """Drop the remaining entries; the folder itself is already closed."""
         self._entries = iter(())
 
 
 def install() -> None:
-    """Sort ``os.listdir`` and ``os.scandir``, which all other ways of listing use."""
+    """Sort ``os.listdir`` and ``os.scandir``, on which all other listing functions are based."""
     listed, scanned = os.listdir, os.scandir
 
     def listdir(path: Any = ".") -> Any:

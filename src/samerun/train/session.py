@@ -1,4 +1,4 @@
-"""What a recipe is given: seed, folders, configuration, and one W&B run."""
+"""The session of a recipe: seed, folders, configuration, and one W&B run."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ class Session:
     @contextlib.contextmanager
     def logged(self, learn: Any, **callback_options: Any) -> Iterator[Any]:
         """
-        Train inside: one W&B run on the main process, all processes on one model.
+        Context for training: one W&B run on the main process, one model for all processes.
 
         *callback_options* go to `samerun.callback.wandb.WandbCallback`.
         """
@@ -59,10 +59,10 @@ class Session:
 
 
 def start_run(config: dict[str, Any]) -> Any:
-    """Start a W&B run; `sign` lets it go on offline where W&B can't be reached."""
+    """Start a W&B run; if W&B can't be reached, `wandb_sign` makes it an offline run."""
     import wandb
 
-    # Offline, wandb's closing lines name paths of the container; the host names its own.
+    # Offline, wandb's closing lines show paths in the container; the host prints its own.
     quiet = os.environ.get("WANDB_MODE") == "offline"
     return wandb.init(config=config, settings=wandb.Settings(quiet=quiet))
 

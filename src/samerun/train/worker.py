@@ -1,7 +1,7 @@
 """
 One training process: ``python -m samerun.train.worker SEED TARGET [ARGUMENTS]``.
 
-Started by the entry alone, or by torch's launcher once per process.
+Started by the entrypoint for a single process, or by torch's launcher for each process.
 """
 
 import importlib
@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samerun.core.recipe_options import find_recipe, read_recipe
-from samerun.train import determinism, recipes, session
+from samerun.train import determinism, process_groups, recipes, session
 from samerun.train.report import environment, failures, reporting
 from samerun.train.report.quiet import quietly
 
 
 def main(argv: Sequence[str]) -> None:
-    """Seed, describe the surroundings, then run the recipe or the script."""
+    """Seed, report the environment, then run the recipe or the script."""
     seed, target, arguments = int(argv[0]), argv[1], list(argv[2:])
     determinism.seed_everything(seed)
     _choose_device()
     if reporting.rank() == 0:
-        quietly("note the start", reporting.started)
+        quietly("report the start", reporting.started)
         quietly("describe the environment", _report_environment)
-    with failures.told():
+    with failures.told(), process_groups.destroyed():
         if target.endswith(".py"):
             run_script(Path(target), arguments)
         else:
@@ -42,7 +42,7 @@ def run_recipe(name: str, arguments: Sequence[str], seed: int) -> None:
 
 
 def run_script(path: Path, arguments: Sequence[str]) -> None:
-    """Run a user's script as Python would: own folder first on the path, own ``argv``."""
+    """Run a user's script as Python would, with its folder first on the path, and ``argv``."""
     sys.argv = [str(path), *arguments]
     # -P left out the working directory, which is the run's own output.
     sys.path.insert(0, str(path.parent))

@@ -163,6 +163,8 @@ def state():
         "setuid files": setuid_files(),
         "block devices": [p.name for p in Path("/dev").iterdir() if p.is_block_device()],
         "processes": sorted(int(p.name) for p in Path("/proc").glob("[0-9]*")),
+        "init": Path("/proc/1/comm").read_text().strip(),
+        "data": sorted(p.name for p in Path("/data").iterdir()),
     }
 
 

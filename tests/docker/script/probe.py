@@ -20,22 +20,11 @@ def attempt(action):
 
 def see():
     """Return what the container looks like from inside."""
-    status = dict(
-        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
-    )
     return {
         "argv": sys.argv,
         "helper": helper.VALUE,
         "uid": os.getuid(),
-        "capabilities": status["CapEff"].strip(),
-        "bounding": status["CapBnd"].strip(),
-        "no_new_privileges": status["NoNewPrivs"].strip(),
-        "pid1": Path("/proc/1/comm").read_text().strip(),
-        "write_root": attempt(lambda: Path("/opt/x").write_text("x")),
         "write_code": attempt(lambda: Path("/code/x").write_text("x")),
-        "write_data": attempt(lambda: Path("/data/x").write_text("x")),
-        "write_output": attempt(lambda: Path("/output/made").write_text("x")),
-        "data": sorted(p.name for p in Path("/data").glob("*")),
         "environment": dict(os.environ),
     }
 

@@ -384,7 +384,7 @@ def test_a_workflow_of_the_users_own_is_kept(project, tmp_path):
     workflow.write("github", None, path, project)
     path.write_text("mine")
 
-    with pytest.raises(OutputError, match="there already"):
+    with pytest.raises(OutputError, match="already exists"):
         workflow.write("github", None, path, project)
 
 

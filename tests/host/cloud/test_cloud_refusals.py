@@ -34,7 +34,7 @@ def test_gpus_are_read_as_clouds_write_them(text, gpus):
 
 def test_no_gpus_of_a_kind_are_a_contradiction():
     """Nothing falls back to the CPU in silence."""
-    with pytest.raises(UsageError, match=r"A100:0.*none"):
+    with pytest.raises(UsageError, match=r"A100:0.*zero"):
         request.parse_gpus("A100:0")
 
 
@@ -51,25 +51,25 @@ def test_gpus_that_are_none_are_refused(text):
         ("sky", {"output": None}, "disk"),
         ("sky", {"data": Location(kind="pvc", name="x")}, "only Kubernetes"),
         ("k8s", {"output": Location(kind="s3", name="runs")}, "pvc://"),
-        ("k8s", {"data": Location(kind="path", name="./photos")}, "begins with /"),
+        ("k8s", {"data": Location(kind="path", name="./photos")}, "must start with /"),
         ("sky", {"output": Location(kind="path", name="./runs")}, r"--output \./runs: .*disk"),
         (
             "sky",
             {"output": Location(kind="s3", name="My_Runs")},
-            "no bucket can be called 'My_Runs'",
+            "'My_Runs' is not a valid bucket name",
         ),
         ("vm", {"nodes": 2}, "one machine"),
         ("vm", {"source": None}, "--source"),
         ("k8s", {"target": "train.py"}, "/code/train.py"),
-        ("k8s", {"name": "Has_Capitals"}, "small letters"),
+        ("k8s", {"name": "Has_Capitals"}, "lower-case letters"),
         ("k8s", {"nodes": 0}, "--nodes 0, --procs 1"),
-        ("k8s", {"nodes": 2, "name": "n" * 49}, "up to 48 characters; it has 49"),
-        ("k8s", {"nodes": 11, "name": "n" * 48}, "up to 47 characters; it has 48"),
+        ("k8s", {"nodes": 2, "name": "n" * 49}, "it has 49 characters.\nUse up to 48"),
+        ("k8s", {"nodes": 11, "name": "n" * 48}, "it has 48 characters.\nUse up to 47"),
         ("sky", {"memory": "32"}, "as in 32g"),
-        ("k8s", {"shm_size": "much"}, "--shm-size 'much'"),
-        ("sky", {"cpus": -1}, "--cpus -1"),
+        ("k8s", {"shm_size": "much"}, "--shm-size: 'much'"),
+        ("sky", {"cpus": -1}, "--cpus: -1"),
         ("vm", {"cpus": 4}, "provider"),
-        ("sky", {"pull_secret": "x"}, "only Kubernetes"),
+        ("sky", {"pull_secret": "x"}, "Kubernetes only"),
     ],
 )
 def test_what_an_engine_cannot_do_is_refused(engine, changes, said):
@@ -88,7 +88,7 @@ def test_an_address_that_nothing_mounts_is_refused(text):
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
-        (f"samerun@sha256:{DIGEST}", "names no registry"),
+        (f"samerun@sha256:{DIGEST}", "has no registry"),
         (f"localhost:5000/x@sha256:{DIGEST}", "others can't reach it"),
         (f"127.0.0.1:5000/x@sha256:{DIGEST}", "others can't reach it"),
     ],
@@ -103,16 +103,16 @@ def test_an_image_that_is_only_here_is_refused(reference, said):
 
 def test_a_tag_is_no_image_for_elsewhere():
     """It may be another image tomorrow."""
-    with pytest.raises(UsageError, match="names no digest"):
+    with pytest.raises(UsageError, match="has no digest"):
         check.pullable(None, "ghcr.io/you/samerun:latest")
 
 
-@pytest.mark.parametrize(("answer", "said"), [(False, "does not serve"), (None, "did not say")])
+@pytest.mark.parametrize(("answer", "said"), [(False, "does not serve"), (None, "did not respond")])
 def test_a_registry_without_the_image_is_named(monkeypatch, answer, said):
     """And how to push there."""
     monkeypatch.setattr(registry, "ask", lambda *_: answer)
 
-    with pytest.raises(NotPullable, match=f"ghcr.io {said}") as raised:
+    with pytest.raises(NotPullable, match=f"ghcr.io .*{said}") as raised:
         check.pullable(None, IMAGE)
 
     assert "invoke push --registry ghcr.io/you/samerun" in str(raised.value)
@@ -144,9 +144,9 @@ def test_capitals_of_an_accelerator_do_not_matter():
 @pytest.mark.parametrize(
     ("image", "error", "said"),
     [
-        (f"samerun@sha256:{DIGEST}", NotPullable, "names no registry"),
+        (f"samerun@sha256:{DIGEST}", NotPullable, "has no registry"),
         (f"ghcr.io/You/Kit@sha256:{DIGEST}", UsageError, "ghcr.io/you/kit@sha256"),
-        ("ghcr.io/you/kit@sha256:abc", UsageError, "no whole digest"),
+        ("ghcr.io/you/kit@sha256:abc", UsageError, "incomplete digest"),
     ],
 )
 def test_an_image_that_no_registry_has_is_refused_unasked(image, error, said):

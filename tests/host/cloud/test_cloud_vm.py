@@ -81,7 +81,7 @@ def test_checkpoints_are_noted_first_and_sent_last(tmp_path):
     flock() {{ :; }}
     systemctl() {{ echo "systemctl $*" >&2; echo inactive; }}
     rclone() {{
-        echo "$1 $(ls {folder}.noted | tr '\n' ' ')"
+        echo "$1 $(ls {folder}.snapshot | tr '\n' ' ')"
         touch {folder}/checkpoints/new.pt
     }}
     """
@@ -90,7 +90,7 @@ def test_checkpoints_are_noted_first_and_sent_last(tmp_path):
 
     assert [line.strip() for line in done.stdout.splitlines()[:2]] == ["copy old.pt", "sync old.pt"]
     assert f"systemctl stop --no-block {buckets.TIMER}" in done.stderr
-    assert not (tmp_path / "demo.noted").exists()
+    assert not (tmp_path / "demo.snapshot").exists()
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_the_patches_are_compared(run, tmp_path):
     gone = list(compare.patch(runs[0], dataclasses.replace(runs[1], folder=None)))
 
     assert {"-+a", "++b"} <= set(lines)
-    assert gone == ["the patch of two is not at hand"]
+    assert gone == ["the patch of two is not available"]
 
 
 def test_a_metric_that_neither_has_is_refused(run):
@@ -72,7 +72,7 @@ def test_a_metric_that_neither_has_is_refused(run):
 
 def test_a_run_is_not_compared_with_itself(run):
     """Nothing would be learned, and a typing error be missed."""
-    with pytest.raises(UsageError, match="itself"):
+    with pytest.raises(UsageError, match="Both runs are"):
         find_run.refuse_same(found(run, "one"), found(run, "one"))
 
 
@@ -91,7 +91,7 @@ def test_two_curves_meet_and_part():
 @pytest.mark.parametrize("curve", [[], [None], [float("nan")]])
 def test_nothing_finite_is_no_plot(curve):
     """A line instead of an error."""
-    assert plot.draw(curve, curve) == ["nothing to plot: no value is finite"]
+    assert plot.draw(curve, curve) == ["nothing to plot: there are no finite values"]
 
 
 def test_one_value_is_a_point():

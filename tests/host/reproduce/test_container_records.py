@@ -66,7 +66,7 @@ def test_an_image_that_the_record_does_not_name_is_missing(own):
     need = requirements.missing_image(nameless)
 
     assert (need.state, need.passable) == ("missing", False)
-    assert "told no image" in need.detail
+    assert "names no image" in need.detail
     assert contract.ENV_IMAGE in need.remedy
     assert identity.same_image(nameless, nameless) is None
 
@@ -110,7 +110,7 @@ def test_unknown_values_are_neither_the_same_nor_a_difference(own, run):
 
     assert (rows["data"], rows["image layers"]) == (None, None)
     assert not causes.given_alike(run, other)
-    assert "of which no fingerprint was taken" in " ".join(causes.of(run, other))
+    assert "no recorded fingerprint" in " ".join(causes.of(run, other))
 
 
 def test_gpus_without_names_do_not_become_the_cpu(own, monkeypatch):
@@ -159,7 +159,7 @@ def test_all_that_is_unknown_is_shown(own, tmp_path):
 
     assert "unknown this\n" in shown
     assert "unknown that" in shown
-    assert "again   not known in which image" in shown
+    assert "again   unknown, because the image is unknown" in shown
 
 
 def test_what_a_container_recorded_of_itself_is_resumed(own, image, tmp_path):
@@ -187,7 +187,7 @@ def test_a_run_without_an_image_is_not_gone_on_with(own):
     """In another one it would be another run."""
     nameless = dataclasses.replace(own.image, reference="", pull_reference=None)
 
-    with pytest.raises(Irreproducible, match="told no image"):
+    with pytest.raises(Irreproducible, match="names no image"):
         resume.find_image(None, dataclasses.replace(own, image=nameless), print)
 
 

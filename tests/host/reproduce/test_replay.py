@@ -85,7 +85,7 @@ def test_a_record_can_lead_to_no_other_folder(run):
     """Its name may come from W&B: what is no name is refused."""
     asked = replay.asked(found(run, name="../../etc"), ReproduceOptions())
 
-    with pytest.raises(UsageError, match="can't name a folder"):
+    with pytest.raises(UsageError, match="Invalid value for --name"):
         request.check_request(asked)
 
 
@@ -182,10 +182,10 @@ def test_mounted_code_is_laid_out_as_it_ran(mounted, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"git_commit": None}, "no git repository"),
-        ({"git_commit": "--output=/tmp/x"}, "no git repository"),
-        ({"git_commit": "0" * 40}, "has no commit"),
-        ({"patch_sha256": None}, "does not track"),
+        ({"git_commit": None}, "not in a git repository"),
+        ({"git_commit": "--output=/tmp/x"}, "not in a git repository"),
+        ({"git_commit": "0" * 40}, "does not have the commit"),
+        ({"patch_sha256": None}, "not tracked"),
         ({"patch_sha256": "0" * 64}, "not the patch of the record"),
     ],
 )
@@ -213,7 +213,7 @@ def test_code_of_a_record_from_wandb_comes_from_the_current_repository(
     clean = dataclasses.replace(mounted.run.code, git_dirty=False, patch_sha256=None)
     there = found(mounted.run, code=clean)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Irreproducible, match="no git repository"):
+    with pytest.raises(Irreproducible, match="not in a git repository"):
         rebuild.source(there)
     monkeypatch.chdir(tmp_path / "repository")
     (tmp_path / "out").mkdir()
@@ -309,7 +309,7 @@ def test_a_run_of_several_machines_is_made_again_by_as_many_processes_on_one(run
 
     _, need = requirements._device(found(run, topology=topology), runtime=True)
     assert need.state == "here"
-    assert "4 processes, which were on 2 machines" in need.detail
+    assert "4 processes, originally on 2 machines" in need.detail
     assert replay.asked(found(run, topology=topology), ReproduceOptions()).procs == 4
     monkeypatch.setattr(hardware, "probe", lambda: tuple(cards[:2]))
     assert requirements._device(with_gpus, runtime=True)[1].state == "missing"

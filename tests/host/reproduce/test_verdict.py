@@ -145,16 +145,19 @@ def test_links_are_not_followed(run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        (lambda r: with_hardware(r, gpus=("H200 (9.0)",)), "another GPU"),
-        (lambda r: with_hardware(r, driver="580.1"), "another driver"),
-        (lambda r: with_hardware(r, cpu="other"), "another CPU"),
+        (lambda r: with_hardware(r, gpus=("H200 (9.0)",)), "different GPUs"),
+        (lambda r: with_hardware(r, driver="580.1"), "different drivers"),
+        (lambda r: with_hardware(r, cpu="other"), "different CPUs"),
         (lambda r: dataclasses.replace(r, environment={"cpu_capability": "AVX2"}), None),
-        (lambda r: dataclasses.replace(r, environment={"threads": 7}), "other threads: 1 and 7"),
-        (lambda r: dataclasses.replace(r, seed=9), "another seed or topology"),
+        (
+            lambda r: dataclasses.replace(r, environment={"threads": 7}),
+            "different threads: 1 and 7",
+        ),
+        (lambda r: dataclasses.replace(r, seed=9), "different seed or topology"),
         (lambda r: dataclasses.replace(r, determinism="fast"), "--fast"),
-        (lambda r: dataclasses.replace(r, data=()), "other data"),
+        (lambda r: dataclasses.replace(r, data=()), "different data"),
         (lambda r: with_code(r, where="mounted"), "mounted code"),
-        (lambda r: r, "nothing that is recorded differs"),
+        (lambda r: r, "no recorded input differs"),
     ],
 )
 def test_likely_causes(run, change, cause):
@@ -193,7 +196,7 @@ def test_a_verdict_is_an_exit_code(run, tmp_path, tolerance, error):
         original=FoundRun(trace=one, link="first"), again=two.run, folder=tmp_path, verdict=came
     )
 
-    with pytest.raises(error, match=r"(?s)first .*loss of step 1.*another seed"):
+    with pytest.raises(error, match=r"(?s)first .*loss of step 1.*different seed"):
         reproduce.raise_unless_identical(made, tolerance)
 
 

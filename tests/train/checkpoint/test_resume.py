@@ -41,7 +41,7 @@ def test_resumed_training_ends_with_the_same_bits(ended, name):
     number = 3 * list(DEATHS).index(name)
 
     assert codes[number : number + 3] == [0, -signal.SIGKILL, 0], log(top / name / "killed")
-    assert "going on from checkpoint" in log(top / name / "killed")
+    assert "resuming from checkpoint" in log(top / name / "killed")
     assert part(top / name / "killed", "starts")["starts"][-1]["resumed"]
     assert outcome(top / name / "killed") == outcome(top / name / "whole")
 
@@ -66,8 +66,8 @@ def test_damaged_checkpoint_is_passed_over(tmp_path):
     file.write_bytes(file.read_bytes()[:-100] + bytes(100))
 
     assert fork([(killed, ["plain"])]) == [0]
-    assert f"{newest}.pt is not used: its checksum differs" in log(killed)
-    assert f"going on from checkpoint {before}" in log(killed)
+    assert f"ignoring checkpoint {newest}.pt: its checksum differs" in log(killed)
+    assert f"resuming from checkpoint {before}" in log(killed)
     assert outcome(killed) == outcome(whole)
 
 
@@ -93,7 +93,7 @@ def test_trainings_that_do_not_fit_their_checkpoints(tmp_path):
     codes = fork([(refused, ["plain", "--kill", 7]), (refused, ["table"]), (blocked, ["plain"])])
 
     assert codes == [-signal.SIGKILL, 110, 0]
-    assert "was made with" in log(refused)
+    assert "was written with" in log(refused)
     assert "could not write a checkpoint" in log(blocked)
 
 

@@ -17,7 +17,7 @@ def test_sigterm_leaves_a_checkpoint_and_exits_with_75(tmp_path):
 
     assert fork(jobs, EVERY_EPOCH) == [0, 75, 0], log(stopped)
     assert "SIGTERM: writing a checkpoint at the next batch" in log(stopped)
-    assert "going on from checkpoint 000-00001-0000002" in log(stopped)
+    assert "resuming from checkpoint 000-00001-0000002" in log(stopped)
     assert "Traceback" not in log(stopped)
     assert part(stopped, "preempted")["checkpoint"] == "000-00001-0000002"
     assert outcome(stopped) == outcome(whole)

@@ -40,7 +40,7 @@ class Node:
 
     def signal_all(self, number):
         """Send a signal to every process of the node at once, as a power cut would."""
-        for pid in [self.process.pid, *rounds._below(self.process.pid)]:
+        for pid in [self.process.pid, *rounds._descendants(self.process.pid)]:
             os.kill(pid, number)
 
     def wait(self, seconds=90):

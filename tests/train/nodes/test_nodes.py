@@ -4,41 +4,17 @@ import json
 import socket
 import subprocess
 import sys
-import time
 
+import meeting
+from meeting import start
+from resuming import log, ours, outcome, part, settings
+from sample import sample
+
+from samerun.core import record
 from samerun.train.nodes import interface
 
-MEET = """
-import json, sys
-from samerun.errors import SamerunError
-from samerun.train.nodes.meeting import Chair, Guest
-from samerun.train.nodes.place import Nodes
-from samerun.train.nodes.verdict import Verdict, Word
-rank, count, port, seed, timeout = map(int, sys.argv[1:])
-place = Nodes(count=count, rank=rank, endpoint=f"127.0.0.1:{port}", timeout_s=timeout)
-card = {"host": f"host{rank}", "must": {"seed": seed, "nodes": count}}
-try:
-    seat = Guest(place, card) if rank else Chair(place, card)
-    cards = seat.gather().cards
-    seat.close(Word(code=0)) if rank else seat.tell(Verdict(), to=count - 1)
-    print(json.dumps([cards[rank]["host"] for rank in sorted(cards)]))
-except SamerunError as error:
-    print(error)
-    sys.exit(error.exit_code)
-"""
-
-# A node 0 whose round goes on, with nobody of this job's new start in it.
-OLD = """
-import sys, time
-from samerun.train.nodes.meeting import Chair
-from samerun.train.nodes.place import Nodes
-chair = Chair(Nodes(count=2, rank=0, endpoint=f"127.0.0.1:{sys.argv[1]}"), {"must": {}})
-chair._store.put("round", 0)
-chair._store.put("0/members", {"cards": {"0": {"must": {}}, "1": {"id": "other"}}, "port": 1,
-    "missing": [], "problem": "", "refused": {}})
-print("ready", flush=True)
-time.sleep(60)
-"""
+# Left to itself, a node takes as many as it has cores per process; results depend on them.
+THREADS = "2"
 
 
 def free_port():
@@ -47,19 +23,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(code, *arguments, **options):
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
-
-
 def ended(*processes):
-    return [(p.communicate(timeout=60)[0].strip(), p.returncode) for p in processes]
+    return [process.ended() for process in processes]
 
 
 def test_nodes_that_agree_know_each_other():
     """Every node gets every card, in the order of the ranks."""
     port = free_port()
-    told = ended(*(start(MEET, rank, 2, port, 1, 30) for rank in (1, 0)))
+    told = ended(*(start(rank, 2, port, 1, 30) for rank in (1, 0)))
 
     assert [(json.loads(out), code) for out, code in told] == [(["host0", "host1"], 0)] * 2
 
@@ -67,7 +38,7 @@ def test_nodes_that_agree_know_each_other():
 def test_nodes_that_differ_are_refused_on_every_node():
     """Before anything trains; the message says who differs in what."""
     port = free_port()
-    told = ended(*(start(MEET, rank, 2, port, seed, 30) for rank, seed in ((0, 1), (1, 2))))
+    told = ended(*(start(rank, 2, port, seed, 30) for rank, seed in ((0, 1), (1, 2))))
 
     assert {code for _, code in told} == {98}
     for out, _ in told:
@@ -77,38 +48,43 @@ def test_nodes_that_differ_are_refused_on_every_node():
 def test_node_that_does_not_come_is_named_to_all_that_wait():
     """After a bounded wait; nobody is left behind in a rendezvous without end."""
     port = free_port()
-    told = ended(*(start(MEET, rank, 3, port, 1, 3) for rank in (0, 1)))
+    told = ended(*(start(rank, 3, port, 1, 3) for rank in (0, 1)))
 
     assert {code for _, code in told} == {99}
-    assert all("Node 2 of 3 did not come within 3 s" in out for out, _ in told)
+    assert all("Node 2 of 3 did not join within 3 s" in out for out, _ in told)
 
 
 def test_absent_node_0_ends_the_wait():
     """The message names the address, the time, and what to look at."""
-    ((out, code),) = ended(start(MEET, 1, 2, free_port(), 1, 2))
+    ((out, code),) = ended(start(1, 2, free_port(), 1, 2))
 
     assert code == 99
-    assert "did not answer" in out
+    assert "did not respond" in out
     assert "firewall" in out
 
 
 def test_another_service_at_the_address_is_told():
     """It takes the connection and says nothing: torch alone would wait for ever."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ((out, code),) = ended(start(MEET, 1, 2, server.getsockname()[1], 1, 1))
+        ((out, code),) = ended(start(1, 2, server.getsockname()[1], 1, 1, silence_s=1))
 
     assert code == 99
-    assert "no store of torch's" in out
+    assert "another program listens there" in out
 
 
 def test_two_nodes_of_one_rank_are_told_apart():
     """The second one is refused; the first goes on to wait for the right one."""
     port = free_port()
-    first, second = (start(MEET, 1, 2, port, 1, 30) for _ in range(2))
-    other = start(MEET, 0, 2, port, 1, 30)
-    codes = [code for _, code in ended(first, second, other)]
+    same = [start(1, 3, port, 1, 60) for _ in range(2)]
+    first = start(0, 3, port, 1, 60)
+    refused = meeting.first_to_speak(same)
+    told, code = refused.ended()
+    same.remove(refused)
+    codes = [code for _, code in ended(*same, first, start(2, 3, port, 1, 60))]
 
-    assert sorted(codes) == [0, 0, 99]
+    assert code == 99
+    assert "There is a node 1 already: host1." in told
+    assert codes == [0, 0, 0]
 
 
 def test_interface_towards_this_machine_is_loopback():
@@ -119,7 +95,7 @@ def test_interface_towards_this_machine_is_loopback():
 def test_nodes_that_count_differently_are_refused():
     """More nodes on one side: that side is told, and nobody waits for what will never come."""
     port = free_port()
-    told = ended(*(start(MEET, rank, 2 + rank, port, 1, 20) for rank in (0, 1)))
+    told = ended(*(start(rank, 2 + rank, port, 1, 20) for rank in (0, 1)))
 
     assert {code for _, code in told} == {98}
     assert all("Node 1 (host1) has nodes 3, node 0 (host0) has 2." in out for out, _ in told)
@@ -128,8 +104,8 @@ def test_nodes_that_count_differently_are_refused():
 def test_node_beyond_the_number_of_nodes_is_refused():
     """The others train without it; it hears at once that its number is none of theirs."""
     port = free_port()
-    beyond = start(MEET, 2, 3, port, 1, 30)
-    told = ended(*(start(MEET, rank, 2, port, 1, 30) for rank in (0, 1)), beyond)
+    beyond = start(2, 3, port, 1, 30)
+    told = ended(*(start(rank, 2, port, 1, 30) for rank in (0, 1)), beyond)
 
     assert [code for _, code in told] == [0, 0, 98]
     assert "Node 2 (host2) has nodes 3, node 0 (host0) has 2." in told[2][0]
@@ -138,35 +114,41 @@ def test_node_beyond_the_number_of_nodes_is_refused():
 def test_guest_waits_for_a_job_that_starts_again(tmp_path):
     """A node that is faster than node 0 meets the end of the old start first."""
     port = free_port()
-    old = subprocess.Popen(
-        [sys.executable, "-c", OLD, str(port)], stdout=subprocess.PIPE, text=True
-    )
-    assert old.stdout.readline() == "ready\n"
-    early = start(MEET, 1, 2, port, 1, 60)
-    time.sleep(5)
+    old = meeting.Process(meeting.go_on_alone, port)
+    assert old.hear() == "ready"
+    early = start(1, 2, port, 1, 60)
+    assert old.hear() == "node 1 waits for the next round"
     old.kill()
-    told = ended(early, start(MEET, 0, 2, port, 1, 60))
+    told = ended(early, start(0, 2, port, 1, 60))
 
     assert [code for _, code in told] == [0, 0], told
 
 
 def test_two_nodes_train_what_two_processes_on_one_train(tmp_path):
-    """The same world size gives the same metrics, to the printed digit, wherever its ranks are."""
-    port = free_port()
-    places = [["--nodes", "2", "--node-rank", rank, "--rdzv", f"127.0.0.1:{port}"] for rank in "01"]
-    lines = []
-    for group in (places, [["--procs", "2"]]):
-        processes = []
-        for number, options in enumerate(group):
-            folder = tmp_path / f"{len(group)}-{number}"
-            folder.mkdir()
-            command = [sys.executable, "-m", "samerun.train", *options, "tabular", "--epochs", "2"]
-            processes.append(
-                subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
-            )
-        told = ended(*processes)
-        assert {code for _, code in told} == {0}
-        lines.append([line[:46] for line in told[0][0].splitlines() if line[:2] in {"0 ", "1 "}])
+    """The same number of processes and threads gives the same bits, wherever the ranks are."""
+    place = ["--nodes", "2", "--rdzv", f"127.0.0.1:{free_port()}"]
+    nodes = [[*place, "--node-rank", rank] for rank in "01"]
+    first, _ = run_together(tmp_path, *nodes)
+    (one,) = run_together(tmp_path, ["--procs", "2"])
 
-    assert len(lines[0]) == 2
-    assert lines[0] == lines[1]
+    for folder in (first, one):
+        assert part(folder, "environment")["variables"]["OMP_NUM_THREADS"] == THREADS
+    assert outcome(first) == outcome(one)
+
+
+def run_together(parent, *nodes):
+    """Train the recipe with the options of each node, as runs' containers would; the folders."""
+    folders = [parent / f"{len(nodes)}-{number}" for number in range(len(nodes))]
+    processes = []
+    for folder, options in zip(folders, nodes, strict=True):
+        folder.mkdir()
+        record.write(folder, sample())
+        environment = {**ours(), **settings(folder, policy=""), "OMP_NUM_THREADS": THREADS}
+        line = [sys.executable, "-m", "samerun.train", *options, "tabular", "--epochs", "2"]
+        with (folder / "log.txt").open("w") as out:
+            processes.append(
+                subprocess.Popen(line, cwd=folder, env=environment, stdout=out, stderr=out)
+            )
+    codes = [process.wait(120) for process in processes]
+    assert codes == [0] * len(nodes), "\n".join(map(log, folders))
+    return folders

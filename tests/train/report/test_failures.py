@@ -46,7 +46,7 @@ def test_one_dead_rank_ends_the_job_and_is_named(folder):
     assert "rank 1 failed first: killed by signal 9" in done.stderr
     assert (failure["kind"], failure["rank"]) == ("killed", 1)
     assert (again.returncode, alone.returncode) == (0, 0), again.stderr
-    assert "going on from checkpoint" in again.stderr
+    assert "resuming from checkpoint" in again.stderr
     for name in ("weights_sha256", "metric_history_sha256"):
         assert part(folder, "result")[name] == part(whole, "result")[name]
     assert os.listdir(whole / "checkpoints") == os.listdir(folder / "checkpoints")

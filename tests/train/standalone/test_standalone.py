@@ -17,17 +17,17 @@ DIGEST = "d" * 64
 DRIVER = """
 import os, sys
 from pathlib import Path
-from samerun.errors import SamerunError
-from samerun.train import selfmade
-from samerun.train.nodes.place import Nodes
+from samerun.core.errors import SamerunError
+from samerun.core.placement import NodePlacement
+from samerun.train.standalone import record
 
 rank = int(os.environ.get("TEST_RANK", "0"))
-start = selfmade.Start(
+start = record.Start(
     argv=tuple(sys.argv[1:]), target=sys.argv[1], arguments=tuple(sys.argv[2:]),
-    procs=1, seed=42, nodes=Nodes(rank=rank),
+    procs=1, seed=42, nodes=NodePlacement(rank=rank),
 )
 try:
-    sys.exit(selfmade.run(start, Path.cwd()))
+    sys.exit(record.run(start, Path.cwd()))
 except SamerunError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -82,7 +82,7 @@ def test_a_run_by_hand_has_a_record_that_says_what_it_lacks(tmp_path, output):
     assert [run.mode for run in made.wandb] == ["offline"]
     assert made.environment["torch"]
     assert any("whether the image is the one" in sentence for sentence in made.unknown)
-    assert "samerun: not known: whether the image is the one in SAMERUN_IMAGE" in done.stderr
+    assert "samerun: unknown: whether the image is the one in SAMERUN_IMAGE" in done.stderr
 
 
 def test_without_a_digest_the_run_is_still_recorded(tmp_path, output):
@@ -258,7 +258,7 @@ def read_until(terminal, word):
 def test_a_signal_before_the_training_says_start_me_again(tmp_path, output):
     """The data may be read for an hour, and the kernel passes PID 1 only what it asks for."""
     slow = DRIVER.replace(
-        "try:", "selfmade.begin = lambda *_: (print('READING', flush=True), time.sleep(60))\ntry:"
+        "try:", "record.begin = lambda *_: (print('READING', flush=True), time.sleep(60))\ntry:"
     ).replace("import os, sys", "import os, sys, time")
     line = [sys.executable, "-c", slow, str(script(tmp_path, ""))]
     process = subprocess.Popen(line, cwd=output, stdout=subprocess.PIPE, text=True)

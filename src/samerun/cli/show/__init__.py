@@ -1,1 +1,1 @@
-"""Results as text for a terminal: tables, verdicts, plots. It computes nothing."""
+"""Results as text for a terminal: tables, verdicts, plots; without computations."""

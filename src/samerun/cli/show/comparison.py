@@ -12,24 +12,30 @@ from samerun.host.reproduce.compare import Comparison
 from samerun.host.reproduce.find_run import FoundRun
 
 
-def show(found: Comparison, metric: str | None) -> None:
-    """Print the differences, the code's, and a plot of one metric."""
+def show(comparison: Comparison, metric: str | None) -> None:
+    """Print the differences, the diff of the code, and a plot of one metric."""
     out = verdicts.console()
-    one, two = found.one.run, found.two.run
-    name = choose_metric(found.one, found.two, metric)
-    out.print(verdicts.findings(found.findings, f"A {found.one.link}", f"B {found.two.link}"))
-    if found.patch:
-        out.print(Text(safe_lines("\n".join(("", *found.patch)))))
+    one, two = comparison.one.run, comparison.two.run
+    name = choose_metric(comparison.one, comparison.two, metric)
+    out.print(
+        verdicts.findings(
+            comparison.findings, f"A {comparison.one.link}", f"B {comparison.two.link}"
+        )
+    )
+    if comparison.patch:
+        out.print(Text(safe_lines("\n".join(("", *comparison.patch)))))
     if name is not None:
         out.print(Text("\n" + safe(f"{name} per epoch: A {one.name}, B {two.name}, * both")))
-        out.print(Text("\n".join(plot.draw(*(curve(f, name) for f in (found.one, found.two))))))
-    for note in found.notes:
+        out.print(
+            Text("\n".join(plot.draw(*(curve(f, name) for f in (comparison.one, comparison.two)))))
+        )
+    for note in comparison.notes:
         out.print(Text(safe(f"note: {note}")))
-    out.print(Text("\n" + safe(f"The same: {', '.join(_grouped(found.same)) or 'nothing'}.")))
+    out.print(Text("\n" + safe(f"The same: {', '.join(_grouped(comparison.same)) or 'nothing'}.")))
 
 
 def _grouped(subjects: tuple[str, ...]) -> Iterator[str]:
-    """Yield the subjects, those of one kind as a number."""
+    """Yield the subjects; several of one kind are shown as their number."""
     groups: dict[str, list[str]] = {}
     for subject in subjects:
         groups.setdefault(subject.partition(".")[0], []).append(subject)
@@ -42,10 +48,10 @@ def choose_metric(one: FoundRun, two: FoundRun, wanted: str | None) -> str | Non
     rows = (*one.trace.epochs, *two.trace.epochs)
     names = list(dict.fromkeys(name for epoch in rows for name in epoch.metrics))
     if wanted is not None and wanted not in names:
-        raise UsageError(f"Neither run has a metric {wanted!r}.", f"They have {', '.join(names)}.")
+        raise UsageError(f"Neither run has a metric {wanted!r}.", f"Use one of {', '.join(names)}.")
     return wanted or ("valid_loss" if "valid_loss" in names else next(iter(names), None))
 
 
-def curve(found: FoundRun, name: str) -> list[float | None]:
+def curve(run: FoundRun, name: str) -> list[float | None]:
     """Return a metric over the epochs."""
-    return [traces.number(epoch.metrics.get(name)) for epoch in found.trace.epochs]
+    return [traces.number(epoch.metrics.get(name)) for epoch in run.trace.epochs]

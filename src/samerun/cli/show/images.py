@@ -1,4 +1,4 @@
-"""What the host side shows of its data."""
+"""Images and records as text or JSON."""
 
 import dataclasses
 import json
@@ -11,17 +11,17 @@ from samerun.host.image.verify import Verification
 
 
 def to_stderr(text: str) -> None:
-    """Print beside the data: stdout is for machines then."""
+    """Print to stderr, because stdout is for JSON."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def identity(image: Image) -> str:
-    """Return an image's digests, one a line, by name."""
+    """Return an image's digests by name, one per line."""
     base = image.base
     rows = [
         ("image", image.reference),
         ("digest", f"{image.digest}  ({image.digest_kind})"),
-        ("config", image.config_digest or "not known in this store"),
+        ("config", image.config_digest or "unknown in this store"),
         ("layers", image.layers_digest),
         ("base", f"{base.reference}  ({base.origin})"),
         ("lock", f"sha256:{image.lock}"),
@@ -31,33 +31,33 @@ def identity(image: Image) -> str:
 
 
 def to_json(value: Any) -> str:
-    """Return a record as JSON, for machines."""
+    """Return a dataclass as JSON."""
     return json.dumps(dataclasses.asdict(value), indent=2)
 
 
-def verification(found: Verification) -> str:
-    """Return the digests of two builds that came out the same."""
-    one, two = found.built, found.rebuilt
+def verification(result: Verification) -> str:
+    """Return the digests of two identical builds."""
+    one, two = result.built, result.rebuilt
     lines = [
-        "The image comes out the same from nothing.",
+        "The rebuilt image is identical.",
         f"  built    {one.digest}  layers {one.layers_digest}",
         f"  rebuilt  {two.digest}  layers {two.layers_digest}",
     ]
-    if found.moved:
+    if result.moved:
         lines += [
-            "Its base can't be made again: Debian serves other versions today. It was kept.",
-            *(f"  {package}" for package in found.moved),
+            "The base image was not rebuilt: Debian now serves other versions of these packages.",
+            *(f"  {package}" for package in result.moved),
         ]
     return "\n".join(lines)
 
 
 def many_to_json(values: Sequence[Any]) -> str:
-    """Return a list of dataclasses as JSON, for machines."""
+    """Return a list of dataclasses as JSON."""
     return json.dumps([dataclasses.asdict(value) for value in values], indent=2)
 
 
 def whole(run: Run) -> str:
-    """Return every field of a record that has a value, one a line, by its path."""
+    """Return every field of a record that has a value, one per line, with its path."""
     return "\n".join(f"  {name:<32} {value}" for name, value in _flat(dataclasses.asdict(run)))
 
 

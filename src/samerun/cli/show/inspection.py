@@ -12,27 +12,31 @@ from samerun.host.image.inspect import Inspection
 SHOWN = 15
 
 
-def to_json(found: Inspection) -> str:
+def to_json(inspection: Inspection) -> str:
     """Return everything as JSON."""
-    return json.dumps(dataclasses.asdict(found), indent=2)
+    return json.dumps(dataclasses.asdict(inspection), indent=2)
 
 
-def show(found: Inspection, *, everything: bool) -> None:
+def show(inspection: Inspection, *, everything: bool) -> None:
     """Print tables: the identity, labels, layers and packages, the largest first."""
-    # Into a pipe nothing is folded: digests are there to be copied.
+    # Output to a pipe is not wrapped, so that digests can be copied.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    tables = (_facts(found), _layer_table(found), _package_table(found, everything=everything))
+    tables = (
+        _facts(inspection),
+        _layer_table(inspection),
+        _package_table(inspection, everything=everything),
+    )
     for table in tables:
         console.print(table)
         console.print()
 
 
-def _facts(found: Inspection) -> Table:
+def _facts(inspection: Inspection) -> Table:
     table = _table("", "")
-    image = found.image
+    image = inspection.image
     rows = {
         "image": image.reference,
-        "tags": ", ".join(found.tags),
+        "tags": ", ".join(inspection.tags),
         "index digest": image.index_digest,
         "manifest digest": image.manifest_digest,
         "config digest": image.config_digest,
@@ -40,27 +44,27 @@ def _facts(found: Inspection) -> Table:
         "pull reference": image.pull_reference,
         "store, platform": f"{image.store}, {image.platform}",
         "base": f"{image.base.reference} ({image.base.origin})",
-        "commit": found.commit,
-        "user": found.user,
-        "entrypoint": " ".join(found.entrypoint),
-        **found.labels,
+        "commit": inspection.commit,
+        "user": inspection.user,
+        "entrypoint": " ".join(inspection.entrypoint),
+        **inspection.labels,
     }
     for name, value in rows.items():
         table.add_row(name, value or "-")
     return table
 
 
-def _layer_table(found: Inspection) -> Table:
+def _layer_table(inspection: Inspection) -> Table:
     table = _table("layer", "MB", "made by")
-    for layer in found.layers:
+    for layer in inspection.layers:
         table.add_row(layer.diff_id[7:19], _megabytes(layer.bytes), layer.made_by[:90])
-    table.add_row("all", _megabytes(sum(layer.bytes for layer in found.layers)), "")
+    table.add_row("all", _megabytes(sum(layer.bytes for layer in inspection.layers)), "")
     return table
 
 
-def _package_table(found: Inspection, *, everything: bool) -> Table:
+def _package_table(inspection: Inspection, *, everything: bool) -> Table:
     table = _table("package", "version", "MB", "license")
-    packages = sorted(found.packages, key=lambda package: (-package.bytes, package.name))
+    packages = sorted(inspection.packages, key=lambda package: (-package.bytes, package.name))
     for package in packages if everything else packages[:SHOWN]:
         size = _megabytes(package.bytes)
         table.add_row(package.name, package.version, size, package.license[:60])

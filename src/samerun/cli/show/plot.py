@@ -1,4 +1,4 @@
-"""Two curves in a terminal: characters, so that it needs no library and survives a log."""
+"""A plot of two curves from plain characters, which needs no library and works in logs."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,20 +18,20 @@ def draw(
     """
     Return the lines of a plot of two curves over their epochs, ``A`` and ``B``.
 
-    Where both fall on one place it shows ``*``; what is not finite is left out.
+    Where both have the same position it shows ``*``; non-finite values are skipped.
     """
     curves = [_finite(curve) for curve in (one, two)]
     points = [point for curve in curves for point in curve]
     if not points:
-        return ["nothing to plot: no value is finite"]
+        return ["nothing to plot: there are no finite values"]
     low, high = min(y for _, y in points), max(y for _, y in points)
     last = max(x for x, _ in points)
     grid = [[" "] * width for _ in range(height)]
     for curve, mark in zip(curves, "AB", strict=True):
         for column, y in _columns(curve, last, width):
             row = height - 1 - _scale(y - low, high - low, height)
-            there = grid[row][column]
-            grid[row][column] = mark if there in (" ", mark) else BOTH
+            cell = grid[row][column]
+            grid[row][column] = mark if cell in (" ", mark) else BOTH
     return [*_with_axis(grid, low, high), _foot(last, width)]
 
 
@@ -40,7 +40,7 @@ def _finite(curve: Sequence[float | None]) -> list[tuple[int, float]]:
 
 
 def _columns(curve: list[tuple[int, float]], last: int, width: int) -> Iterator[tuple[int, float]]:
-    """Yield a value for every column from the curve's first to its last, on straight lines."""
+    """Yield a value for every column from the curve's first to its last, interpolated linearly."""
     for (x0, y0), (x1, y1) in pairwise(curve):
         first, end = _scale(x0, last, width), _scale(x1, last, width)
         for column in range(first, end):

@@ -18,7 +18,7 @@ def table(listed: list[Listed], now: datetime | None = None) -> str:
 
 
 def age(created: str, now: datetime | None = None) -> str:
-    """Return how long ago *created* was, in its largest unit."""
+    """Return the age of *created* in its largest unit."""
     try:
         seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(created)).total_seconds()
     except ValueError:

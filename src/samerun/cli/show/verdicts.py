@@ -1,4 +1,4 @@
-"""What `invoke reproduce` and `invoke compare` show: tables, for people."""
+"""The tables that `invoke reproduce` and `invoke compare` print."""
 
 import sys
 from collections.abc import Iterable
@@ -11,38 +11,38 @@ from samerun.core.terminal import safe
 from samerun.host.reproduce.requirements import Requirement
 from samerun.host.reproduce.verdict import Finding, Verdict
 
-# Longest value that is shown whole: a digest with its algorithm is cut to what tells it.
+# Longer values without spaces, such as digests, are cut to their first characters.
 SHOWN = 60
 HEAD = 28
 
 
-def requirements(found: Iterable[Requirement]) -> None:
-    """Print what a replay needs and whether it is there."""
+def requirements(needs: Iterable[Requirement]) -> None:
+    """Print the requirements of a rerun and whether they are met."""
     table = _table("needs", "is", "what")
-    for need in found:
+    for need in needs:
         style = "green" if need.state == "here" else "yellow" if "pulled" in need.state else "red"
         table.add_row(need.subject, Text(need.state, style=style), Text(safe(need.detail)))
     console().print(table)
 
 
-def verdict(came: Verdict, original: str, again: str) -> None:
-    """Print the verdict: a line per subject, where the runs part, and why."""
+def verdict(result: Verdict, original: str, again: str) -> None:
+    """Print the verdict: a line per subject, the first difference, and likely causes."""
     out = console()
-    out.print(findings(came.findings, original, again))
-    if came.first is not None:
-        out.print(Text(safe(f"they first part in {came.first}")))
-    if came.largest is not None:
-        out.print(Text(f"largest relative difference of a metric or loss: {came.largest:.3g}"))
-    for cause in came.causes:
+    out.print(findings(result.findings, original, again))
+    if result.first is not None:
+        out.print(Text(safe(f"first difference in {result.first}")))
+    if result.largest is not None:
+        out.print(Text(f"largest relative difference of a metric or loss: {result.largest:.3g}"))
+    for cause in result.causes:
         out.print(Text(safe(f"likely cause: {cause}")))
-    for note in came.notes:
+    for note in result.notes:
         out.print(Text(safe(f"note: {note}")))
-    style = {"identical": "green", "within tolerance": "yellow"}.get(came.outcome, "red")
-    out.print(Text(f"Verdict: {came.outcome}.", style=f"bold {style}"))
+    style = {"identical": "green", "within tolerance": "yellow"}.get(result.outcome, "red")
+    out.print(Text(f"Verdict: {result.outcome}.", style=f"bold {style}"))
 
 
 def findings(rows: Iterable[Finding], one: str, two: str) -> Table:
-    """Return the table of findings: what is the same is told once."""
+    """Return the table of findings; equal values are shown once."""
     table = _table("", "", safe(one), safe(two))
     for row in rows:
         word, style = _word(same=row.same)
@@ -54,18 +54,18 @@ def findings(rows: Iterable[Finding], one: str, two: str) -> Table:
 
 def _word(*, same: bool | None) -> tuple[str, str]:
     if same is None:
-        return "not known", "yellow"
+        return "unknown", "yellow"
     return ("same", "green") if same else ("different", "bold red")
 
 
 def shorten(text: str) -> str:
-    """Cut what holds a hash to its head; other text stays whole."""
+    """Cut hashes to their first characters; other text is not cut."""
     is_hash = len(text) >= SHOWN and " " not in text
     return safe(f"{text[:HEAD]}…" if is_hash else text)
 
 
 def console() -> Console:
-    """Return the console; into a pipe nothing is folded at 80 columns."""
+    """Return the console; output to a pipe is not wrapped at 80 columns."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 

@@ -1,1 +1,1 @@
-"""The files, the commit and the locks of a checkout. It knows no engine."""
+"""The files, the commit and the lock files of a checkout; independent of the engine."""

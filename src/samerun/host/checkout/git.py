@@ -1,4 +1,4 @@
-"""The state of a checkout: commit, and the patch that lies over it."""
+"""The state of a checkout: its commit, and the patch of uncommitted changes."""
 
 import hashlib
 import os
@@ -6,18 +6,18 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# The user's own configuration must not get into a patch: colors, prefixes, other programs.
+# The user's git configuration must not affect a patch: colors, prefixes, external programs.
 AS_GIT_APPLY_READS_IT = (
     "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
     "--src-prefix=a/", "--dst-prefix=b/", "--ignore-submodules=none",
 )  # fmt: skip
-# What a repository must not be able to start, or to hide.
+# Settings of a repository that could start programs or hide changes.
 NEUTRAL = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "diff.external=")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GitState:
-    """*patch* is the difference to *commit* in git's binary form, empty if clean."""
+    """*patch* is the difference to *commit* in git's binary format, empty if clean."""
 
     commit: str | None = None
     dirty: bool | None = None
@@ -25,7 +25,7 @@ class GitState:
 
     @property
     def patch_sha256(self) -> str | None:
-        """The hash of a patch that is there."""
+        """The hash of the patch, None if it is empty."""
         return hashlib.sha256(self.patch).hexdigest() if self.patch else None
 
 
@@ -40,9 +40,9 @@ def state_of(folder: Path) -> GitState:
 
 
 def origin(folder: Path) -> str | None:
-    """Return where the checkout around *folder* was cloned from, without a password in it."""
-    found = _git(folder, "remote", "get-url", "origin")
-    url = found.decode().strip() if found else ""
+    """Return the URL from which the checkout was cloned; None if it holds credentials."""
+    output = _git(folder, "remote", "get-url", "origin")
+    url = output.decode().strip() if output else ""
     return None if not url or "@" in url.partition("://")[2].partition("/")[0] else url
 
 
@@ -57,8 +57,8 @@ class TreeEntry:
 
 def top(folder: Path) -> Path | None:
     """Return the root of the work tree around *folder*; None outside of one."""
-    found = _git(folder, "rev-parse", "--show-toplevel") if folder.is_dir() else None
-    return Path(os.fsdecode(found.removesuffix(b"\n"))) if found else None
+    output = _git(folder, "rev-parse", "--show-toplevel") if folder.is_dir() else None
+    return Path(os.fsdecode(output.removesuffix(b"\n"))) if output else None
 
 
 def has_commit(root: Path, commit: str) -> bool:
@@ -68,10 +68,10 @@ def has_commit(root: Path, commit: str) -> bool:
 
 def tree(root: Path, commit: str) -> list[TreeEntry]:
     """
-    Return the files of *commit*, as they are stored.
+    Return the files of *commit* as they are stored.
 
-    Neither this nor `blobs` converts anything: `git archive` and a checkout would run the
-    filters that a repository's own configuration names.
+    Neither this nor `blob` converts anything: `git archive` and a checkout would run the
+    filters in the repository's configuration.
     """
     listed = _git(root, "ls-tree", "-r", "-z", "--full-tree", commit) or b""
     return [_entry(line) for line in listed.split(b"\0") if line]
@@ -98,6 +98,6 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
 
 def summarize(folder: Path, one: str, two: str) -> list[str] | None:
-    """Return what changed between two commits, a line per file; None if git has not both."""
+    """Return the changes between two commits, one line per file; None if git lacks one."""
     stat = _git(folder, "diff", "--stat=100", "--end-of-options", one, two)
     return None if stat is None else stat.decode(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""`invoke lock`: refresh uv.lock, the locks read off it, and the base's pin."""
+"""`invoke lock`: update uv.lock, the lock files exported from it, and the base's pin."""
 
 import re
 import shutil
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from samerun.core.errors import EngineMissing, EnginePermission, SetupFailed
 from samerun.host.checkout.project import Project
 
-# The groups of pyproject.toml that have a lock of their own: the image's first layer,
-# which no other package's change touches, and what the build itself uses.
+# Groups of pyproject.toml with a separate lock file: the image's first layer, which changes
+# of other packages must not affect, and the build's own tools.
 EXPORTS = {
     "cuda12": "docker/torch/cuda12.txt",
     "cuda13": "docker/torch/cuda13.txt",
@@ -25,7 +25,7 @@ def lock(
     upgrade: bool = False,
     cpu_index: str | None = None,
 ) -> None:
-    """Resolve again (all packages to their newest with *upgrade*), then export and pin."""
+    """Resolve (with *upgrade*, all packages to their newest versions), then export and pin."""
     _uv(project, "lock", *(["--upgrade"] if upgrade else []))
     for group, path in EXPORTS.items():
         (project.root / path).write_text(export(project, group), encoding="utf-8")
@@ -36,40 +36,40 @@ def lock(
 
 
 def export(project: Project, group: str, *more: str) -> str:
-    """Return the part of uv.lock that *group* is, with hashes."""
+    """Return the packages of *group* in uv.lock, with hashes."""
     flags = ["--frozen", "--no-emit-project", "--no-header", "--no-annotate", "--quiet"]
     return _uv(project, "export", *flags, "--only-group", group, *more)
 
 
 def lock_cpu(project: Project, index: str) -> None:
     """
-    Write the lock of the CPU-only variant from *index*, which has torch's CPU builds.
+    Write the lock file of the CPU-only variant from *index*, which has torch's CPU builds.
 
-    Its other packages keep the versions of uv.lock. PyTorch's own index of CPU builds
-    is https://download.pytorch.org/whl/cpu.
+    All other packages keep the versions in uv.lock. PyTorch's index of CPU builds is
+    https://download.pytorch.org/whl/cpu.
 
     Raises:
-        SetupFailed: The index can't be reached, or has no such build.
+        SetupFailed: The index can't be reached, or has no CPU build.
     """
     if "@" in index:
         raise SetupFailed(
-            "The index's URL holds a user name: it would stay in the lock and in the image.",
-            "Give its plain URL, and keep the password in ~/.netrc.",
+            "The URL of the index contains a login, which would end up in the image.",
+            "Give the URL without a login, and put the login into ~/.netrc.",
         )
     rest = project.state / "cpu-constraints.txt"
     pruned = ("--no-hashes", "--prune", "torch", "--prune", "torchvision")
     rest.write_text(export(project, "image", *pruned), encoding="utf-8")
-    asked = project.state / "cpu-requirements.txt"
-    asked.write_text("\n".join(project.group("cuda13")) + "\n", encoding="utf-8")
+    requirements = project.state / "cpu-requirements.txt"
+    requirements.write_text("\n".join(project.group("cuda13")) + "\n", encoding="utf-8")
     flags = ["--python-version", "3.13", "--python-platform", "x86_64-unknown-linux-gnu"]
     # 2.15.0+cpu is a higher version than 2.15.0, so the best match is the CPU build.
     flags += ["--index", index, "--index-strategy", "unsafe-best-match"]
     flags += ["--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--no-build"]
-    text = _uv(project, "pip", "compile", *flags, "--constraints", str(rest), str(asked))
+    text = _uv(project, "pip", "compile", *flags, "--constraints", str(rest), str(requirements))
     if not re.search(r"^torch==\S+\+cpu\b", text, re.MULTILINE):
         raise SetupFailed(
             f"{index} has no CPU build of {', '.join(project.group('cuda13'))}.",
-            "PyTorch's own index is https://download.pytorch.org/whl/cpu.",
+            "Use PyTorch's index, https://download.pytorch.org/whl/cpu.",
         )
     header = f"--extra-index-url {index}\n"
     (project.root / CPU_LOCK).write_text(header + text, encoding="utf-8")
@@ -77,10 +77,10 @@ def lock_cpu(project: Project, index: str) -> None:
 
 def pin_base(project: Project) -> str:
     """
-    Resolve the tag of the pulled base to today's digest, and write it to docker/base.toml.
+    Resolve the tag of the pulled base to its current digest, and write it to docker/base.toml.
 
-    The engine asks the registry, with its own logins and certificates. Returns what was
-    done; a registry that can't be reached leaves the pin as it is.
+    The engine queries the registry, with its own logins and certificates. Returns a line about
+    the result; if the registry can't be reached, the pin does not change.
     """
     from docker.errors import DockerException
 
@@ -93,21 +93,24 @@ def pin_base(project: Project) -> str:
         digest = client.api.inspect_distribution(name)["Descriptor"]["digest"]
     except (DockerException, EngineMissing, EnginePermission) as error:
         reason = str(error).splitlines()[0].rsplit(": ", 1)[-1]
-        return f"The base's pin stays {reference}: the registry was not reached ({reason})."
+        return f"Base image unchanged, {reference}: the registry can't be reached ({reason})."
     if digest == pinned:
-        return f"The base's pin is current: {reference}."
+        return f"Base image is up to date: {reference}."
     path = project.root / "docker" / "base.toml"
     text = path.read_text(encoding="utf-8").replace(reference, f"{name}@{digest}")
     path.write_text(text, encoding="utf-8")
-    return f"The base {name}: {pinned} -> {digest}."
+    return f"Base image {name}: {pinned} -> {digest}."
 
 
 def _uv(project: Project, *arguments: str) -> str:
     if shutil.which("uv") is None:
-        raise SetupFailed("`uv` is not installed.", "pip install uv")
+        raise SetupFailed("`uv` is not installed.", "Install it with `pip install uv`.")
     done = subprocess.run(
         ["uv", *arguments], cwd=project.root, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise SetupFailed(f"`uv {arguments[0]}` failed:\n{done.stderr.strip()}", "")
+        raise SetupFailed(
+            f"`uv {arguments[0]}` failed:\n{done.stderr.strip()}",
+            "Fix the requirement or the connection named above, and run the command again.",
+        )
     return done.stdout

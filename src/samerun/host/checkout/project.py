@@ -1,4 +1,4 @@
-"""The checkout that the tasks run in: where its files are, what they hash to."""
+"""The checkout in which the commands run: its files and their hashes."""
 
 import contextlib
 import fcntl
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 IMAGE = "samerun"
-# "none": torch without CUDA, for machines that will never have a GPU.
+# "none": torch without CUDA, for machines without a GPU.
 Cuda = Literal["13", "12", "none"]
 CUDA_VERSIONS: tuple[Cuda, ...] = ("13", "12", "none")
 DEFAULT_CUDA: Cuda = "13"
 
-# Everything that the Dockerfile reads; .dockerignore lets nothing else through.
+# Everything that the Dockerfile reads; .dockerignore excludes all other files.
 INPUTS = ("Dockerfile", ".dockerignore", "docker", "pyproject.toml", "uv.lock", "src/samerun")
 
 
@@ -27,14 +27,14 @@ class Project:
 
     @property
     def state(self) -> Path:
-        """Folder of what the builds leave: logs and identities; ignored by git."""
+        """Folder for local state, such as build logs; ignored by git."""
         folder = self.root / ".samerun"
         folder.mkdir(exist_ok=True)
         return folder
 
     @contextlib.contextmanager
     def alone(self, what: str) -> Iterator[None]:
-        """Let one command of this checkout at a time do *what*; the others wait."""
+        """Hold a lock for *what*, so that one command of this checkout at a time does it."""
         with (self.state / f"{what}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -49,7 +49,7 @@ class Project:
         return tomllib.loads((self.root / "docker" / "base.toml").read_text(encoding="utf-8"))
 
     def group(self, name: str) -> tuple[str, ...]:
-        """Return what a dependency group of pyproject.toml asks for."""
+        """Return the requirements of a dependency group of pyproject.toml."""
         text = (self.root / "pyproject.toml").read_text(encoding="utf-8")
         return tuple(tomllib.loads(text)["dependency-groups"][name])
 
@@ -62,7 +62,7 @@ class Project:
         return hashlib.sha256((self.root / name).read_bytes()).hexdigest()
 
     def inputs_sha256(self, *extra: str) -> str:
-        """Return a hash over names and contents of all that the build reads, and *extra*."""
+        """Return a hash of the names and contents of all build inputs, and of *extra*."""
         digest = hashlib.sha256("\0".join(extra).encode())
         for path in sorted(self._input_files()):
             digest.update(f"\0{path.relative_to(self.root)}\0".encode())
@@ -73,10 +73,10 @@ class Project:
         for name in INPUTS:
             path = self.root / name
             files = path.rglob("*") if path.is_dir() else [path]
-            yield from (f for f in files if f.is_file() and not self._is_left_out(f))
+            yield from (f for f in files if f.is_file() and not self._is_excluded(f))
 
-    def _is_left_out(self, path: Path) -> bool:
-        # The host's own code does not go into the image: see .dockerignore.
+    def _is_excluded(self, path: Path) -> bool:
+        # The host's code is not in the image: see .dockerignore.
         package = self.root / "src" / "samerun"
         own = any(path.is_relative_to(package / name) for name in ("host", "cli"))
         return own or "__pycache__" in path.parts

@@ -1,1 +1,1 @@
-"""Files for engines that train elsewhere: SkyPilot, Kubernetes, a bare VM."""
+"""Files that run a training elsewhere: with SkyPilot, on Kubernetes, or on a plain VM."""

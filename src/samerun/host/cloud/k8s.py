@@ -1,8 +1,8 @@
 """
-Kubernetes: a Job for one machine, the Kubeflow trainer's resources for several.
+Kubernetes: a Job for one machine, Kubeflow Trainer resources for several.
 
-Both run the image by digest, without root, capabilities or a writable root file system,
-and may read their own pod, from which the record takes the digest that really runs.
+Both run the image by digest, without root, capabilities or a writable root file system.
+Both may read their own pod, from which the record takes the running digest.
 """
 
 from collections.abc import Sequence
@@ -12,91 +12,91 @@ from samerun.core import contract
 from samerun.host.cloud import labels, pod, text
 from samerun.host.cloud.request import CloudRequest
 
-# Pods killed or lost without a word; the training's own failures are not tried again.
+# For pods that were killed or lost; the training's own failures are not retried.
 BACKOFF_LIMIT = 3
-# Preemptions of a job on several machines; each starts all of them again.
+# Preemptions of a job on several machines; each restarts all of them.
 MAX_RESTARTS = 100
-# Of a pod that ends by no wish of its own: told to before there was a checkpoint, and (as
-# containerd has it) gone with a machine that was switched off.
+# Exit codes of an interrupted pod: stopped before its first checkpoint, or (in containerd)
+# lost with a machine that was switched off.
 STOPPED = (143, 255)
-# The same, or out of memory: nobody but the kernel knows which.
+# Interrupted or out of memory; the exit code does not tell which.
 KILLED = (137,)
 # Evicted, preempted, or lost with its node.
 DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 OUTPUT_SIZE = "50Gi"
 TRAINER = "trainer.kubeflow.org/v1alpha1"
-# The trainer finds its own parts by these names.
+# The trainer recognizes its parts by these labels.
 STEP = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
 
 
-def render(asked: CloudRequest) -> str:
+def render(request: CloudRequest) -> str:
     """Return all objects as one YAML file."""
-    return text.write(objects(asked), _comment(asked))
+    return text.write(objects(request), _comment(request))
 
 
-def _comment(asked: CloudRequest) -> str:
+def _comment(request: CloudRequest) -> str:
     key = f"""
-The W&B key is the Secret {pod.SECRET}, made once per namespace from a netrc file:
+The W&B key is the Secret {pod.SECRET}; create it once per namespace from a netrc file:
 kubectl create secret generic {pod.SECRET} --from-file=netrc=$HOME/.netrc"""
     several = """
-Needs the Kubeflow trainer (kubeflow.github.io/trainer) in the cluster, and for the outputs
-a volume that all machines can write."""
+Requires Kubeflow Trainer (kubeflow.github.io/trainer) in the cluster, and for the outputs
+a volume that all machines can write to."""
     return f"""
-A run of samerun for Kubernetes: kubectl apply -f FILE{"" if asked.offline else key}
-{several if asked.nodes > 1 else ""}""".rstrip()
+A run of samerun for Kubernetes: kubectl apply -f FILE{"" if request.offline else key}
+{several if request.nodes > 1 else ""}""".rstrip()
 
 
-def objects(asked: CloudRequest) -> list[dict[str, Any]]:
-    """Return the objects in the order in which they are made."""
-    work = [_job(asked)] if asked.nodes == 1 else [_runtime(asked), _train_job(asked)]
-    return [*_identity(asked), *_volumes(asked), *work]
+def objects(request: CloudRequest) -> list[dict[str, Any]]:
+    """Return the objects in the order in which they are created."""
+    work = [_job(request)] if request.nodes == 1 else [_runtime(request), _train_job(request)]
+    return [*_identity(request), *_volumes(request), *work]
 
 
-def _identity(asked: CloudRequest) -> list[dict[str, Any]]:
+def _identity(request: CloudRequest) -> list[dict[str, Any]]:
     """
-    Return what lets a pod read itself: an account, a role, and both bound together.
+    Return the objects that let a pod read itself: a service account, a role and a binding.
 
-    An account of the cluster's own is bound, and not made.
+    An existing account is bound, not created.
     """
     rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
     group = "rbac.authorization.k8s.io"
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(asked)}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(request)}
     return [
-        *([] if asked.account else [account]),
+        *([] if request.account else [account]),
         {
             "apiVersion": f"{group}/v1",
             "kind": "Role",
-            "metadata": _metadata(asked),
+            "metadata": _metadata(request),
             "rules": [rule],
         },
         {
             "apiVersion": f"{group}/v1",
             "kind": "RoleBinding",
-            "metadata": _metadata(asked),
-            "subjects": [{"kind": "ServiceAccount", "name": asked.account or asked.name}],
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": asked.name},
+            "metadata": _metadata(request),
+            "subjects": [{"kind": "ServiceAccount", "name": request.account or request.name}],
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": request.name},
         },
     ]
 
 
-def _metadata(asked: CloudRequest, suffix: str = "") -> dict[str, Any]:
-    return {"name": asked.name + suffix, "labels": {contract.LABEL_RUN: asked.name}}
+def _metadata(request: CloudRequest, suffix: str = "") -> dict[str, Any]:
+    return {"name": request.name + suffix, "labels": {contract.LABEL_RUN: request.name}}
 
 
-def _volumes(asked: CloudRequest) -> list[dict[str, Any]]:
-    """Return claims that the file itself makes: for outputs, and for a bucket of S3."""
-    made = []
-    if asked.output is None:
-        mode = "ReadWriteOnce" if asked.nodes == 1 else "ReadWriteMany"
+def _volumes(request: CloudRequest) -> list[dict[str, Any]]:
+    """Return the volume claims in the file: for outputs, and for an S3 bucket."""
+    claims = []
+    if request.output is None:
+        mode = "ReadWriteOnce" if request.nodes == 1 else "ReadWriteMany"
         spec = {"accessModes": [mode], "resources": {"requests": {"storage": OUTPUT_SIZE}}}
-        made.append(_claim(asked, "-output", spec))
-    if asked.data and asked.data.kind == "s3":
-        made += _s3(asked, asked.data.name, asked.data.path)
-    return made
+        claims.append(_claim(request, "-output", spec))
+    if request.data and request.data.kind == "s3":
+        claims += _s3(request, request.data.name, request.data.path)
+    return claims
 
 
-def _claim(asked: CloudRequest, suffix: str, spec: dict[str, Any]) -> dict[str, Any]:
-    metadata = _metadata(asked, suffix)
+def _claim(request: CloudRequest, suffix: str, spec: dict[str, Any]) -> dict[str, Any]:
+    metadata = _metadata(request, suffix)
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -105,22 +105,22 @@ def _claim(asked: CloudRequest, suffix: str, spec: dict[str, Any]) -> dict[str, 
     }
 
 
-def _s3(asked: CloudRequest, bucket: str, path: str) -> list[dict[str, Any]]:
-    """Return a volume of the Mountpoint driver for S3, which knows static volumes only."""
-    # The size means nothing to a bucket, and must be there.
+def _s3(request: CloudRequest, bucket: str, path: str) -> list[dict[str, Any]]:
+    """Return a volume of the Mountpoint driver for S3, which supports only static volumes."""
+    # A size is required, but has no meaning for a bucket.
     common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
     options = ["read-only", "allow-other", *([f"prefix {path}/"] if path else [])]
     volume = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": _metadata(asked, "-data"),
+        "metadata": _metadata(request, "-data"),
         "spec": {
             **common,
             "capacity": {"storage": "1Gi"},
             "mountOptions": options,
             "csi": {
                 "driver": "s3.csi.aws.com",
-                "volumeHandle": f"{asked.name}-data",
+                "volumeHandle": f"{request.name}-data",
                 "volumeAttributes": {"bucketName": bucket},
             },
         },
@@ -128,28 +128,28 @@ def _s3(asked: CloudRequest, bucket: str, path: str) -> list[dict[str, Any]]:
     claim = {
         **common,
         "resources": {"requests": {"storage": "1Gi"}},
-        "volumeName": f"{asked.name}-data",
+        "volumeName": f"{request.name}-data",
     }
-    return [volume, _claim(asked, "-data", claim)]
+    return [volume, _claim(request, "-data", claim)]
 
 
-def _job(asked: CloudRequest) -> dict[str, Any]:
-    """Return a Job: 75 and evictions start it again, a training's own failure ends it."""
+def _job(request: CloudRequest) -> dict[str, Any]:
+    """Return a Job that restarts after code 75 and evictions, and ends if the training fails."""
     rules = [
         {"action": "Ignore", "onPodConditions": [DISRUPTED]},
-        {"action": "Ignore", "onExitCodes": _codes("In", asked.again)},
-        {"action": "FailJob", "onExitCodes": _codes("NotIn", (*asked.again, *STOPPED, *KILLED))},
+        {"action": "Ignore", "onExitCodes": _codes("In", request.again)},
+        {"action": "FailJob", "onExitCodes": _codes("NotIn", (*request.again, *STOPPED, *KILLED))},
     ]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(asked),
+        "metadata": _metadata(request),
         "spec": {
             "backoffLimit": BACKOFF_LIMIT,
             "podFailurePolicy": {"rules": rules},
-            # One pod at a time: two would write one folder.
+            # One pod at a time: two would write to the same folder.
             "podReplacementPolicy": "Failed",
-            "template": pod.template(asked, "training", labels.affinity(asked)),
+            "template": pod.template(request, "training", labels.affinity(request)),
         },
     }
 
@@ -158,16 +158,16 @@ def _codes(operator: str, values: Sequence[int], name: str = "training") -> dict
     return {"containerName": name, "operator": operator, "values": sorted(values)}
 
 
-def _runtime(asked: CloudRequest) -> dict[str, Any]:
+def _runtime(request: CloudRequest) -> dict[str, Any]:
     """
-    Return the TrainingRuntime: how each machine of this run is made.
+    Return the TrainingRuntime, which describes each machine of this run.
 
-    When one machine is preempted the others can't go on either, so the whole set starts
-    again; a training that fails by itself ends the set.
+    If one machine is preempted, the others can't continue, so all of them restart. If the
+    training itself fails, the job ends.
     """
     preempted = [
         {"action": "FailJob", "onPodConditions": [DISRUPTED]},
-        {"action": "FailJob", "onExitCodes": _codes("In", (*asked.again, *STOPPED), "node")},
+        {"action": "FailJob", "onExitCodes": _codes("In", (*request.again, *STOPPED), "node")},
     ]
     restart = [
         {
@@ -182,16 +182,16 @@ def _runtime(asked: CloudRequest) -> dict[str, Any]:
         "spec": {
             "backoffLimit": 0,
             "podFailurePolicy": {"rules": preempted},
-            "template": pod.template(asked, "node", labels.affinity(asked)),
+            "template": pod.template(request, "node", labels.affinity(request)),
         },
     }
     return {
         "apiVersion": TRAINER,
         "kind": "TrainingRuntime",
-        "metadata": _metadata(asked),
+        "metadata": _metadata(request),
         "spec": {
-            # The trainer's own variables (PET_…) tell each pod its rank and the first's address.
-            "mlPolicy": {"numNodes": asked.nodes, "torch": {}},
+            # The trainer passes rank and the first pod's address in its variables (PET_…).
+            "mlPolicy": {"numNodes": request.nodes, "torch": {}},
             "template": {
                 "spec": {
                     "failurePolicy": {"maxRestarts": MAX_RESTARTS, "rules": restart},
@@ -202,17 +202,17 @@ def _runtime(asked: CloudRequest) -> dict[str, Any]:
     }
 
 
-def _train_job(asked: CloudRequest) -> dict[str, Any]:
+def _train_job(request: CloudRequest) -> dict[str, Any]:
     return {
         "apiVersion": TRAINER,
         "kind": "TrainJob",
-        "metadata": _metadata(asked),
+        "metadata": _metadata(request),
         "spec": {
             "runtimeRef": {
                 "apiGroup": TRAINER.partition("/")[0],
                 "kind": "TrainingRuntime",
-                "name": asked.name,
+                "name": request.name,
             },
-            "trainer": {"numNodes": asked.nodes, "numProcPerNode": asked.procs},
+            "trainer": {"numNodes": request.nodes, "numProcPerNode": request.procs},
         },
     }

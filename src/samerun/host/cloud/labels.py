@@ -1,4 +1,4 @@
-"""Which machines of a cluster have the GPUs, and which are spot: told by their labels."""
+"""Labels that identify a cluster's machines with certain GPUs, and its spot machines."""
 
 import itertools
 from typing import Any
@@ -7,18 +7,18 @@ from samerun.host.cloud.request import CloudRequest
 
 GFD = "nvidia.com/gpu.product"
 GKE = "cloud.google.com/gke-accelerator"
-# EKS: Karpenter's label and Auto Mode's, which have the same names.
+# EKS: the labels of Karpenter and of Auto Mode, with the same values.
 EKS = ("karpenter.k8s.aws/instance-gpu-name", "eks.amazonaws.com/instance-gpu-name")
 
 
 def _named(products: list[str], *, gke: list[str] | None = None, eks: str = "") -> dict[str, Any]:
-    """Return the labels of one GPU: of NVIDIA's feature discovery, and of providers' own."""
+    """Return the labels of one GPU: from NVIDIA's feature discovery and from providers."""
     labels = {GFD: products} | ({GKE: gke} if gke else {})
     return labels | ({key: [eks] for key in EKS} if eks else {})
 
 
-# Any of a GPU's labels will do. EKS tells A100s of 40 and 80 GB apart by their memory alone,
-# so there `A100` is either of them.
+# One matching label is enough. On EKS, only the memory distinguishes A100s of 40 and 80 GB,
+# so there `A100` matches both.
 GPU_LABELS: dict[str, dict[str, list[str]]] = {
     "A10": _named(["NVIDIA-A10"]),
     "A100": _named(
@@ -50,10 +50,10 @@ SPOT_LABELS = {
 }
 
 
-def affinity(asked: CloudRequest) -> dict[str, Any] | None:
-    """Return which machines will do: any term of these, each a GPU's label and a spot one."""
-    kinds = [GPU_LABELS[asked.gpus.name]] if asked.gpus.name else []
-    kinds += [SPOT_LABELS] if asked.spot else []
+def affinity(request: CloudRequest) -> dict[str, Any] | None:
+    """Return the suitable machines: alternatives, each of a GPU label and a spot label."""
+    kinds = [GPU_LABELS[request.gpus.name]] if request.gpus.name else []
+    kinds += [SPOT_LABELS] if request.spot else []
     if not kinds:
         return None
     terms = [

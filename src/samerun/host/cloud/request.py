@@ -1,4 +1,4 @@
-"""What a user asked `invoke cloud` for, checked; everything that the files are made of."""
+"""A request to `invoke cloud`, checked: everything that the files are written from."""
 
 import re
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ BUCKETS = {
 # SkyPilot counts memory in whole gigabytes.
 MEMORY = re.compile(r"[1-9]\d*g")
 SHM = re.compile(r"[1-9]\d*[kmg]")
-# Kubernetes' rule for names, the strictest of all; room is left for what is appended.
+# Kubernetes' rule for names, the strictest one; it leaves room for appended suffixes.
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
 PLACE = re.compile(r"(?P<kind>s3|gs|pvc)://(?P<name>[A-Za-z0-9][\w.-]*)(/(?P<path>.*))?")
 GPUS = re.compile(r"((?P<name>[A-Za-z][\w.-]*):)?(?P<number>\d+)|(?P<alone>[A-Za-z][\w.-]*)")
@@ -27,7 +27,7 @@ GPUS = re.compile(r"((?P<name>[A-Za-z][\w.-]*):)?(?P<number>\d+)|(?P<alone>[A-Za
 
 @dataclass(frozen=True, kw_only=True)
 class Gpus:
-    """GPUs of each machine; *name* as the engine calls them, empty: whatever there is."""
+    """GPUs of each machine; *name* is the engine's name for them, empty for any GPU."""
 
     name: str = ""
     number: int = 0
@@ -35,7 +35,7 @@ class Gpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """Where data or outputs lie: a bucket (s3, gs), a cluster's volume (pvc), or a path."""
+    """Where data or outputs are: a bucket (s3, gs), a cluster's volume (pvc), or a path."""
 
     kind: Literal["s3", "gs", "pvc", "path"]
     name: str
@@ -43,12 +43,12 @@ class Location:
 
     @property
     def is_somewhere(self) -> bool:
-        """Whether it means the same wherever it is read."""
+        """Whether it means the same on every machine."""
         return self.kind != "path" or self.name.startswith("/")
 
     @property
     def url(self) -> str:
-        """The place as it was given."""
+        """The location as given on the command line."""
         if self.kind == "path":
             return self.name
         return f"{self.kind}://{self.name}" + (f"/{self.path}" if self.path else "")
@@ -56,14 +56,14 @@ class Location:
 
 @dataclass(frozen=True, kw_only=True)
 class CloudRequest:
-    """One run elsewhere; *image* is ``NAME@sha256:…`` and *settings* W&B's, without the key."""
+    """One run elsewhere; *image* is ``NAME@sha256:…``, *settings* are W&B's without the key."""
 
     engine: Engine
     image: str
     target: str
     arguments: tuple[str, ...] = ()
     gpus: Gpus = Gpus()
-    # Of each machine: at least so many, and so much (``32g``); None: as the engine likes.
+    # Minimum for each machine (memory as in ``32g``); None: the engine decides.
     cpus: int | None = None
     memory: str | None = None
     nodes: int = 1
@@ -80,10 +80,10 @@ class CloudRequest:
     commit: str | None = None
     dirty: bool = False
     fingerprint: bool = True
-    # Kubernetes alone: an account of the cluster's own, and a Secret with a registry's login.
+    # Kubernetes only: an existing service account, and a Secret with a registry's login.
     account: str | None = None
     pull_secret: str | None = None
-    # A VM alone: where the kit is cloned from, what logs Docker in, what prints the key there.
+    # VM only: samerun's repository, the command for `docker login`, the one printing the key.
     source: str | None = None
     login_command: str | None = None
     key_command: str | None = None
@@ -95,17 +95,17 @@ class CloudRequest:
 
     @property
     def again(self) -> tuple[int, ...]:
-        """Exit codes after which the training goes on when it is started again."""
+        """Exit codes after which a restarted training resumes."""
         lost = (NodeLost.exit_code,) if self.nodes > 1 else ()
         return (contract.EXIT_PREEMPTED, *lost)
 
     def entry(self) -> list[str]:
-        """Return the arguments of the image's entry."""
+        """Return the arguments of the image's entrypoint."""
         options = ["--procs", str(self.procs), "--seed", str(self.seed)]
         return [*options, self.target, *self.arguments]
 
     def environment(self) -> dict[str, str]:
-        """Return the container's variables, as far as they are the same on every machine."""
+        """Return the container's variables that are the same on every machine."""
         offline = {"WANDB_MODE": "offline"} if self.offline else {}
         facts = Facts(
             image=self.image,
@@ -123,150 +123,159 @@ class CloudRequest:
             contract.ENV_FINGERPRINT: "" if self.fingerprint else "0",
         }
         if self.nodes > 1:
-            # Every interface but these two: NCCL else may choose a bridge that leads nowhere.
+            # All interfaces except these two: NCCL may otherwise choose an isolated bridge.
             values["NCCL_SOCKET_IFNAME"] = "^lo,docker"
         return present(values)
 
 
 def parse_gpus(text: str | None) -> Gpus:
     """
-    Read ``A100:8``, ``A100`` or ``8``; None is no GPU.
+    Parse ``A100:8``, ``A100`` or ``8``; None means no GPU.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: It has another form, or a name with the number 0.
     """
-    found = GPUS.fullmatch(text or "0")
-    if not found:
-        raise UsageError(f"--gpus {text!r} names no GPUs.", "Use e.g. A100:8, L4 or 1; 0: the CPU.")
-    if found["alone"]:
-        return Gpus(name=found["alone"], number=1)
-    number = int(found["number"])
-    if found["name"] and not number:
-        raise UsageError(f"--gpus {text!r}: that is none.", "Use 0, or nothing, for the CPU.")
-    return Gpus(name=found["name"] or "", number=number)
+    match = GPUS.fullmatch(text or "0")
+    if not match:
+        raise UsageError(
+            f"Invalid value for --gpus: {text!r}.", "Use e.g. A100:8, L4 or 1, or 0 for the CPU."
+        )
+    if match["alone"]:
+        return Gpus(name=match["alone"], number=1)
+    number = int(match["number"])
+    if match["name"] and not number:
+        raise UsageError(
+            f"Invalid value for --gpus: {text!r} is zero GPUs.", "Use 0 or omit it for the CPU."
+        )
+    return Gpus(name=match["name"] or "", number=number)
 
 
 def parse_place(option: str, text: str | None) -> Location | None:
     """
-    Read ``s3://bucket/path``, ``gs://…``, ``pvc://claim/path`` or a path.
+    Parse ``s3://bucket/path``, ``gs://…``, ``pvc://claim/path`` or a path.
 
     Raises:
-        UsageError: It looks like an address and is none of these.
+        UsageError: It is an address of another kind.
     """
     if not text:
         return None
-    found = PLACE.fullmatch(text)
-    if found:
-        kind: Literal["s3", "gs", "pvc"] = found["kind"]  # type: ignore[assignment]
-        return Location(kind=kind, name=found["name"], path=(found["path"] or "").strip("/"))
+    match = PLACE.fullmatch(text)
+    if match:
+        kind: Literal["s3", "gs", "pvc"] = match["kind"]  # type: ignore[assignment]
+        return Location(kind=kind, name=match["name"], path=(match["path"] or "").strip("/"))
     if re.match(r"\w+:/", text):
         raise UsageError(
-            f"{option} {text!r} is no place that can be mounted.",
+            f"Invalid value for {option}: {text!r} can't be mounted.",
             "Use s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH (Kubernetes) or a path.",
         )
     return Location(kind="path", name=text)
 
 
-def check_cloud_request(asked: CloudRequest) -> None:
+def check_cloud_request(request: CloudRequest) -> None:
     """
-    Refuse what can be seen to be wrong without asking anybody.
+    Refuse what is invalid without contacting a registry or an engine.
 
     Raises:
-        UsageError: With the value and the rule.
+        UsageError: A value is invalid; the message holds the value and the rule.
     """
-    if not NAME.fullmatch(asked.name):
+    if not NAME.fullmatch(request.name):
         raise UsageError(
-            f"--name {asked.name!r} can't name a job.",
-            "Use up to 50 small letters, digits and dashes, a letter first.",
+            f"Invalid value for --name: {request.name!r}.",
+            "Use up to 50 lower-case letters, digits and dashes, starting with a letter.",
         )
-    if asked.nodes < 1 or asked.procs < 1:
+    if request.nodes < 1 or request.procs < 1:
         raise UsageError(
-            f"--nodes {asked.nodes}, --procs {asked.procs}: both are 1 or more.",
-            "Leave them out for one machine, and one process per GPU.",
+            f"--nodes {request.nodes}, --procs {request.procs}: both must be 1 or more.",
+            "Omit them for one machine and one process per GPU.",
         )
-    if asked.engine != "k8s" and (asked.account or asked.pull_secret):
+    if request.engine != "k8s" and (request.account or request.pull_secret):
         raise UsageError(
-            "--service-account and --pull-secret: only Kubernetes has them.",
-            "docs/cloud.md says how the other engines log in to a registry.",
+            "--service-account and --pull-secret are for Kubernetes only.",
+            "Omit them; docs/cloud.md describes how the other engines log in to a registry.",
         )
-    _check_machine(asked)
-    _check_pod_names(asked)
-    if asked.nodes > 1 and asked.engine == "vm":
+    _check_machine(request)
+    _check_pod_names(request)
+    if request.nodes > 1 and request.engine == "vm":
         raise UsageError(
-            f"A file for a VM starts one machine, not {asked.nodes}.",
-            "`invoke cloud sky` or `invoke cloud k8s` bring several together.",
+            f"--nodes {request.nodes}: a file for a VM starts one machine.",
+            "Use `invoke cloud sky` or `invoke cloud k8s` for several machines.",
         )
-    if asked.target.endswith(".py") and not asked.target.startswith(f"{contract.CODE}/"):
+    if request.target.endswith(".py") and not request.target.startswith(f"{contract.CODE}/"):
         raise UsageError(
-            f"{asked.target} is a file here; elsewhere there is only what the image holds.",
+            f"{request.target} is a file on this machine; other machines have only the image.",
             f"Train it here once (its folder becomes a layer under {contract.CODE}), push that "
-            f"run's image with `invoke push runs/NAME`, and give --image and --recipe "
-            f"{contract.CODE}/{asked.target.rpartition('/')[2]}.",
+            f"run's image with `invoke push runs/NAME`, and pass --image and --recipe "
+            f"{contract.CODE}/{request.target.rpartition('/')[2]}.",
         )
-    if asked.engine == "vm" and not asked.fingerprint:
+    if request.engine == "vm" and not request.fingerprint:
         raise UsageError(
-            "--no-fingerprint: a VM runs `invoke train`, which always takes one.",
-            "Leave it out.",
+            "--no-fingerprint: a VM runs `invoke train`, which always computes a fingerprint.",
+            "Omit it.",
         )
-    _check_places(asked)
+    _check_places(request)
 
 
-def _check_machine(asked: CloudRequest) -> None:
-    if asked.cpus is not None and asked.cpus < 1:
-        raise UsageError(f"--cpus {asked.cpus}: no machine has so few.", "Use 1 or more.")
-    if asked.memory is not None and not MEMORY.fullmatch(asked.memory):
-        raise UsageError(f"--memory {asked.memory!r} is no size.", "Use gigabytes, as in 32g.")
-    if not SHM.fullmatch(asked.shm_size):
-        raise UsageError(f"--shm-size {asked.shm_size!r} is no size.", "Use e.g. 512m or 2g.")
-    if asked.engine == "vm" and (asked.cpus or asked.memory):
+def _check_machine(request: CloudRequest) -> None:
+    if request.cpus is not None and request.cpus < 1:
+        raise UsageError(f"Invalid value for --cpus: {request.cpus}.", "Use 1 or more.")
+    if request.memory is not None and not MEMORY.fullmatch(request.memory):
         raise UsageError(
-            "--cpus and --memory: a VM is made by its provider, and has what its type has.",
-            "Give the machine's type to the provider's command.",
+            f"Invalid size for --memory: {request.memory!r}.", "Use whole gigabytes, as in 32g."
         )
-
-
-def _check_pod_names(asked: CloudRequest) -> None:
-    """JobSet makes NAME-node-0-RANK-abcde of it, and makes no pod where that is too long."""
-    longest = 63 - len(f"-node-0-{asked.nodes - 1}-abcde")
-    if asked.engine == "k8s" and asked.nodes > 1 and len(asked.name) > longest:
+    if not SHM.fullmatch(request.shm_size):
         raise UsageError(
-            f"--name {asked.name!r} is too long for the pods of {asked.nodes} machines.",
-            f"Use up to {longest} characters; it has {len(asked.name)}.",
+            f"Invalid size for --shm-size: {request.shm_size!r}.", "Use e.g. 512m or 2g."
+        )
+    if request.engine == "vm" and (request.cpus or request.memory):
+        raise UsageError(
+            "--cpus and --memory: the machine type of a VM sets both.",
+            "Omit them, and pass the machine type to your provider's command.",
         )
 
 
-def _check_places(asked: CloudRequest) -> None:
-    for option, place in (("--data", asked.data), ("--output", asked.output)):
+def _check_pod_names(request: CloudRequest) -> None:
+    """Check the length: JobSet names a pod NAME-node-0-RANK-abcde, with 63 characters at most."""
+    longest = 63 - len(f"-node-0-{request.nodes - 1}-abcde")
+    if request.engine == "k8s" and request.nodes > 1 and len(request.name) > longest:
+        raise UsageError(
+            f"--name {request.name!r} is too long for the pods of {request.nodes} machines: "
+            f"it has {len(request.name)} characters.",
+            f"Use up to {longest} characters.",
+        )
+
+
+def _check_places(request: CloudRequest) -> None:
+    for option, place in (("--data", request.data), ("--output", request.output)):
         rule = BUCKETS.get(place.kind) if place else None
         if place and rule and not rule.fullmatch(place.name):
             raise UsageError(
-                f"{option} {place.url}: no bucket can be called {place.name!r}.",
-                "Names have 3 to 63 small letters, digits, dots and dashes.",
+                f"{option} {place.url}: {place.name!r} is not a valid bucket name.",
+                "Use 3 to 63 lower-case letters, digits, dots and dashes.",
             )
-        if place and place.kind == "pvc" and asked.engine != "k8s":
+        if place and place.kind == "pvc" and request.engine != "k8s":
             raise UsageError(
-                f"{option} {place.url}: only Kubernetes has such volumes.",
+                f"{option} {place.url}: only Kubernetes has pvc:// volumes.",
                 "Use a bucket, s3://… or gs://….",
             )
-    if asked.engine == "sky" and (asked.output is None or asked.output.kind == "path"):
-        given = asked.output.url if asked.output else "is missing"
+    if request.engine == "sky" and (request.output is None or request.output.kind == "path"):
+        value = request.output.url if request.output else "is missing"
         raise UsageError(
-            f"--output {given}: the machine goes away after the job, and its disk with it.",
+            f"--output {value}: SkyPilot deletes the machine and its disk after the job.",
             "Give --output s3://BUCKET/PATH or gs://BUCKET/PATH.",
         )
-    if asked.engine == "k8s" and asked.output and asked.output.kind in ("s3", "path"):
+    if request.engine == "k8s" and request.output and request.output.kind in ("s3", "path"):
         raise UsageError(
-            f"--output {asked.output.url}: records and checkpoints are renamed into place, "
-            "which this can't do or does on one machine only.",
-            "Use pvc://CLAIM (or nothing: the file makes a claim) or gs://BUCKET.",
+            f"--output {request.output.url}: records and checkpoints are renamed into place, "
+            "which does not work there, or only on one machine.",
+            "Use pvc://CLAIM or gs://BUCKET, or omit --output for a new volume claim.",
         )
-    if asked.engine == "k8s" and asked.data and not asked.data.is_somewhere:
+    if request.engine == "k8s" and request.data and not request.data.is_somewhere:
         raise UsageError(
-            f"--data {asked.data.url}: a path of the cluster's machines begins with /.",
-            "Use pvc://CLAIM, s3://BUCKET or gs://BUCKET for data that every machine reaches.",
+            f"--data {request.data.url}: a path on the cluster's nodes must start with /.",
+            "Use pvc://CLAIM, s3://BUCKET or gs://BUCKET for data that every node can read.",
         )
-    if asked.engine == "vm" and not asked.source:
+    if request.engine == "vm" and not request.source:
         raise UsageError(
-            "The VM clones the kit, and this checkout has no remote to clone from.",
+            "The VM clones samerun, but this checkout has no remote to clone from.",
             "Give --source https://HOST/NAME.git.",
         )

@@ -1,4 +1,4 @@
-"""YAML that people read: keys in our order, long texts as blocks, a line on top."""
+"""Readable YAML: keys in our order, long texts as blocks, a comment at the top."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import yaml
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
-    """Several lines of text stand as a block; lists are indented below their key."""
+    """Writes multi-line text as a block, and indents lists below their key."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, indentless=False)
@@ -25,7 +25,7 @@ _Dumper.add_representer(str, _text)
 
 
 def write(documents: Sequence[Any], comment: str) -> str:
-    """Return *documents* as one YAML file with *comment* on top, a line per line."""
+    """Return *documents* as one YAML file with *comment* at the top."""
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.strip().splitlines())
     bodies = [
         yaml.dump(d, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)

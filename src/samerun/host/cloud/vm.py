@@ -1,8 +1,8 @@
 """
-A cloud-init file: a bare Debian or Ubuntu VM trains by the same verbs as a laptop.
+A cloud-init file: a bare Debian or Ubuntu VM trains with the same commands as a laptop.
 
-At every start of the machine systemd runs one script: it gets the key, and starts the
-run, or goes on with it where its folder is there already.
+At every start of the machine systemd runs one script. It gets the key, and starts the
+run, or resumes it if its folder exists.
 """
 
 import shlex
@@ -12,7 +12,7 @@ from samerun.core import contract
 from samerun.host.cloud import buckets, text
 from samerun.host.cloud.request import CloudRequest
 
-KIT = "/opt/samerun/kit"
+CHECKOUT = "/opt/samerun/kit"
 VENV = "/opt/samerun/venv"
 SCRIPT = "/usr/local/sbin/samerun-train"
 PREPARE = "/usr/local/sbin/samerun-prepare"
@@ -20,56 +20,56 @@ KEY = "/etc/samerun/wandb-key"
 DATA = "/srv/samerun/data"
 RUNS = "/srv/samerun/runs"
 UNIT = "samerun-train.service"
-# Ubuntu's images for clouds have the cloud's own command as a snap.
+# Ubuntu's cloud images install the cloud's command-line tool as a snap.
 SNAPS = 'PATH="$PATH:/snap/bin"'
 PACKAGES = ["ca-certificates", "git", "python3", "python3-venv"]
 
 
-def render(asked: CloudRequest) -> str:
-    """Return the user data; its first line is what cloud-init knows it by."""
+def render(request: CloudRequest) -> str:
+    """Return the user data; cloud-init recognizes it by its first line."""
     key = f"""
-Put the W&B key on the machine, as root's own file {KEY} (mode 0600)."""
+Write the W&B key to {KEY} on the machine (owned by root, mode 0600)."""
     comment = f"""cloud-config
 
 A run of samerun on a bare Debian or Ubuntu machine. Give this file to your provider as
-the machine's user data.{"" if asked.offline or asked.key_command else key}
-Follow it there: journalctl -fu {UNIT}"""
+the machine's user data.{"" if request.offline or request.key_command else key}
+Follow the run on the machine: journalctl -fu {UNIT}"""
     # The first line must be exactly "#cloud-config".
-    return text.write([document(asked)], comment).replace("# cloud-config", "#cloud-config", 1)
+    return text.write([document(request)], comment).replace("# cloud-config", "#cloud-config", 1)
 
 
-def document(asked: CloudRequest) -> dict[str, Any]:
-    """Return the user data as cloud-init reads it."""
-    found: dict[str, Any] = {"package_update": True, "packages": _packages(asked)}
-    if asked.gpus.number:
-        # Ubuntu's own module; elsewhere take an image with the driver.
-        found["drivers"] = {"nvidia": {"license-accepted": True}}
-    found["write_files"] = [
-        _file(PREPARE, prepare(asked), "0755"),
-        _file(SCRIPT, train(asked), "0755"),
-        _file(f"/etc/systemd/system/{UNIT}", unit(asked), "0644"),
-        *_upload(asked),
+def document(request: CloudRequest) -> dict[str, Any]:
+    """Return the user data in cloud-init's format."""
+    fields: dict[str, Any] = {"package_update": True, "packages": _packages(request)}
+    if request.gpus.number:
+        # This module exists on Ubuntu; elsewhere, use a VM image that includes the driver.
+        fields["drivers"] = {"nvidia": {"license-accepted": True}}
+    fields["write_files"] = [
+        _file(PREPARE, prepare(request), "0755"),
+        _file(SCRIPT, train(request), "0755"),
+        _file(f"/etc/systemd/system/{UNIT}", unit(request), "0644"),
+        *_upload(request),
     ]
-    # One line: cloud-init goes on after one that fails. And not waited for: it would last
-    # as long as the training.
+    # One line, because cloud-init continues after a line that fails. No waiting, because
+    # cloud-init would last as long as the training.
     enable = f"systemctl enable --now --no-block {UNIT}"
-    found["runcmd"] = [f"{PREPARE} && systemctl daemon-reload && {enable}"]
-    return found
+    fields["runcmd"] = [f"{PREPARE} && systemctl daemon-reload && {enable}"]
+    return fields
 
 
-def _packages(asked: CloudRequest) -> list[str]:
-    return PACKAGES + (["rclone"] if buckets.places(asked) else [])
+def _packages(request: CloudRequest) -> list[str]:
+    return PACKAGES + (["rclone"] if buckets.places(request) else [])
 
 
-def _upload(asked: CloudRequest) -> list[dict[str, str]]:
-    """Return the files that take the outputs to their bucket while the run goes on."""
-    if not buckets.takes_outputs(asked):
+def _upload(request: CloudRequest) -> list[dict[str, str]]:
+    """Return the files that upload the outputs to their bucket during the run."""
+    if not buckets.takes_outputs(request):
         return []
-    script = buckets.upload(asked, _folder(asked), UNIT)
+    script = buckets.upload(request, _folder(request), UNIT)
     return [
         _file(buckets.UPLOAD, script, "0755"),
-        _file(f"/etc/systemd/system/{buckets.SERVICE}", buckets.service(asked), "0644"),
-        _file(f"/etc/systemd/system/{buckets.TIMER}", buckets.timer(asked), "0644"),
+        _file(f"/etc/systemd/system/{buckets.SERVICE}", buckets.service(request), "0644"),
+        _file(f"/etc/systemd/system/{buckets.TIMER}", buckets.timer(request), "0644"),
     ]
 
 
@@ -77,122 +77,126 @@ def _file(path: str, content: str, permissions: str) -> dict[str, str]:
     return {"path": path, "permissions": permissions, "content": content}
 
 
-def prepare(asked: CloudRequest) -> str:
-    """Return the script that brings the machine to a running engine, with the image on it."""
+def prepare(request: CloudRequest) -> str:
+    """Return the script that installs samerun, the engine and the image on the machine."""
     lines = [
         "#!/bin/sh",
-        "# Once: the kit, the engine, the image by its digest.",
+        "# Runs once: installs samerun and the engine, pulls the image by its digest.",
         "set -eu",
-        # cloud-init has none, and the training's unit has this one: a login is found again.
+        # cloud-init sets no HOME. The training's unit uses the same one, so it finds the login.
         "export HOME=/root",
         SNAPS,
-        f"[ -d {KIT} ] || git clone {shlex.quote(asked.source or '')} {KIT}",
-        *([f"git -C {KIT} checkout --quiet --detach {asked.commit}"] if asked.commit else []),
+        f"[ -d {CHECKOUT} ] || git clone {shlex.quote(request.source or '')} {CHECKOUT}",
+        *(
+            [f"git -C {CHECKOUT} checkout --quiet --detach {request.commit}"]
+            if request.commit
+            else []
+        ),
         f"[ -d {VENV} ] || python3 -m venv {VENV}",
-        f"{VENV}/bin/pip install --quiet --editable {KIT}",
-        f"cd {KIT}",
+        f"{VENV}/bin/pip install --quiet --editable {CHECKOUT}",
+        f"cd {CHECKOUT}",
         f"{VENV}/bin/invoke setup",
-        *([asked.login_command] if asked.login_command else []),
-        f"{VENV}/bin/invoke pull {asked.image}",
+        *([request.login_command] if request.login_command else []),
+        f"{VENV}/bin/invoke pull {request.image}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def train(asked: CloudRequest) -> str:
-    """Return the script that starts the run, or goes on with it; its exit code is the run's."""
-    folder = _folder(asked)
+def train(request: CloudRequest) -> str:
+    """Return the script that starts or resumes the run; its exit code is the run's."""
+    folder = _folder(request)
     lines = [
         "#!/bin/sh",
-        "# At every start of the machine, and after exit code 75.",
+        "# Runs at every start of the machine, and after exit code 75.",
         "set -eu",
         SNAPS,
-        f"cd {KIT}",
-        f"mkdir -p {_runs(asked)}",
-        *buckets.fetch_run(asked, folder),
-        "# A machine that is started again after its run has nothing to do.",
+        f"cd {CHECKOUT}",
+        f"mkdir -p {_runs(request)}",
+        *buckets.fetch_run(request, folder),
+        "# Do nothing if the machine is restarted after the end of the run.",
         f"""if grep -qs '"state": "finished"' {folder}/{contract.RECORD}; then exit 0; fi""",
-        *buckets.fetch_data(asked, DATA),
-        *_key(asked),
+        *buckets.fetch_data(request, DATA),
+        *_key(request),
         f"if [ -f {folder}/{contract.RECORD} ]; then",
-        f"    set -- {shlex.join(_resume(asked))}",
+        f"    set -- {shlex.join(_resume(request))}",
         "else",
-        f"    set -- {shlex.join(_first(asked))}",
+        f"    set -- {shlex.join(_first(request))}",
         "fi",
         f'exec {VENV}/bin/invoke train "$@"',
     ]
     return "\n".join(lines) + "\n"
 
 
-def _first(asked: CloudRequest) -> list[str]:
+def _first(request: CloudRequest) -> list[str]:
     """Return the arguments of `invoke train` for the first start."""
-    options = ["--name", asked.name, *_common(asked), "--image", asked.image]
-    options += ["--gpus", str(asked.gpus.number), "--procs", str(asked.procs)]
-    options += ["--seed", str(asked.seed), "--shm-size", asked.shm_size]
-    options += ["--data", _data(asked)] if asked.data else []
-    options += ["--tags", ",".join(asked.tags)] if asked.tags else []
-    arguments = ["--", *asked.arguments] if asked.arguments else []
-    return [asked.target, *options, *arguments]
+    options = ["--name", request.name, *_common(request), "--image", request.image]
+    options += ["--gpus", str(request.gpus.number), "--procs", str(request.procs)]
+    options += ["--seed", str(request.seed), "--shm-size", request.shm_size]
+    options += ["--data", _data(request)] if request.data else []
+    options += ["--tags", ",".join(request.tags)] if request.tags else []
+    arguments = ["--", *request.arguments] if request.arguments else []
+    return [request.target, *options, *arguments]
 
 
-def _resume(asked: CloudRequest) -> list[str]:
-    return ["--resume", asked.name, *_common(asked)]
+def _resume(request: CloudRequest) -> list[str]:
+    return ["--resume", request.name, *_common(request)]
 
 
-def _common(asked: CloudRequest) -> list[str]:
-    key = [] if asked.offline else ["--api-key-file", _key_file(asked)]
-    return ["--output", _runs(asked), *key]
+def _common(request: CloudRequest) -> list[str]:
+    key = [] if request.offline else ["--api-key-file", _key_file(request)]
+    return ["--output", _runs(request), *key]
 
 
-def _key(asked: CloudRequest) -> list[str]:
-    if asked.offline or not asked.key_command:
+def _key(request: CloudRequest) -> list[str]:
+    if request.offline or not request.key_command:
         return []
-    # In a shell of its own: the run's folder is not to be root's secret too.
-    return [f"(umask 077; {asked.key_command} >{_key_file(asked)})"]
+    # In a subshell, so that the umask does not apply to the run's folder.
+    return [f"(umask 077; {request.key_command} >{_key_file(request)})"]
 
 
-def _key_file(asked: CloudRequest) -> str:
-    """Return where the key lies: placed by the user, or in memory for this start alone."""
-    return "/run/samerun/wandb-key" if asked.key_command else KEY
+def _key_file(request: CloudRequest) -> str:
+    """Return the path of the key: written by the user, or in memory for this start only."""
+    return "/run/samerun/wandb-key" if request.key_command else KEY
 
 
-def _data(asked: CloudRequest) -> str:
-    return asked.data.name if asked.data and asked.data.kind == "path" else DATA
+def _data(request: CloudRequest) -> str:
+    return request.data.name if request.data and request.data.kind == "path" else DATA
 
 
-def _runs(asked: CloudRequest) -> str:
-    return asked.output.name if asked.output and asked.output.kind == "path" else RUNS
+def _runs(request: CloudRequest) -> str:
+    return request.output.name if request.output and request.output.kind == "path" else RUNS
 
 
-def _folder(asked: CloudRequest) -> str:
-    return f"{_runs(asked)}/{asked.name}"
+def _folder(request: CloudRequest) -> str:
+    return f"{_runs(request)}/{request.name}"
 
 
-def unit(asked: CloudRequest) -> str:
-    """Return the systemd unit: 75 starts again, anything else stays; a power cut is a start."""
-    uploads = buckets.takes_outputs(asked)
-    environment = {"HOME": "/root", **asked.settings}
-    if asked.offline:
+def unit(request: CloudRequest) -> str:
+    """Return the systemd unit; it restarts the run after exit code 75, and at each boot."""
+    uploads = buckets.takes_outputs(request)
+    environment = {"HOME": "/root", **request.settings}
+    if request.offline:
         environment["WANDB_MODE"] = "offline"
-    wanted = ["network-online.target", *([buckets.TIMER] if uploads else [])]
+    wants = ["network-online.target", *([buckets.TIMER] if uploads else [])]
     lines = [
         "[Unit]",
-        f"Description=samerun {asked.name}",
-        f"Wants={' '.join(wanted)}",
+        f"Description=samerun run {request.name}",
+        f"Wants={' '.join(wants)}",
         "After=network-online.target docker.service",
-        # A machine that is preempted again and again still goes on.
+        # No limit on restarts: a machine may be preempted many times.
         "StartLimitIntervalSec=0",
         "",
         "[Service]",
         *(f'Environment="{name}={_escape(value)}"' for name, value in environment.items()),
-        *buckets.settings(asked),
+        *buckets.settings(request),
         "RuntimeDirectory=samerun",
         "RuntimeDirectoryMode=0700",
         f"ExecStart={SCRIPT}",
-        # However the run ended; the timer goes on with what this does not get done.
+        # Also after a failed run. The timer retries if this upload fails.
         *([f"ExecStopPost=-{buckets.UPLOAD}"] if uploads else []),
         f"RestartForceExitStatus={contract.EXIT_PREEMPTED}",
         "RestartSec=5",
-        # The run itself answers SIGTERM with a checkpoint.
+        # The run handles SIGTERM by writing a checkpoint.
         "KillMode=mixed",
         f"TimeoutStopSec={contract.STOP_TIMEOUT_S + 30}",
         "",

@@ -1,4 +1,4 @@
-"""`invoke cloud`: from options to a file, and on request to the engine's own command."""
+"""`invoke cloud`: write a file from the options, and optionally pass it to the engine."""
 
 import dataclasses
 import os
@@ -41,17 +41,17 @@ RENDER: Mapping[Engine, Callable[[CloudRequest], str]] = {
 }
 PROGRAM: Mapping[Engine, str] = {"sky": "sky", "k8s": "kubectl"}
 SUFFIX: Mapping[Engine, str] = {"sky": "sky.yaml", "k8s": "k8s.yaml", "vm": "cloud-init.yaml"}
-# What belongs to one run, and is set for it.
+# Variables that are set for each run, so they are not forwarded.
 OWN = ("WANDB_NAME", "WANDB_TAGS", "WANDB_MODE")
 
 
 def read(options: CloudOptions, project: Project) -> CloudRequest:
     """
-    Return what is to be written, everything checked.
+    Return the request, fully checked.
 
     Raises:
-        UsageError, TagError: An option does not fit.
-        UnknownAccelerator: The engine knows no such GPU.
+        UsageError, TagError: An option is invalid.
+        UnknownAccelerator: The engine has no GPU with this name.
         NotPullable: No registry serves the image.
     """
     engine_name = _engine(options.engine)
@@ -60,16 +60,16 @@ def read(options: CloudOptions, project: Project) -> CloudRequest:
     gpus = dataclasses.replace(gpus, name=check.accelerator(gpus.name, known))
     if engine_name == "sky" and gpus.number and not gpus.name:
         raise UsageError(
-            f"--gpus {options.gpus}: SkyPilot finds machines by the name of their GPU.",
-            f"Name it, as in --gpus L4:{gpus.number}.",
+            f"--gpus {options.gpus}: SkyPilot requires the name of the GPU.",
+            f"Give it, as in --gpus L4:{gpus.number}.",
         )
     for one in tags.split_tags(options.tags):
         tags.check_tag(one)
     _check_recipe(options, project)
     state = git.state_of(project.root)
-    asked = CloudRequest(
+    request = CloudRequest(
         engine=engine_name,
-        # Looked up last: it may take a registry's time.
+        # Looked up last, because a registry may be slow.
         image="",
         target=options.recipe,
         arguments=options.arguments,
@@ -96,8 +96,8 @@ def read(options: CloudOptions, project: Project) -> CloudRequest:
         login_command=options.login_command,
         key_command=options.key_command,
     )
-    check_request(asked)
-    return dataclasses.replace(asked, image=_image(options))
+    check_request(request)
+    return dataclasses.replace(request, image=_image(options))
 
 
 def _data(engine_name: Engine, text: str | None) -> Location | None:
@@ -108,16 +108,16 @@ def _data(engine_name: Engine, text: str | None) -> Location | None:
 
 def uploaded(folder: str) -> Location:
     """
-    Return *folder*, which SkyPilot uploads from here, by its full path.
+    Return the full path of *folder*, which SkyPilot uploads from this machine.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: The folder does not exist.
     """
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         raise DataError(
-            f"--data {folder}: SkyPilot would upload the folder {path}, and there is none.",
-            "Give a folder of this machine, or a bucket, s3://… or gs://….",
+            f"--data {folder}: the folder {path}, which SkyPilot would upload, does not exist.",
+            "Give a folder on this machine, or a bucket, s3://… or gs://….",
         )
     return Location(kind="path", name=str(path))
 
@@ -126,11 +126,11 @@ def _engine(name: str) -> Engine:
     for known in ENGINES:
         if name == known:
             return known
-    raise UsageError(f"No engine is called {name!r}.", f"Use one of {', '.join(ENGINES)}.")
+    raise UsageError(f"Unknown engine: {name!r}.", f"Use one of {', '.join(ENGINES)}.")
 
 
 def _check_recipe(options: CloudOptions, project: Project) -> None:
-    """Parse the recipe's flags as the container will; of a script nothing is known."""
+    """Parse the recipe's flags as the container does; a script's flags can't be checked."""
     if not options.recipe.endswith(".py"):
         read_recipe(find_recipe(project.recipes, options.recipe)).parse(options.arguments)
 
@@ -141,14 +141,14 @@ def _name(recipe: str) -> str:
 
 
 def _settings(options: CloudOptions) -> dict[str, str]:
-    found = {n: os.environ[n] for n in contract.FORWARDED if os.environ.get(n, "").strip()}
-    given = {"WANDB_PROJECT": options.project, "WANDB_ENTITY": options.entity}
-    kept = {name: value for name, value in found.items() if name not in OWN}
-    return kept | {name: value for name, value in given.items() if value}
+    names = [name for name in contract.FORWARDED if name not in OWN]
+    inherited = {name: os.environ[name] for name in names if os.environ.get(name, "").strip()}
+    explicit = {"WANDB_PROJECT": options.project, "WANDB_ENTITY": options.entity}
+    return inherited | {name: value for name, value in explicit.items() if value}
 
 
 def _image(options: CloudOptions) -> str:
-    """Return ``NAME@sha256:…``, the one given or this checkout's, after asking its registry."""
+    """Return ``NAME@sha256:…``, as given or of this checkout, checked with its registry."""
     if options.image:
         check.reference(options.image)
     if options.image and options.no_check:
@@ -166,18 +166,20 @@ def _image(options: CloudOptions) -> str:
     return reference
 
 
-def write(asked: CloudRequest, file: str | None, project: Project) -> Path:
+def write(request: CloudRequest, file: str | None, project: Project) -> Path:
     """
-    Write the file for *asked*, and return its path: *file*, or one under ``.samerun/cloud``.
+    Write the file for *request* to *file*, or to ``.samerun/cloud``, and return its path.
 
     Raises:
-        OutputError: It can't be written there.
+        OutputError: The file can't be written.
     """
-    path = Path(file) if file else project.state / "cloud" / f"{asked.name}.{SUFFIX[asked.engine]}"
+    path = (
+        Path(file) if file else project.state / "cloud" / f"{request.name}.{SUFFIX[request.engine]}"
+    )
     path = path.expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(RENDER[asked.engine](asked), encoding="utf-8")
+        path.write_text(RENDER[request.engine](request), encoding="utf-8")
     except OSError as error:
         raise OutputError(
             f"{path} can't be written: {error.strerror}.", "Give another --file."
@@ -185,11 +187,11 @@ def write(asked: CloudRequest, file: str | None, project: Project) -> Path:
     return path
 
 
-def command(asked: CloudRequest, path: Path) -> list[str]:
-    """Return what hands the file to its engine; keys and passwords go by their names alone."""
-    match asked.engine:
+def command(request: CloudRequest, path: Path) -> list[str]:
+    """Return the command that passes the file to its engine; it names secrets, not values."""
+    match request.engine:
         case "sky":
-            names = [] if asked.offline else ["WANDB_API_KEY"]
+            names = [] if request.offline else ["WANDB_API_KEY"]
             names += [name for name in sky.REGISTRY_LOGIN if os.environ.get(name)]
             secrets = [word for name in names for word in ("--secret", name)]
             return ["sky", "jobs", "launch", "--yes", "--detach-run", *secrets, str(path)]
@@ -197,41 +199,42 @@ def command(asked: CloudRequest, path: Path) -> list[str]:
             return ["kubectl", "apply", "--filename", str(path)]
         case "vm":
             raise UsageError(
-                f"A VM is made by its provider's own command; the file is {path}.",
-                "docs/cloud.md has the lines, e.g. `gcloud compute instances create NAME "
-                f"--metadata-from-file user-data={path}`.",
+                f"--launch does not create VMs. The file was written: {path}.",
+                "Use your provider's command (see docs/cloud.md), e.g. `gcloud compute instances "
+                f"create NAME --metadata-from-file user-data={path}`.",
             )
 
 
-def launch(asked: CloudRequest, path: Path, say: Callable[[str], None]) -> None:
+def launch(request: CloudRequest, path: Path, say: Callable[[str], None]) -> None:
     """
-    Hand the file to its engine.
+    Pass the file to its engine.
 
     Raises:
-        CloudEngineMissing, NoCredentials: There is nobody to hand it to.
-        KeyFileError: SkyPilot is to have the W&B key, and there is none.
-        TransferFailed: The engine's command refused it.
+        CloudEngineMissing, NoCredentials: The engine is not installed, or has no access.
+        KeyFileError: There is no W&B key to pass to SkyPilot.
+        TransferFailed: The engine's command failed.
     """
-    line = command(asked, path)
-    check.engine(PROGRAM[asked.engine])
-    key = _key(asked)
+    line = command(request, path)
+    check.engine(PROGRAM[request.engine])
+    key = _key(request)
     say(f"$ {' '.join(line)}")
     code = _call(line, key)
     if code:
         raise TransferFailed(
-            f"`{line[0]}` refused the file {path} (exit code {code}).", "It says above why."
+            f"`{line[0]}` failed on the file {path} with exit code {code}.",
+            "Fix the error that it printed above, and run the command again.",
         )
 
 
-def _key(asked: CloudRequest) -> dict[str, str]:
-    """Return the key's variable for SkyPilot, which takes the value from there."""
-    if asked.offline or asked.engine != "sky":
+def _key(request: CloudRequest) -> dict[str, str]:
+    """Return the variable from which SkyPilot takes the key's value."""
+    if request.offline or request.engine != "sky":
         return {}
     key = keys.find()
     if key is None:
         raise KeyFileError(
-            f"There is no W&B key for {server.host()} here that SkyPilot could be given.",
-            "Set WANDB_API_KEY, log in with `wandb login`, or write the file with --offline.",
+            f"No W&B key for {server.host()} found to pass to SkyPilot.",
+            "Set WANDB_API_KEY, log in with `wandb login`, or pass --offline.",
         )
     return {"WANDB_API_KEY": key.value}
 

@@ -1,1 +1,1 @@
-"""One container, from its description to its removal. It knows no run folder."""
+"""One container, from its specification to its removal; independent of run folders."""

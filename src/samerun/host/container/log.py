@@ -1,4 +1,4 @@
-"""A container's output, to the run's log and to the terminal, as it comes."""
+"""Copy a container's output to the run's log and to the terminal."""
 
 import codecs
 import contextlib
@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-# How long after its end a container's last output may take to come through.
+# How long a container's last output may take to arrive after its end.
 GRACE_S = 3.0
 
 
 class Sink:
     """
-    One stream of the terminal; whatever befalls it, the log and the run are not touched.
+    One stream of the terminal, whose errors don't affect the log and the run.
 
-    A pipe whose reader has gone, a full disk behind ``>``, a character set without a character:
-    what can't be shown is left out, and after an error of the stream nothing more is tried.
+    Characters that its character set lacks are replaced. After an error, such as a closed pipe
+    or a full disk behind ``>``, nothing more is written to it.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream: TextIO | None = stream
-        # A character may come in two pieces.
+        # A character may be split between two chunks.
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._charset = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, chunk: bytes) -> None:
-        """Show *chunk*, if the stream still takes anything."""
+        """Write *chunk*, unless the stream had an error."""
         if self._stream is None:
             return
         text = self._decode(chunk).encode(self._charset, "replace").decode(self._charset)
@@ -40,7 +40,7 @@ class Sink:
 
 
 class Copying(threading.Thread):
-    """Copies until the container ends; `complete` makes sure that nothing is missing."""
+    """Copies until the container ends; `complete` copies the rest."""
 
     def __init__(self, container: "Container", log: BinaryIO) -> None:
         super().__init__(daemon=True)
@@ -52,11 +52,11 @@ class Copying(threading.Thread):
 
     def run(self) -> None:
         """
-        Follow the container to its end.
+        Follow the container until its end.
 
-        It never stops reading: the engine would hold the container at its next line.
+        It never stops reading, because the engine would then block the container's output.
         """
-        # The engine may go away or restart; `complete` fetches what is missing then.
+        # The engine may stop or restart; `complete` copies what is missing then.
         with contextlib.suppress(Exception):
             for out, err in self._container.attach(stream=True, logs=True, demux=True):
                 self._copy(out, self._out)
@@ -65,13 +65,13 @@ class Copying(threading.Thread):
 
     def complete(self) -> None:
         """
-        Copy what has not come through, once the container has ended.
+        Copy the output that is still missing, after the container has ended.
 
-        The engine leaves a stream open for ever if the container ends while it attaches.
+        The engine leaves a stream open forever if the container ends while it attaches.
         """
         self.join(GRACE_S)
         if not self._ended:
-            with contextlib.suppress(Exception):  # It was removed, and its output with it.
+            with contextlib.suppress(Exception):  # It was removed, together with its output.
                 whole = self._container.logs()
                 self._copy(whole[self._copied :], self._out)
 

@@ -28,15 +28,19 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 
-# What the engine says when it can't start a container, and what that means.
+# The engine's messages when it can't start a container, with error class and remedy.
 START_ERRORS: tuple[tuple[str, type[SamerunError], str], ...] = (
     ("could not select device driver", NoGpu, "Run `invoke setup`, or train with --gpus 0."),
     ("nvidia-container-cli", NoGpu, "Run `nvidia-smi`; the driver may need a restart."),
     ("No such image", ImageNotFound, "Build it with `invoke build`."),
-    ("bind source path does not exist", DataError, "It vanished after it was checked; try again."),
+    (
+        "bind source path does not exist",
+        DataError,
+        "Check that the folder still exists, then try again.",
+    ),
     ("network .* not found", UsageError, "List them with `docker network ls`."),
     ("is already in use by container", UsageError, "Choose another --name."),
-    ("no space left on device", OutputError, "Make room on the engine's disk."),
+    ("no space left on device", OutputError, "Free space on the engine's disk."),
     (
         r"(?i)unknown flag|invalid|conflicting options|minimum memory|range of CPUs|runtime name",
         UsageError,
@@ -45,12 +49,12 @@ START_ERRORS: tuple[tuple[str, type[SamerunError], str], ...] = (
 )
 
 
-# How long an engine may be away, to restart, before a run counts as lost.
+# How long an engine may be unavailable before a run counts as lost.
 ENGINE_AWAY_S = 120.0
 
 
 def with_key(spec: ContainerSpec, netrc: Path | None, place: str = contract.NETRC) -> ContainerSpec:
-    """Return *spec* with the key's file mounted at *place*, if there is one."""
+    """Return *spec* with the key file mounted at *place*, if there is one."""
     if netrc is None:
         return spec
     mount = Mount(source=str(netrc), target=place)
@@ -60,18 +64,18 @@ def with_key(spec: ContainerSpec, netrc: Path | None, place: str = contract.NETR
 
 def start(client: "DockerClient", launch: ContainerSpec) -> "Container":
     """
-    Start the container; errors of the engine come out as ours.
+    Start the container; convert the engine's errors to samerun's.
 
     Raises:
-        NoGpu, ImageNotFound, UsageError, OutputError, EngineMissing: By what it said.
+        NoGpu, ImageNotFound, UsageError, OutputError, EngineMissing: By the engine's message.
     """
-    # A session of its own: a Ctrl-C meant for us must not cut the start in two.
+    # In a new session, so that Ctrl-C does not interrupt the start.
     done = subprocess.run(
         launch.argv(), capture_output=True, text=True, check=False, start_new_session=True
     )
     if done.returncode == 0:
         return client.containers.get(done.stdout.strip())
-    # A container that was created but could not start stays behind.
+    # Remove a container that was created but could not start.
     if "is already in use" not in done.stderr:
         remove = ["docker", "rm", "--force", f"samerun-{launch.run}"]
         subprocess.run(remove, capture_output=True, check=False)
@@ -79,23 +83,25 @@ def start(client: "DockerClient", launch: ContainerSpec) -> "Container":
     for pattern, error, remedy in START_ERRORS:
         if re.search(pattern, done.stderr):
             raise error(f"The container can't start: {message}", remedy)
-    raise EngineMissing(f"The container can't start: {message}", "See `invoke doctor`.")
+    raise EngineMissing(
+        f"The container can't start: {message}", "Run `invoke doctor` to check the engine."
+    )
 
 
 def _wait(container: "Container", lost: list[bool]) -> None:
-    """Wait for the end; note in *lost* that the engine went away first."""
+    """Wait for the end; add to *lost* if the connection to the engine broke before."""
     try:
         container.wait()
-    except Exception:  # noqa: BLE001 - whatever breaks the line, `state_of` asks again
+    except Exception:  # noqa: BLE001 - `state_of` queries the engine again
         lost.append(True)
 
 
 def state_of(container: "Container") -> dict[str, Any]:
     """
-    Return the engine's word on a container that has ended, after the engine is back.
+    Return the engine's state of a container that has ended; wait if the engine is restarting.
 
     Raises:
-        EngineMissing: It stays away.
+        EngineMissing: The engine does not come back.
     """
     from docker.errors import APIError, NotFound
     from requests.exceptions import RequestException
@@ -111,24 +117,24 @@ def state_of(container: "Container") -> dict[str, Any]:
         except (APIError, RequestException) as error:
             if time.monotonic() > until:
                 raise EngineMissing(
-                    f"The engine has been away for {ENGINE_AWAY_S:.0f} s.",
-                    "Start it; `invoke runs` then completes the record.",
+                    f"The engine has not responded for {ENGINE_AWAY_S:.0f} s.",
+                    "Start it, then run `invoke runs`, which completes the record.",
                 ) from error
             time.sleep(1)
 
 
 def remove(container: "Container") -> None:
-    """Remove a container that has ended; it may be gone already."""
+    """Remove a container that has ended, if it still exists."""
     _quiet(lambda: container.remove(force=True))
 
 
 def stop_container(container: "Container") -> None:
-    """SIGTERM, and SIGKILL after the time that a checkpoint may take."""
+    """Send SIGTERM, and SIGKILL after the time for a checkpoint."""
     _quiet(lambda: container.stop(timeout=contract.STOP_TIMEOUT_S))
 
 
 def _quiet(call: Callable[[], Any]) -> None:
     from docker.errors import APIError
 
-    with contextlib.suppress(APIError):  # It may have ended by itself meanwhile.
+    with contextlib.suppress(APIError):  # It may have ended in the meantime.
         call()

@@ -13,7 +13,7 @@ PIDS_LIMIT = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerSpec:
-    """All that the engine is told about one container."""
+    """Everything that is passed to the engine for one container."""
 
     run: str
     image: str
@@ -36,11 +36,11 @@ class ContainerSpec:
     detach: bool = True
 
     def argv(self) -> list[str]:
-        """Return the complete command; there is no secret in it to hide."""
+        """Return the complete command; it contains no secrets."""
         return ["docker", "run", *self._isolation(), *self._resources(), *self._inside()]
 
     def launch(self) -> Launch:
-        """Return what a next start takes over, for the record."""
+        """Return the part that a later start reuses, for the record."""
         return Launch(
             target=self.target,
             arguments=self.arguments,
@@ -59,23 +59,23 @@ class ContainerSpec:
             "--pull=never",
             f"--name=samerun-{self.run}",
             f"--label={contract.LABEL_RUN}={self.run}",
-            # PID 1 must reap and pass on signals; Python as PID 1 ignores SIGTERM.
+            # PID 1 must reap processes and forward signals; Python as PID 1 ignores SIGTERM.
             "--init",
             f"--user={self.user}",
             "--read-only",
             "--cap-drop=ALL",
-            # seccomp's default profile is the engine's; naming one could only loosen it.
+            # The engine's default seccomp profile applies; naming one could only weaken it.
             "--security-opt=no-new-privileges",
             "--ipc=private",
             f"--pids-limit={self.pids_limit}",
             f"--stop-timeout={contract.STOP_TIMEOUT_S}",
-            # Readable whatever the engine's default driver is.
+            # A readable driver, regardless of the engine's default.
             "--log-driver=local",
         ]
 
     def _resources(self) -> list[str]:
         argv = ["--tmpfs=/tmp:rw,nosuid,nodev,mode=1777", f"--shm-size={self.shm_size}"]
-        # The same number again: no swap, so that a run can't grind the host to a halt.
+        # The same value means no swap, so that a run can't slow down the host.
         argv += [f"--memory={self.memory}", f"--memory-swap={self.memory}"] if self.memory else []
         argv += [f"--gpus={self.gpus}"] if self.gpus else []
         argv += [f"--network={self.network}"] if self.network else []
@@ -92,13 +92,13 @@ class ContainerSpec:
 
 
 def own_variables(*, has_key: bool) -> dict[str, str]:
-    """Return what a container that the host side starts has beside what follows from facts."""
+    """Return the variables of a container started by the host that don't depend on `Facts`."""
     key = {"NETRC": contract.NETRC} if has_key else {}
     return {contract.ENV_RECORD: f"{contract.OUTPUT}/{contract.RECORD}", **key}
 
 
 def mount_option(mount: Mount) -> str:
-    """Return Docker's ``--mount`` value: CSV, so that a comma in a path survives."""
+    """Return Docker's ``--mount`` value, as CSV, so that paths may contain commas."""
     fields = ["type=bind", f"source={mount.source}", f"target={mount.target}"]
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(

@@ -1,1 +1,1 @@
-"""What maintainers run: checks, audits, workflows."""
+"""Commands for maintainers: checks, audits, CI workflows."""

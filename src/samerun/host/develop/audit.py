@@ -1,4 +1,4 @@
-"""`invoke audit`: known vulnerabilities of the locked packages, and licenses of an image's."""
+"""`invoke audit`: known vulnerabilities of locked packages, and licenses in an image."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ from samerun.host.image.inspect import Package
 
 FILE = "audit.toml"
 UNKNOWN = "unknown"
-# uv's own: 0 nothing is known, 1 something is, 2 it could not be asked.
+# Exit codes of uv: 0 no known vulnerability, 1 at least one, 2 the service did not respond.
 CLEAN, FOUND = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exemption:
-    """A vulnerability that is let pass until a day, and why."""
+    """A vulnerability that is exempt until a date, and why."""
 
     id: str
     why: str
@@ -42,28 +42,28 @@ def read(path: Path) -> Allowed:
     Read audit.toml.
 
     Raises:
-        UsageError: It is no TOML, or an entry lacks a field.
+        UsageError: It is not TOML, or an entry lacks a field.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         exemptions = tuple(_exemption(entry) for entry in raw.get("vulnerability", ()))
-        licenses = {_said(e, "package"): _said(e, "license") for e in raw.get("license", ())}
+        licenses = {_field(e, "package"): _field(e, "license") for e in raw.get("license", ())}
     except (tomllib.TOMLDecodeError, KeyError, ValueError) as error:
         raise UsageError(
-            f"{path.name} can't be used: {error}.", "Each entry needs all fields of its example."
+            f"Invalid {path.name}: {error}.", "Give each entry all fields of the file's example."
         ) from error
     return Allowed(exemptions=exemptions, licenses=licenses)
 
 
 def _exemption(entry: dict[str, Any]) -> Exemption:
     if type(entry["until"]) is not date:
-        raise ValueError(f"until = {entry['until']!r} is no day, such as 2027-03-31")
-    return Exemption(id=_said(entry, "id"), why=_said(entry, "why"), until=entry["until"])
+        raise ValueError(f"until = {entry['until']!r} is not a date such as 2027-03-31")
+    return Exemption(id=_field(entry, "id"), why=_field(entry, "why"), until=entry["until"])
 
 
-def _said(entry: dict[str, Any], field: str) -> str:
+def _field(entry: dict[str, Any], field: str) -> str:
     if not str(entry.get("why", "")).strip():
-        raise ValueError(f"{entry} does not say why")
+        raise ValueError(f"{entry} has no field `why`")
     return str(entry[field])
 
 
@@ -71,35 +71,37 @@ def vulnerabilities(
     project: Project, say: Callable[[str], None], service: str | None = None
 ) -> None:
     """
-    Ask about every package of uv.lock, by name and version only.
+    Query the vulnerability service for every package in uv.lock, by name and version only.
 
     Raises:
-        Vulnerable: Something is known and not let pass.
-        NotAudited: Nobody could be asked; nothing is known then, good or bad.
+        Vulnerable: There is a known vulnerability without an exemption.
+        NotAudited: The service could not be reached, so the result is unknown.
     """
     if shutil.which("uv") is None:
-        raise NotAudited("Not audited: `uv` is not installed.", "pip install 'uv>=0.13'")
+        raise NotAudited(
+            "Not audited: `uv` is not installed.", "Install it with `pip install 'uv>=0.13'`."
+        )
     allowed = read(project.root / FILE).exemptions
     today = datetime.now(UTC).date()
     for old in (entry for entry in allowed if entry.until < today):
-        say(f"{old.id} counts again: it was let pass until {old.until} ({old.why}).")
+        say(f"The exemption of {old.id} ended on {old.until} ({old.why}).")
     done = _ask(project, [entry.id for entry in allowed if entry.until >= today], service)
-    said = f"{done.stdout.strip()}\n{done.stderr.strip()}".strip()
+    output = f"{done.stdout.strip()}\n{done.stderr.strip()}".strip()
     if done.returncode == CLEAN:
-        say(said)
+        say(output)
     elif done.returncode == FOUND:
-        raise Vulnerable(said, f"Run `invoke lock --upgrade`, or say why not in {FILE}.")
+        raise Vulnerable(output, f"Run `invoke lock --upgrade`, or add an exemption to {FILE}.")
     else:
         raise NotAudited(
-            f"Not audited: nobody could be asked.\n{said}",
-            "Try again with a network, or name a mirror of api.osv.dev by --service.",
+            f"Not audited: the vulnerability service could not be reached.\n{output}",
+            "Check the network and try again, or pass a mirror of api.osv.dev with --service.",
         )
 
 
 def _ask(
     project: Project, ignored: Sequence[str], service: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `uv audit`; retries would only add seconds where there is no network."""
+    """Run `uv audit`, with one retry, so that it fails fast without a network."""
     command = ["uv", "audit", "--frozen", "--preview-features", "audit-command"]
     command += [word for name in ignored for word in ("--ignore", name)]
     command += ["--service-url", service] if service else []
@@ -114,14 +116,14 @@ def licenses(packages: Sequence[Package], allowed: Allowed) -> list[tuple[str, s
     Return package, version and license of all *packages*.
 
     Raises:
-        LicenseUnknown: One names none, and audit.toml does not either.
+        LicenseUnknown: A package declares no license, and audit.toml has none for it.
     """
     rows = [(p.name, p.version, _license(p, allowed)) for p in packages]
-    unknown = [f"{name} {version}" for name, version, found in rows if found == UNKNOWN]
+    unknown = [f"{name} {version}" for name, version, text in rows if text == UNKNOWN]
     if unknown:
         raise LicenseUnknown(
-            f"No license is known of {', '.join(unknown)}.",
-            f"Look it up at the project's page, and name it in {FILE}.",
+            f"No license declared by {', '.join(unknown)}.",
+            f"Look it up on the project's page, and add it to {FILE}.",
         )
     return rows
 

@@ -3,16 +3,18 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from samerun.core.errors import NotAudited, Vulnerable
 from samerun.host.checkout.project import Project
-from samerun.host.develop import audit
+from samerun.host.develop import audit, side_by_side
+from samerun.host.develop.side_by_side import Outcome, Part
 from samerun.host.image import base, build, buildkit
 from samerun.host.image.buildkit import Build
 from samerun.host.machine import engine
 
-# Of the training's side, what needs no framework.
+# The tests of the container side that need no framework.
 _TRAIN_ON_HOST = (
     "tests/train/standalone/test_kubernetes.py",
     "tests/train/standalone/test_probe.py",
@@ -23,9 +25,13 @@ HOST_TESTS = (*(f"tests/{name}" for name in _FOLDERS), *_TRAIN_ON_HOST)
 TEST_TAG = "samerun:test"
 LINTED = ("src", "tests", "benchmarks", "docker", "docs", "examples", "tasks.py")
 PROSE = "docs/prose.py"
-# The tests run examples and what the documents say, so both are there beside them.
+# The tests also run the examples and the commands in the documents.
 _TESTED = ("tests", "docs", "examples")
 _COVERAGE = ("--cov", "--cov-report=term")
+# The order of files is that of tests/docker/conftest.py, the longest first.
+_SPREAD = ("--dist=loadfile", "--no-loadscope-reorder")
+_MOST_WORKERS = 6
+_UNIT = ("--numprocesses=auto",)
 
 
 def run(
@@ -36,17 +42,72 @@ def run(
     coverage: bool,
     select: Sequence[str],
 ) -> int:
-    """Run the checks in turn; return the exit code of the first that fails, else 0."""
+    """
+    Run the checks; return the exit code of the first that fails, else 0.
+
+    Those without an engine run while the image is built, then those with an engine beside
+    those in the image, because either waits much of the time. *fast* runs the first alone,
+    one after the other.
+    """
     python = [sys.executable, "-m"]
-    unit = [*python, "pytest", *HOST_TESTS, *(_COVERAGE if coverage else ()), *select]
-    code = _first_failure(project, say, [*_static(python), unit])
-    if code or fast:
+    unit = [*python, "pytest", *HOST_TESTS, *_UNIT, *(_COVERAGE if coverage else ()), *select]
+    if fast:
+        return _first_failure(project, say, [*_static(python), unit])
+    times: list[Outcome] = []
+    try:
+        return _all(project, say, times, unit, select)
+    finally:
+        say("")
+        for outcome in times:
+            say(outcome.line())
+
+
+def _all(
+    project: Project,
+    say: Callable[[str], None],
+    times: list[Outcome],
+    unit: Sequence[str],
+    select: Sequence[str],
+) -> int:
+    python = [sys.executable, "-m"]
+    parts = [
+        Part(name="style, prose and types", commands=tuple(map(tuple, _static(python)))),
+        Part(name="unit tests", commands=(tuple(unit),)),
+        Part(name="image", commands=((*python, "invoke", "build"),)),
+    ]
+    times += _side_by_side(project, say, parts)
+    code = _code(times)
+    if code:
         return code
-    # Built here, so that its steps are seen while they take their minutes.
-    build.ensure(engine.connect(), project, cuda="13", say=say)
-    docker = [[*python, "pytest", "tests/docker", "--durations=10", *select]]
-    code = _first_failure(project, say, docker) or _inside(project, say)
-    return code or _audit(project, say)
+    _timed(times, "test image", lambda: build_test_image(project, say))
+    # One more than cores: the tests wait for containers most of their time.
+    workers = min(len(os.sched_getaffinity(0)) + 1, _MOST_WORKERS)
+    spread = (f"--numprocesses={workers}", *_SPREAD)
+    docker = (*python, "pytest", "tests/docker", *spread, "--durations=10", *select)
+    inside = tuple(_inside(project, name) for name in ("train", "callback"))
+    parts = [
+        Part(name="tests with the engine", commands=(docker,)),
+        Part(name="tests in the image", commands=inside),
+    ]
+    times += _side_by_side(project, say, parts)
+    return _code(times) or _timed(times, "audit", lambda: _audit(project, say))
+
+
+def _side_by_side(
+    project: Project, say: Callable[[str], None], parts: Sequence[Part]
+) -> list[Outcome]:
+    return side_by_side.run(parts, root=project.root, logs=project.state / "test", say=say)
+
+
+def _code(outcomes: Sequence[Outcome]) -> int:
+    return next((outcome.code for outcome in outcomes if outcome.code), 0)
+
+
+def _timed(times: list[Outcome], name: str, action: Callable[[], int | None]) -> int:
+    began = time.monotonic()
+    code = action() or 0
+    times.append(Outcome(name=name, code=code, seconds=time.monotonic() - began))
+    return code
 
 
 def _static(python: Sequence[str]) -> list[list[str]]:
@@ -61,12 +122,12 @@ def _static(python: Sequence[str]) -> list[list[str]]:
 
 
 def _audit(project: Project, say: Callable[[str], None]) -> int:
-    """Ask for vulnerabilities; a machine without a network is told so, and no failure."""
+    """Check for vulnerabilities; without a network, print that and return 0."""
     say("\n$ invoke audit")
     try:
         audit.vulnerabilities(project, say)
     except NotAudited as error:
-        say(f"{error.what.splitlines()[0]} This is no failure, and no proof either.")
+        say(f"{error.what.splitlines()[0]} This does not count as a failure.")
     except Vulnerable as error:
         say(str(error))
         return error.exit_code
@@ -80,22 +141,21 @@ def _first_failure(
     return next((code for code in codes if code), 0)
 
 
-def _inside(project: Project, say: Callable[[str], None]) -> int:
-    """Run the callback's and training's tests in the image, as hardened as a run is."""
-    build_test_image(project, say)
+def _inside(project: Project, folder: str) -> tuple[str, ...]:
+    """Return the command for the tests in *folder* in the image, as hardened as a run is."""
     mounts = [
         f"--mount=type=bind,source={project.root}/{name},target=/{name},readonly"
         for name in _TESTED
     ]
     flags = ["--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
     flags += ["--user=12345:12345", "--tmpfs=/tmp:rw,nosuid,nodev,mode=1777", "--shm-size=1g"]
-    flags += ["--network=none", "--workdir=/tests"]
-    command = ["docker", "run", "--rm", *flags, *mounts, TEST_TAG, "callback", "train", "-q"]
-    return _call(project, say, command)
+    # Of several threads on little data all but one wait, and burn a core each as they do so.
+    flags += ["--network=none", "--workdir=/tests", "--env=OMP_NUM_THREADS=1"]
+    return ("docker", "run", "--rm", *flags, *mounts, TEST_TAG, folder, "-q", "--durations=10")
 
 
 def build_test_image(project: Project, say: Callable[[str], None]) -> None:
-    """Build the image's `test` target: the image itself, and pytest on top."""
+    """Build the image's `test` target: the image with pytest added."""
     client = engine.connect()
     build.ensure(client, project, cuda="13", say=say)
     base_tag, under = base.provide(client, project, say=say)

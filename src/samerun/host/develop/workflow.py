@@ -12,7 +12,7 @@ PLACEHOLDER = "REGISTRY"
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """Where a service looks for its workflow, and the registry that comes with it."""
+    """The path of a service's workflow file, and the service's registry."""
 
     file: str
     registry: str
@@ -31,28 +31,30 @@ def render(project: Project, service: str, registry: str | None) -> str:
     Return the workflow of *service*, with *registry* (``HOST/NAME``) or the service's own.
 
     Raises:
-        UsageError: No such service, or no such registry's name.
+        UsageError: The service is unknown, or the registry's name is invalid.
     """
     if service not in SERVICES:
-        raise UsageError(f"No service is called {service!r}.", f"Use one of {', '.join(SERVICES)}.")
+        raise UsageError(f"Unknown service: {service!r}.", f"Use one of {', '.join(SERVICES)}.")
     text = (project.root / "cloud" / "ci" / f"{service}.yml").read_text(encoding="utf-8")
-    place = check_repository(registry) if registry else SERVICES[service].registry
+    repository = check_repository(registry) if registry else SERVICES[service].registry
     for mark in (f": {PLACEHOLDER}\n", f"={PLACEHOLDER}:"):
-        text = text.replace(mark, mark.replace(PLACEHOLDER, place))
+        text = text.replace(mark, mark.replace(PLACEHOLDER, repository))
     return text
 
 
 def write(service: str, registry: str | None, file: Path | None, project: Project) -> Path:
     """
-    Write the workflow and return its path; a file that says something else is kept.
+    Write the workflow and return its path; a different existing file is not overwritten.
 
     Raises:
-        OutputError: There is such a file.
+        OutputError: A different file exists.
     """
     text = render(project, service, registry)
     path = file.expanduser() if file else project.root / SERVICES[service].file
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise OutputError(f"{path} is there already.", "Give another --file, or move it away.")
+        raise OutputError(
+            f"{path} already exists with different content.", "Give another --file, or move it."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path

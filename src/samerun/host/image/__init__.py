@@ -1,1 +1,1 @@
-"""From sources to a digest, and from this machine to others. It knows no run."""
+"""Building images, identifying them, and moving them between machines; not about runs."""

@@ -1,8 +1,8 @@
 """
-An image as a file, for machines without a registry: what `docker save` writes, and its identity.
+An image as a file, for machines without a registry: `docker save` output plus its identity.
 
-The file stays one that `docker load` reads. The identity is its last member, so that a file
-cut off anywhere is known by its absence.
+`docker load` can still read the file. The identity is the last member, so it is missing from
+any truncated file.
 """
 
 import dataclasses
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 MEMBER = "samerun.json"
 LARGEST_JSON = 8 * 2**20
-# How an OCI layout names an image: containerd's own note, and the specification's.
+# Annotations with the image's name in an OCI layout: containerd's, and the specification's.
 NAME_NOTES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 REPOSITORY = "samerun-saved"
-# Kept of the origin's identity: what another store can't compute from the layers.
+# The parts of the identity that another store can't compute from the layers.
 CARRIED = ("manifest_digest", "index_digest", "config_digest", "pull_reference")
 
 
 def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], None]) -> None:
     """
-    Write *image* to *path*, whole or not at all.
+    Write *image* to *path* atomically.
 
     Raises:
-        TransferFailed: The disk is full, or the folder can't be written.
+        TransferFailed: The disk is full, or the folder is not writable.
     """
-    # A name of its own: loading it elsewhere must not move that machine's tags.
+    # A separate name: loading the file on another machine must not move its tags.
     tag = tag_of(image)
     client.api.tag(image.reference, *tag.split(":"))
     partial = path.with_name(f".{path.name}.partial")
@@ -56,7 +56,8 @@ def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], 
         partial.replace(path)
     except OSError as error:
         raise TransferFailed(
-            f"{path} could not be written: {error.strerror or error}.", "Choose another --file."
+            f"{path} could not be written: {error.strerror or error}.",
+            "Choose another --file, in a writable folder with enough free space.",
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -65,10 +66,10 @@ def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], 
 
 def load(client: "DockerClient", path: Path, say: Callable[[str], None]) -> Image:
     """
-    Check that *path* holds the image that it says and no other name, then load it.
+    Check that *path* holds exactly the image that it describes, under no other name; load it.
 
     Raises:
-        TransferFailed: The file is cut off or damaged; nothing stays behind.
+        TransferFailed: The file is truncated or damaged; nothing is left in the engine.
     """
     saved = check_archive(path)
     say(f"Loading {safe(saved.reference)} …")
@@ -84,24 +85,24 @@ def load(client: "DockerClient", path: Path, say: Callable[[str], None]) -> Imag
     if identity.hash_layers(raw["RootFS"]["Layers"]) != saved.layers_digest:
         client.api.remove_image(tag)
         raise _other_layers(path, saved)
-    # What another store can't compute from the layers; nothing of it is believed elsewhere.
+    # Another store can't compute these digests from the layers. They only serve as names.
     known = {name: getattr(saved, name) for name in CARRIED}
     identity.remember(raw["Id"], {name: value for name, value in known.items() if value})
     return identity.identify(client, tag)
 
 
 def tag_of(image: Image) -> str:
-    """Return the one name that an archive has and that loading it sets."""
+    """Return the only name in an archive, which loading it sets."""
     return f"{REPOSITORY}:{image.digest[:12]}"
 
 
 def check_archive(path: Path) -> Image:
     """
-    Return the identity of the image in *path*, after a look at all that loading would do.
+    Return the identity of the image in *path*, after checking the effects of loading it.
 
     Raises:
-        TransferFailed: It is cut off, holds other layers than it says, or would set another
-            name than its own; the engine has not seen it then.
+        TransferFailed: It is truncated, does not hold the layers that it describes, or would
+            set another name. The engine has not read it then.
     """
     try:
         with tarfile.open(path) as tar:
@@ -110,26 +111,26 @@ def check_archive(path: Path) -> Image:
             _check_names(tar, members, saved, path)
             _check_layers(tar, members, saved, path)
     except (tarfile.TarError, EOFError) as error:
-        raise _cut_off(path) from error
+        raise _truncated(path) from error
     except OSError as error:
         raise TransferFailed(
-            f"{path} can't be read: {error.strerror}.", "Give the file that `invoke save` wrote."
+            f"{path} can't be read: {error.strerror}.", "Give a file written by `invoke save`."
         ) from error
     return saved
 
 
 def _members(tar: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
-    found: dict[str, tarfile.TarInfo] = {}
+    members: dict[str, tarfile.TarInfo] = {}
     for member in tar:
         name = member.name.removeprefix("./")
-        if name in found or not (member.isfile() or member.isdir()) or ".." in name.split("/"):
-            raise _foreign(path, f"the entry {name!r:.60} is twice in it, or no plain file")
-        found[name] = member
-    return found
+        if name in members or not (member.isfile() or member.isdir()) or ".." in name.split("/"):
+            raise _unexpected(path, f"the entry {name!r:.60} is duplicate or not a plain file")
+        members[name] = member
+    return members
 
 
 def _read(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], name: str) -> Any:
-    """Return a small JSON file of the archive; KeyError or ValueError if it is none."""
+    """Return a small JSON file of the archive; KeyError or ValueError if that fails."""
     member = members[name]
     if member.size > LARGEST_JSON:
         raise ValueError(f"{name} is too large")
@@ -145,26 +146,28 @@ def _identity(tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], path
         saved = validation.build(Image, _read(tar, members, MEMBER))
         validation.matches("digest", saved.digest, re.compile("[0-9a-f]{64}"))
     except (KeyError, ValueError) as error:
-        raise _cut_off(path) from error
+        raise _truncated(path) from error
     return saved
 
 
 def _check_names(
     tar: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], saved: Image, path: Path
 ) -> None:
-    """Refuse an archive that would move any other name of this machine."""
-    wanted = tag_of(saved)
+    """Refuse an archive that would set any other image name on this machine."""
+    expected = tag_of(saved)
     try:
-        named = {tag for one in _read(tar, members, "manifest.json") for tag in one["RepoTags"]}
+        names = {tag for one in _read(tar, members, "manifest.json") for tag in one["RepoTags"]}
         if "index.json" in members:
             entries = _read(tar, members, "index.json")["manifests"]
             notes = [entry.get("annotations") or {} for entry in entries]
-            named |= {n[key] for n in notes for key in NAME_NOTES[:1] if key in n}
-            named |= {f"{REPOSITORY}:{n[NAME_NOTES[1]]}" for n in notes if NAME_NOTES[1] in n}
+            names |= {n[key] for n in notes for key in NAME_NOTES[:1] if key in n}
+            names |= {f"{REPOSITORY}:{n[NAME_NOTES[1]]}" for n in notes if NAME_NOTES[1] in n}
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise _foreign(path, "its list of images can't be read") from error
-    if {str(name).removeprefix("docker.io/library/") for name in named} != {wanted}:
-        raise _foreign(path, f"it names {', '.join(sorted(map(str, named)))}, not {wanted} alone")
+        raise _unexpected(path, "its list of images can't be read") from error
+    if {str(name).removeprefix("docker.io/library/") for name in names} != {expected}:
+        raise _unexpected(
+            path, f"it names {', '.join(sorted(map(str, names)))}, not only {expected}"
+        )
 
 
 def _check_layers(
@@ -174,39 +177,41 @@ def _check_layers(
         (one,) = _read(tar, members, "manifest.json")
         layers = _read(tar, members, one["Config"])["rootfs"]["diff_ids"]
     except (KeyError, ValueError, TypeError) as error:
-        raise _foreign(path, "its one image can't be read") from error
+        raise _unexpected(path, "its one image can't be read") from error
     if identity.hash_layers(layers) != saved.layers_digest:
         raise _other_layers(path, saved)
 
 
-def _cut_off(path: Path) -> TransferFailed:
+def _truncated(path: Path) -> TransferFailed:
     return TransferFailed(
-        f"{path} is cut off, or was not written by `invoke save`: it ends without {MEMBER}.",
-        "Copy it again; `docker load` reads archives of other origin.",
+        f"{path} is truncated, or was not written by `invoke save`: it has no {MEMBER}.",
+        "Copy it again, or load an archive from another tool with `docker load`.",
     )
 
 
-def _foreign(path: Path, why: str) -> TransferFailed:
+def _unexpected(path: Path, why: str) -> TransferFailed:
     return TransferFailed(
-        f"{path} is not what `invoke save` writes: {safe(why)}. Nothing was loaded.",
-        "Copy it again from where it was saved; `docker load` reads archives of other origin.",
+        f"{path} was not written by `invoke save`: {safe(why)}. Nothing was loaded.",
+        "Copy it again from the machine that saved it, or load an archive from another tool with "
+        "`docker load`.",
     )
 
 
 def _other_layers(path: Path, saved: Image) -> TransferFailed:
     return TransferFailed(
-        f"{path} holds other layers than were saved: {saved.layers_digest}.",
-        "Copy it again from where it was saved.",
+        f"{path} does not hold the layers that were saved, {saved.layers_digest}.",
+        "Copy it again from the machine that saved it.",
     )
 
 
 def _load_failed(path: Path, why: str) -> TransferFailed:
     if "no space left" in why:
         return TransferFailed(
-            f"{path} can't be loaded: {safe(why)}.", "Make room on the engine's disk, then repeat."
+            f"{path} can't be loaded: {safe(why)}.",
+            "Free space on the engine's disk, then run the command again.",
         )
     return TransferFailed(
-        f"{path} is damaged: {safe(why)}.", "Copy it again from where it was saved."
+        f"{path} is damaged: {safe(why)}.", "Copy it again from the machine that saved it."
     )
 
 

@@ -1,4 +1,4 @@
-"""The base image: pulled by digest, or bootstrapped from Debian's packages."""
+"""The base image: pulled by digest, or bootstrapped from Debian packages."""
 
 import hashlib
 import json
@@ -36,13 +36,13 @@ def provide(
     say: Callable[[str], None],
 ) -> tuple[str, Base]:
     """
-    Return the local tag to build from, and what it is.
+    Return the local tag to build from, and its description.
 
-    With ``auto``: what is here already, else pulled, else bootstrapped. A choice is
-    never replaced by another one.
+    With ``auto``: the local base, else a pulled one, else a bootstrapped one. An explicit
+    choice is never replaced by another.
 
     Raises:
-        BaseUnavailable: What was chosen, or all of it, could not be had.
+        BaseUnavailable: The chosen base, or with ``auto`` any base, is not available.
     """
     pins, tags = project.base_pins(), _tags(project)
     for origin, tag in tags.items():
@@ -56,13 +56,13 @@ def provide(
     if choice == "pulled":
         raise BaseUnavailable(problem, "Check the network, or build with --base bootstrapped.")
     if problem:
-        say(f"{problem}\nBootstrapping the base from Debian's packages instead.")
+        say(f"{problem}\nBootstrapping the base from Debian packages instead.")
     bootstrap(client, project, pins["bootstrap"], tags["bootstrapped"])
     return _describe(client, "bootstrapped", tags["bootstrapped"], pins)
 
 
 def is_reachable(client: "DockerClient", project: Project) -> bool:
-    """Whether a base is here already, or the registry answers for the pinned one."""
+    """Whether a base is on this machine, or the registry serves the pinned one."""
     from docker.errors import DockerException
 
     if any(has(client, tag) for tag in _tags(project).values()):
@@ -75,10 +75,10 @@ def is_reachable(client: "DockerClient", project: Project) -> bool:
 
 
 def _tags(project: Project) -> dict[str, str]:
-    """Return the local tag of each origin, named by a hash: what makes another base renames it."""
+    """Return the local tag of each origin; it holds a hash of all inputs of that base."""
     pins = project.base_pins()
-    made_by = [project.file_sha256(f"docker/{name}") for name in BOOTSTRAPPED_BY]
-    inputs = {"pulled": pins["pulled"], "bootstrapped": [pins["bootstrap"], *made_by]}
+    scripts = [project.file_sha256(f"docker/{name}") for name in BOOTSTRAPPED_BY]
+    inputs = {"pulled": pins["pulled"], "bootstrapped": [pins["bootstrap"], *scripts]}
     return {
         origin: f"{REPOSITORY}:{origin}-{_short_hash(value)}" for origin, value in inputs.items()
     }
@@ -109,7 +109,7 @@ def _describe(
 
 
 def _pull(client: "DockerClient", local: str, pins: dict[str, Any]) -> str:
-    """Pull the pinned base and tag it *local*; return what went wrong, or an empty string."""
+    """Pull the pinned base and tag it *local*; return the problem, or an empty string."""
     from docker.errors import DockerException
 
     reference = pins["pulled"]["reference"]
@@ -119,38 +119,38 @@ def _pull(client: "DockerClient", local: str, pins: dict[str, Any]) -> str:
         repository, tag = local.split(":")
         client.images.get(reference).tag(repository, tag)
     except DockerException as error:
-        # The engine's message nests four deep; the innermost part is the reason.
+        # The engine nests its message four levels deep; the innermost part is the reason.
         reason = str(error).rstrip('").').rsplit(": ", 1)[-1]
-        return f"The base {reference} can't be pulled: {reason}."
+        return f"The base image {reference} can't be pulled: {reason}."
     return ""
 
 
 def bootstrap(client: "DockerClient", project: Project, pin: dict[str, Any], tag: str) -> None:
-    """Make a Debian file system with mmdebstrap, and an image of it named *tag*."""
+    """Create a Debian file system with mmdebstrap, and build the image *tag* from it."""
     if shutil.which("mmdebstrap") is None or os.geteuid() != 0:
         raise BaseUnavailable(
-            "Bootstrapping the base needs root and the package mmdebstrap.",
-            "Run `invoke setup build` as root, or build where a registry can be reached.",
+            "Bootstrapping the base requires root and the package mmdebstrap.",
+            "Run `invoke setup build` as root, or build on a machine that reaches a registry.",
         )
     docker = project.root / "docker"
     with tempfile.TemporaryDirectory() as folder:
         tar = Path(folder) / "base.tar"
         script = ["sh", str(docker / "bootstrap-base.sh"), pin["suite"], ",".join(pin["packages"])]
-        _make(script, tar)
+        _bootstrap_tar(script, tar)
         build = Build(context=folder, tag=tag, file=str(docker / "base.Dockerfile"))
         buildkit.run(client, build, project.state / "base-build.log", lambda _: None)
 
 
-def _make(script: list[str], tar: Path) -> None:
-    # Nothing else of the caller's: packages' scripts run in it, and what they write may differ.
-    kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    environment = {**kept, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
+def _bootstrap_tar(script: list[str], tar: Path) -> None:
+    # No other variables: package scripts run in this environment and might write its values.
+    inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment = {**inherited, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
     environment["SOURCE_DATE_EPOCH"] = str(contract.EPOCH)
     command = [*script, str(tar)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = "\n".join(done.stderr.strip().splitlines()[-10:])
         raise BaseUnavailable(
-            f"Bootstrapping the base failed with {done.returncode}:\n{lines}",
-            "Check that Debian's package mirror answers (`apt-get update`).",
+            f"Bootstrapping the base failed with exit code {done.returncode}:\n{lines}",
+            "Check that the Debian mirror is reachable (`apt-get update`).",
         )

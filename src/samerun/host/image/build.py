@@ -1,4 +1,4 @@
-"""Build the image with BuildKit; nothing to do where its inputs are unchanged."""
+"""Build the image with BuildKit, unless its inputs are unchanged."""
 
 import json
 import os
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 CACHE_ENV = "SAMERUN_BUILD_CACHE"
-"""Layers kept between machines, for CI: ``type=registry,ref=HOST/NAME:cache``."""
+"""Layer cache shared between machines, for CI: ``type=registry,ref=HOST/NAME:cache``."""
 
 
 def plan(project: Project, base_tag: str, under: Base, cuda: str, *, no_cache: bool) -> Build:
-    """Return the build of the image for CUDA release *cuda* on *under*."""
+    """Return the build of the image for CUDA release *cuda* on the base *under*."""
     return Build(
         context=str(project.root),
         tag=tag(cuda),
@@ -44,7 +44,7 @@ def plan(project: Project, base_tag: str, under: Base, cuda: str, *, no_cache: b
             contract.LABEL_LOCK: project.lock_sha256(),
         },
         ca=buildkit.find_ca(),
-        # A file of this process: two builds at once must not read each other's.
+        # One file per process: concurrent builds must not read each other's metadata.
         metadata=str(project.state / f"build-metadata-{os.getpid()}.json"),
         no_cache=no_cache,
         cache=os.environ.get(CACHE_ENV) or None,
@@ -52,7 +52,7 @@ def plan(project: Project, base_tag: str, under: Base, cuda: str, *, no_cache: b
 
 
 def inputs(project: Project, under: Base, cuda: str) -> str:
-    """Return the hash over all that the image is made from."""
+    """Return the hash of all inputs of the image."""
     return project.inputs_sha256(under.reference, cuda)
 
 
@@ -69,15 +69,15 @@ def ensure(
     Return the image of this checkout, built if its inputs have changed.
 
     Raises:
-        LockStale: pyproject.toml and the locks disagree.
-        BuildFailed: With the last lines of the log, which is kept.
+        LockStale: pyproject.toml and the lock files disagree.
+        BuildFailed: The build failed; its log is kept.
     """
     lock_check.check_lock(project, cuda)
     base_tag, under = base.provide(client, project, base_choice, say=say)
     if not no_cache and _is_current(client, project, under, cuda):
         image = identity.identify(client, tag(cuda))
-        # Only a build tells the config's digest in containerd's store. Where it was
-        # forgotten the build is repeated, from the cache, to the same image.
+        # In the containerd store, only a build reports the config's digest. If it is not
+        # cached, the build is repeated, from BuildKit's cache, with the same result.
         if image.config_digest or engine.buildx_version() is None:
             return image
     build = plan(project, base_tag, under, cuda, no_cache=no_cache)
@@ -98,7 +98,7 @@ def _is_current(client: "DockerClient", project: Project, under: Base, cuda: str
 
 
 def remember(client: "DockerClient", project: Project, build: Build) -> None:
-    """Keep what the image can't tell later: its config's digest, the commit that it is from."""
+    """Cache what can't be read from the image later: its config's digest and its commit."""
     if engine.buildx_version() is None or build.metadata is None:
         return
     path = Path(build.metadata)

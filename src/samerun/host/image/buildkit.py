@@ -1,4 +1,4 @@
-"""BuildKit: one call of it, its arguments, its log and its failure."""
+"""One BuildKit build: its arguments, its log, and its failure."""
 
 import os
 import re
@@ -16,12 +16,12 @@ from samerun.host.machine import engine
 if TYPE_CHECKING:
     from docker import DockerClient
 
-# Where distributions keep the certificates that they trust, company proxies' among them.
+# Distributions keep their trusted certificates here, including those of company proxies.
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 LINES_SHOWN = 25
 Store = Literal["containerd", "classic"]
 OUTPUTS: dict[Store, str] = {
-    # Without OCI's media types some registries refuse zstd.
+    # Some registries refuse zstd without OCI media types.
     "containerd": "type=image,compression=zstd,oci-mediatypes=true,unpack=true",
     "classic": "type=docker",
 }
@@ -29,7 +29,7 @@ OUTPUTS: dict[Store, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """One call of BuildKit; `argv` is a pure function of it."""
+    """One BuildKit build; `argv` is a pure function of it."""
 
     context: str
     tag: str
@@ -40,19 +40,19 @@ class Build:
     ca: str | None = None
     metadata: str | None = None
     no_cache: bool = False
-    # Where layers are kept between machines, as buildx takes it: type=registry,ref=….
+    # Layer cache shared between machines, in buildx's syntax: type=registry,ref=….
     cache: str | None = None
 
     def argv(self, *, buildx: bool, store: Store = "classic") -> list[str]:
         """
-        Return the command; without buildx it is the BuildKit of CLI 20.10 itself.
+        Return the command; without buildx, it uses the BuildKit in CLI 20.10.
 
-        containerd's store keeps layers compressed: zstd there, which takes half of gzip's
-        time and is smaller. The classic store compresses at a push, always with gzip.
+        The containerd store keeps layers compressed, so they use zstd, which takes half the
+        time of gzip and is smaller. The classic store compresses on push, always with gzip.
         """
         argv = ["docker", *(["buildx"] if buildx else []), "build", "--progress=plain"]
         if buildx:
-            # Provenance holds times: with it no two builds have one digest.
+            # Provenance contains times: with it, no two builds have the same digest.
             argv += ["--provenance=false", "--output", OUTPUTS[store]]
             argv += ["--metadata-file", self.metadata] if self.metadata else []
             if self.cache:
@@ -64,13 +64,13 @@ class Build:
             argv += ["--build-arg", f"{name}={value}"]
         for name, value in sorted(self.labels.items()):
             argv += ["--label", f"{name}={value}"]
-        # The content goes in as a secret, so it neither stays nor counts in the cache.
+        # As a secret, the bundle neither stays in a layer nor affects the cache.
         argv += ["--secret", f"id=ca,src={self.ca}"] if self.ca else []
         return [*argv, "--tag", self.tag, self.context]
 
 
 def find_ca() -> str | None:
-    """Return the bundle of certificates that this host trusts."""
+    """Return the path of the host's bundle of trusted certificates."""
     for path in (os.environ.get("SSL_CERT_FILE"), *CA_BUNDLES):
         if path and Path(path).is_file():
             return path
@@ -85,10 +85,10 @@ def run(
     stdin: bytes | None = None,
 ) -> None:
     """
-    Run *build*, keep its output in *log*, and tell each step as it starts.
+    Run *build*, write its output to *log*, and print each step as it starts.
 
     Raises:
-        BuildFailed: With the last lines of the log.
+        BuildFailed: The build failed; the message holds the last lines of the log.
     """
     engine.require_cli()
     store = engine.inspect(client).store
@@ -116,17 +116,17 @@ def run(
             if step:
                 say(f"{time.monotonic() - started:5.0f} s  {step}")
     if process.wait():
-        raise BuildFailed(_failure(log), f"The whole log: {log}")
+        raise BuildFailed(_failure(log), f"Read the full log: {log}")
 
 
 def version() -> str | None:
-    """Return BuildKit's version, which is an input of the image; None without buildx."""
+    """Return BuildKit's version, an input of the image; None without buildx."""
     if engine.buildx_version() is None:
         return None
     command = ["docker", "buildx", "inspect"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"^BuildKit(?: version)?: *(\S+)", done.stdout, re.MULTILINE)
-    return found[1] if found else None
+    match = re.search(r"^BuildKit(?: version)?: *(\S+)", done.stdout, re.MULTILINE)
+    return match[1] if match else None
 
 
 def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
@@ -136,18 +136,18 @@ def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
 
 def describe_step(line: str) -> str | None:
     """Return the step that a line of BuildKit's output announces, shortened; else None."""
-    found = re.match(r"#\d+ (\[[^]]*\d+/\d+\].*|exporting layers|unpacking to .*)$", line)
-    return " ".join(re.sub(r"--mount=\S+", "", found[1]).split())[:100] if found else None
+    match = re.match(r"#\d+ (\[[^]]*\d+/\d+\].*|exporting layers|unpacking to .*)$", line)
+    return " ".join(re.sub(r"--mount=\S+", "", match[1]).split())[:100] if match else None
 
 
 def _failure(log: Path) -> str:
-    """Return the lines of *log* that tell why: without progress and repeated headers."""
+    """Return the lines of *log* with the cause, without progress and repeated headers."""
     text = log.read_text(encoding="utf-8", errors="replace")
-    # BuildKit repeats the failed step's own words between two rulers, above its command.
+    # BuildKit repeats the failed step's output between two rulers, above its command.
     step = re.search(r"^------\n > \[[^\n]*\n(.*?)^------$", text, re.MULTILINE | re.DOTALL)
-    said = re.sub(r"^\d+\.\d+ ?", "", step[1], flags=re.MULTILINE) if step else ""
-    text_shown = said if said.strip() else text
-    lines = [line for line in text_shown.splitlines() if line.strip() and " CACHED" not in line]
+    output = re.sub(r"^\d+\.\d+ ?", "", step[1], flags=re.MULTILINE) if step else ""
+    excerpt = output if output.strip() else text
+    lines = [line for line in excerpt.splitlines() if line.strip() and " CACHED" not in line]
     shown = "\n".join(lines[-LINES_SHOWN:])
     reason = (
         "The disk is full." if "no space left on device" in text.lower() else "The build failed."

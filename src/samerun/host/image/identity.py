@@ -28,7 +28,7 @@ def identify(client: "DockerClient", reference: str) -> Image:
     Return the identity of the local image *reference* (a tag, a digest or an ID).
 
     Raises:
-        ImageNotFound: It is not on this machine. Nothing is pulled, no tag is tried instead.
+        ImageNotFound: It is not on this machine. Nothing is pulled, no other tag is tried.
     """
     raw = look_up(client, reference)
     return from_metadata(raw, reference, engine.inspect(client).store, facts(client, raw))
@@ -36,43 +36,43 @@ def identify(client: "DockerClient", reference: str) -> Image:
 
 def look_up(client: "DockerClient", reference: str) -> dict[str, Any]:
     """
-    Return the engine's answer on an image, also by a digest that only our memory knows.
+    Return the engine's description of an image, also by a digest that only our cache has.
 
     Raises:
-        ImageNotFound: It is not on this machine.
+        ImageNotFound: The image is not on this machine.
     """
     from docker.errors import APIError
 
     try:
         return dict(client.api.inspect_image(reference))
     except APIError as error:
-        known = _remembered(reference)
+        known = _cached_id(reference)
         if known is None:
             raise ImageNotFound(
                 f"The image {reference} is not on this machine.",
-                "Build it with `invoke build`, or `invoke pull NAME@sha256:…`.",
+                "Build it with `invoke build`, or pull it with `invoke pull NAME@sha256:…`.",
             ) from error
     try:
         return dict(client.api.inspect_image(known))
     except APIError as error:
         raise ImageNotFound(
-            f"The image {reference} was on this machine as {known}, and is gone.",
-            "Pull it with `invoke pull NAME@sha256:…`, or load it again.",
+            f"The image {reference} was on this machine as {known}, but has been removed.",
+            "Pull it with `invoke pull NAME@sha256:…`, or load it with `invoke load FILE`.",
         ) from error
 
 
-def _remembered(reference: str) -> str | None:
+def _cached_id(reference: str) -> str | None:
     """
-    Return the ID of the image whose manifest had the digest in *reference* when it came.
+    Return the ID of the image whose manifest had the digest in *reference* on arrival.
 
-    The classic store forgets it at `docker load`, and compresses layers anew.
+    The classic store forgets that digest on `docker load`, and recompresses layers.
     """
     found = references.digest_of(reference)
     if not found:
         return None
     digest = f"sha256:{found}"
-    for path in sorted(_memory("").parent.glob("*.json")):
-        facts = _recall(path.stem)
+    for path in sorted(_cache_file("").parent.glob("*.json")):
+        facts = _read_cache(path.stem)
         if digest in (facts.get("manifest_digest"), facts.get("index_digest")):
             return f"sha256:{path.stem}"
     return None
@@ -85,14 +85,14 @@ def from_metadata(
     known: dict[str, Any],
 ) -> Image:
     """
-    Name the digests in *raw*, the engine's answer on an image.
+    Name the digests in *raw*, the engine's description of an image.
 
-    ``Id`` is the config's digest in the classic store, and the manifest's or the
-    index's in containerd's. RepoDigests are kept as found: containerd's store fills
-    them without any push.
+    ``Id`` is the config's digest in the classic store, and the digest of the manifest or
+    the index in the containerd store. RepoDigests are copied unchanged: the containerd
+    store fills them without a push.
     """
     name = _name(raw, reference)
-    # One entry per tag, so an image of two names in a repository has one twice.
+    # One entry per tag, so two tags in one repository give the same entry twice.
     identity, digests = raw["Id"], tuple(dict.fromkeys(raw.get("RepoDigests") or ()))
     kind, digest = _headline(raw, store, digests, name)
     labels = raw["Config"].get("Labels") or {}
@@ -125,11 +125,11 @@ def _headline(
     digests: tuple[str, ...],
     name: str,
 ) -> tuple[Literal["index", "manifest", "config"], str]:
-    """Return the digest that names the image to others, and what it is a digest of."""
+    """Return the digest that identifies the image to others, and its kind."""
     if store == "containerd":
         media = (raw.get("Descriptor") or {}).get("mediaType", "")
         return ("index" if media in INDEX_TYPES else "manifest"), raw["Id"]
-    # The classic store has one only after a push or a pull; match the name, never take [0].
+    # The classic store has a manifest digest only after a push or a pull, one per repository.
     for entry in digests:
         repository, digest = entry.split("@")
         if repository == name:
@@ -138,12 +138,12 @@ def _headline(
 
 
 def hash_layers(layers: list[str]) -> str:
-    """Return the SHA-256 over the layers' DiffIDs: it survives save, load and recompression."""
+    """Return the SHA-256 of the DiffIDs, which save, load and compression do not change."""
     return "sha256:" + hashlib.sha256("\n".join(layers).encode()).hexdigest()
 
 
 def _name(raw: dict[str, Any], reference: str) -> str:
-    """Return the repository part: of the reference given, else of the image's first tag."""
+    """Return the repository part of the reference, or of the image's first tag."""
     if reference.startswith("sha256:") or ("/" not in reference and ":" not in reference):
         tags = raw.get("RepoTags") or [reference]
         reference = tags[0]
@@ -153,28 +153,28 @@ def _name(raw: dict[str, Any], reference: str) -> str:
 
 
 def remember(identity: str, facts: dict[str, Any]) -> None:
-    """Keep what only the build knows of an image (its config's digest), by its ID."""
-    path = _memory(identity)
-    with contextlib.suppress(OSError):  # A home that can't be written costs a look-up only.
+    """Cache facts about an image that only its build or transfer reports, by its ID."""
+    path = _cache_file(identity)
+    with contextlib.suppress(OSError):  # A read-only home folder costs only another look-up.
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({**_recall(identity), **facts}, indent=2) + "\n")
+        write_atomically(path, json.dumps({**_read_cache(identity), **facts}, indent=2) + "\n")
 
 
-def _recall(identity: str) -> dict[str, Any]:
+def _read_cache(identity: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(_memory(identity).read_text(encoding="utf-8")))
+        return dict(json.loads(_cache_file(identity).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 
 
-def _memory(identity: str) -> Path:
-    """Return the file of an image in the user's cache: every checkout shares the engine."""
+def _cache_file(identity: str) -> Path:
+    """Return an image's file in the user's cache, because all checkouts share the engine."""
     return cache.folder("images") / f"{identity.removeprefix('sha256:')}.json"
 
 
 def facts(client: "DockerClient", raw: dict[str, Any]) -> dict[str, Any]:
-    """Return what the image's own file says, and what we remember of it; read once per image."""
-    known = _recall(raw["Id"])
+    """Return the image's description and our cached facts; the image is read only once."""
+    known = _read_cache(raw["Id"])
     if "packages" not in known:
         known |= read_facts(client, raw["Id"])
         remember(raw["Id"], known)
@@ -182,18 +182,18 @@ def facts(client: "DockerClient", raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def architectures(client: "DockerClient", reference: str) -> dict[str, Any]:
-    """Return the image's CUDA release and the GPU architectures that its torch serves."""
+    """Return the image's CUDA release and the GPU architectures that its torch supports."""
     return facts(client, look_up(client, reference))
 
 
 def read_facts(client: "DockerClient", reference: str) -> dict[str, Any]:
-    """Read the image's description without starting it; empty for another's image."""
+    """Read the image's description without starting it; empty if samerun did not build it."""
     content = read_file(client, reference, contract.IMAGE_FACTS)
     return dict(json.loads(content)) if content else {"packages": {}}
 
 
 def read_file(client: "DockerClient", reference: str, path: str) -> bytes | None:
-    """Return a file of an image without starting it; None if it has none of that name."""
+    """Return a file from an image without starting it; None if the file does not exist."""
     from docker.errors import NotFound
 
     container = client.api.create_container(reference, command=["true"])
@@ -210,9 +210,9 @@ def read_file(client: "DockerClient", reference: str, path: str) -> bytes | None
 
 def same_image(one: Image, two: Image) -> bool | None:
     """
-    Whether two images hold the same; None where that is not known.
+    Whether two images have the same content; None if unknown.
 
-    The layers tell. A container does not see its own, but may know its digest.
+    The layers decide. A standalone container can't see its layers, but may know its digest.
     """
     if one.layers_digest and two.layers_digest:
         return one.layers_digest == two.layers_digest
@@ -220,6 +220,6 @@ def same_image(one: Image, two: Image) -> bool | None:
 
 
 def digests(image: Image) -> set[str]:
-    """Return every digest that *image* is known by, without ``sha256:``."""
-    named = (image.digest, image.index_digest, image.manifest_digest, image.config_digest)
-    return {name.removeprefix("sha256:") for name in named if name}
+    """Return every digest of *image*, without ``sha256:``."""
+    values = (image.digest, image.index_digest, image.manifest_digest, image.config_digest)
+    return {value.removeprefix("sha256:") for value in values if value}

@@ -1,4 +1,4 @@
-"""`invoke inspect`: what an image is and holds, read without starting it."""
+"""`invoke inspect`: an image's identity and contents, read without starting it."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A layer of the image; *bytes* unpacked, *diff_id* survives recompression."""
+    """A layer; *bytes* is its unpacked size, *diff_id* does not depend on compression."""
 
     diff_id: str
     bytes: int
@@ -25,7 +25,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """An installed package; *kind* is ``python`` or ``debian``, *bytes* those on disk."""
+    """An installed package; *kind* is ``python`` or ``debian``, *bytes* its size on disk."""
 
     kind: str
     name: str
@@ -36,7 +36,7 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """All that `invoke inspect` shows."""
+    """Everything that `invoke inspect` shows."""
 
     image: Image
     labels: dict[str, str]
@@ -50,10 +50,10 @@ class Inspection:
 
 def inspect(client: "DockerClient", reference: str) -> Inspection:
     """
-    Look *reference* up: a tag, a digest or an ID of an image on this machine.
+    Inspect *reference*: a tag, a digest or an ID of an image on this machine.
 
     Raises:
-        ImageNotFound: It is not here.
+        ImageNotFound: The image is not on this machine.
     """
     image = identity.identify(client, reference)
     raw = identity.look_up(client, reference)
@@ -71,13 +71,13 @@ def inspect(client: "DockerClient", reference: str) -> Inspection:
 
 
 def _package(raw: dict[str, Any]) -> Package:
-    # Images of samerun before 0.1 have the British spelling.
+    # Images built by samerun before 0.1 use the British spelling.
     older = "licence"  # codespell:ignore
     return Package(**{("license" if key == older else key): value for key, value in raw.items()})
 
 
 def _layers(raw: dict[str, Any], history: list[dict[str, Any]]) -> Iterator[Layer]:
-    """Pair the DiffIDs with the steps that made them, where their numbers tell which."""
+    """Pair the DiffIDs with the steps that made them, if there are equally many."""
     diff_ids = raw["RootFS"]["Layers"]
     steps = [step for step in reversed(history) if step["Size"]]
     known = steps if len(steps) == len(diff_ids) else [{}] * len(diff_ids)
@@ -87,23 +87,23 @@ def _layers(raw: dict[str, Any], history: list[dict[str, Any]]) -> Iterator[Laye
 
 
 def _shorten(made_by: str) -> str:
-    """Return a step without its build arguments and shell, which every step repeats."""
+    """Return a step without the build arguments and the shell that every step repeats."""
     text = re.sub(r"\|\d+ (?:[A-Z_]+=\S* )*|/bin/sh -c |# buildkit", "", made_by)
     return " ".join(text.split())
 
 
 def sbom(client: "DockerClient", reference: str) -> str:
     """
-    Return the image's software bill of materials, CycloneDX JSON, as its build wrote it.
+    Return the image's software bill of materials (CycloneDX JSON), written by its build.
 
     Raises:
-        ImageNotFound: The image is not here, or was not built by samerun.
+        ImageNotFound: The image is not on this machine, or samerun did not build it.
     """
     raw = identity.look_up(client, reference)
     content = identity.read_file(client, raw["Id"], contract.IMAGE_SBOM)
     if content is None:
         raise ImageNotFound(
-            f"{reference} holds no {contract.IMAGE_SBOM}: samerun did not build it.",
-            "List its packages with a scanner of your own.",
+            f"{reference} has no {contract.IMAGE_SBOM}: samerun did not build it.",
+            "Create the SBOM with a scanner, for example syft.",
         )
     return content.decode()

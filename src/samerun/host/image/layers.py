@@ -1,4 +1,4 @@
-"""What two images hold, layer by layer, and where they differ."""
+"""The contents of two images, layer by layer, and where they differ."""
 
 import contextlib
 import hashlib
@@ -22,13 +22,13 @@ PACKAGE = re.compile(r"^Package: (\S+)\n(?:.+\n)*?Version: (\S+)$", re.MULTILINE
 
 
 def moved_packages(client: "DockerClient", first: str, second: str) -> list[str]:
-    """Return Debian's packages that the two images have in different versions."""
+    """Return the Debian packages whose versions differ between the two images."""
     with _opened(client, first, second) as (one, two):
         return compare_packages(one.packages(), two.packages())
 
 
 def compare_packages(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
-    """Return a line for each package with two versions, ``none`` where it is absent."""
+    """Return a line for each package whose versions differ; ``none`` if it is absent."""
     pairs = {name: (one.get(name, "none"), two.get(name, "none")) for name in {*one, *two}}
     return [f"{name} {a} and {b}" for name, (a, b) in sorted(pairs.items()) if a != b]
 
@@ -44,9 +44,9 @@ def _opened(
 
 def differing_files(client: "DockerClient", first: str, second: str) -> list[str]:
     """
-    Return the entries that differ in the first layer that does, each with what is different.
+    Return the differing entries of the first layer that differs, each with the difference.
 
-    Layer by layer, because a later layer may hide the difference.
+    Layers are compared in order, because a later layer may hide the difference.
     """
     with _opened(client, first, second) as (one, two):
         pairs = enumerate(zip(one.diff_ids, two.diff_ids, strict=False))
@@ -62,7 +62,7 @@ def _compare_layers(one: dict[str, "_Entry"], two: dict[str, "_Entry"]) -> list[
         if path not in one or path not in two:
             lines.append(f"/{path}: only in the {'first' if path in one else 'second'}")
         elif one[path] != two[path]:
-            lines.append(f"/{path}: {_told(one[path], two[path])}")
+            lines.append(f"/{path}: {_difference(one[path], two[path])}")
     return lines
 
 
@@ -77,13 +77,13 @@ class _Entry:
     content: str
 
 
-def _told(one: _Entry, two: _Entry) -> str:
+def _difference(one: _Entry, two: _Entry) -> str:
     names = [n for n in _Entry.__dataclass_fields__ if getattr(one, n) != getattr(two, n)]
     return ", ".join(f"{n} {getattr(one, n)!r} and {getattr(two, n)!r}" for n in names)
 
 
 class Archive:
-    """What `docker save` writes of one image, in a file; read layer by layer."""
+    """The output of `docker save` for one image, in a file, read layer by layer."""
 
     def __init__(self, client: "DockerClient", reference: str, path: Path) -> None:
         raw = client.api.inspect_image(reference)
@@ -94,7 +94,7 @@ class Archive:
 
     @contextlib.contextmanager
     def _layer(self, number: int) -> Iterator[tarfile.TarFile]:
-        """Open a layer to be read once, as a stream."""
+        """Open a layer as a stream that can be read once."""
         with tarfile.open(self._path) as archive:
             manifest = archive.extractfile("manifest.json")
             names = json.loads(manifest.read() if manifest else b"")[0]["Layers"]
@@ -103,12 +103,12 @@ class Archive:
                 yield tar
 
     def entries(self, layer: int) -> dict[str, _Entry]:
-        """Return every entry of a layer, by path, hashed as it streams: nothing is unpacked."""
+        """Return every entry of a layer by path, hashed as a stream without unpacking."""
         with self._layer(layer) as tar:
             return {member.name: _entry(tar, member) for member in tar}
 
     def packages(self) -> dict[str, str]:
-        """Return Debian's packages and their versions, from the first layer."""
+        """Return the Debian packages and their versions, from the first layer."""
         with self._layer(0) as tar:
             for member in tar:
                 if member.name == DPKG_STATUS and (file := tar.extractfile(member)):
@@ -117,7 +117,7 @@ class Archive:
 
 
 def _unpack(blob: IO[bytes] | None) -> IO[bytes]:
-    """Return the plain tar in *blob*, which may be compressed with gzip or zstd."""
+    """Return *blob* as an uncompressed tar; it may be compressed with gzip or zstd."""
     import gzip
 
     import zstandard

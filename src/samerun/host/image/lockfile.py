@@ -1,9 +1,9 @@
 """
-``image.lock.json``: what a build gave, and what went into it.
+``image.lock.json``: the outputs and inputs of a build.
 
-One entry per variant of the image. `invoke build` writes it, `invoke build --frozen`
-holds the next build to it. The digests of a bootstrapped base follow Debian's mirror, so
-the file is left to the user to commit.
+One entry per variant of the image. `invoke build` writes it, and `invoke build --frozen`
+compares the next build with it. The digests of a bootstrapped base follow Debian's mirror,
+so the user decides whether to commit the file.
 """
 
 import json
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 FILE = "image.lock.json"
 SCHEMA = 1
-# What has to come out the same. The manifest's digest covers the compression too, so it
-# is compared only between stores of one kind.
+# These must not change. The manifest's digest also covers the compression, so it is
+# compared only between stores of the same kind.
 SEALED = ("layers_digest", "config_digest", "manifest_digest")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LockEntry:
-    """One variant; digests carry ``sha256:``, file hashes are SHA-256 in hexadecimal."""
+    """One variant; digests start with ``sha256:``, file hashes are SHA-256 in hexadecimal."""
 
     layers_digest: str
     config_digest: str | None
@@ -61,10 +61,10 @@ def build_and_lock(
     say: Callable[[str], None],
 ) -> Image:
     """
-    Build the image of this checkout, then write the lock, or with *frozen* hold to it.
+    Build the image of this checkout, then write the lock, or with *frozen* compare with it.
 
     Raises:
-        LockStale: With *frozen*, the image is not the locked one.
+        LockStale: With *frozen*: the image is not the locked one.
     """
     client = engine.connect()
     image = build.ensure(
@@ -79,7 +79,7 @@ def build_and_lock(
 
 
 def entry_of(client: "DockerClient", project: Project, image: Image, cuda: str) -> LockEntry:
-    """Return the entry of *image*, which was built from this checkout."""
+    """Return the lock entry of *image*, which was built from this checkout."""
     return LockEntry(
         layers_digest=image.layers_digest,
         config_digest=image.config_digest,
@@ -98,7 +98,7 @@ def entry_of(client: "DockerClient", project: Project, image: Image, cuda: str) 
 
 
 def write(project: Project, cuda: str, entry: LockEntry) -> Path:
-    """Put *entry* into the file, beside those of other variants."""
+    """Write *entry* to the file; entries of other variants stay."""
     path = project.root / FILE
     images = {**read(project), variant(cuda): asdict(entry)}
     write_atomically(path, json.dumps({"schema": SCHEMA, "images": images}, indent=2) + "\n")
@@ -106,7 +106,7 @@ def write(project: Project, cuda: str, entry: LockEntry) -> Path:
 
 
 def read(project: Project) -> dict[str, Any]:
-    """Return the entries by variant; none where there is no file, or it can't be read."""
+    """Return the entries by variant; empty if the file is missing or unreadable."""
     try:
         text = (project.root / FILE).read_text(encoding="utf-8")
         return dict(json.loads(text)["images"])
@@ -116,15 +116,15 @@ def read(project: Project) -> dict[str, Any]:
 
 def check_frozen(project: Project, cuda: str, entry: LockEntry) -> None:
     """
-    Hold *entry* to the one in the file.
+    Compare *entry* with the one in the file.
 
     Raises:
-        LockStale: There is none, or a digest differs; names what it was made from that does.
+        LockStale: There is none, or a digest differs; the message lists changed inputs.
     """
     locked = read(project).get(variant(cuda))
     if locked is None:
         raise LockStale(
-            f"{FILE} has no image {variant(cuda)} to hold the build to.",
+            f"{FILE} has no entry for the variant {variant(cuda)}.",
             "Run `invoke build` once without --frozen, and commit the file.",
         )
     ours = asdict(entry)
@@ -132,8 +132,8 @@ def check_frozen(project: Project, cuda: str, entry: LockEntry) -> None:
     if any(_differs(locked, ours, name) for name in SEALED):
         listed = "\n".join(lines)
         raise LockStale(
-            f"The image is not the one of {FILE}:\n{listed}",
-            "Go back to the locked sources, or run `invoke build` without --frozen.",
+            f"The image differs from {FILE}:\n{listed}",
+            "Restore the locked sources, or run `invoke build` without --frozen.",
         )
 
 
@@ -146,19 +146,19 @@ def _differs(locked: dict[str, Any], ours: dict[str, Any], name: str) -> bool:
 def differences(
     locked: dict[str, Any], ours: dict[str, Any], prefix: str = ""
 ) -> list[tuple[str, Any, Any]]:
-    """Return path, locked and present value of every field that differs."""
-    found: list[tuple[str, Any, Any]] = []
+    """Return path, locked value and current value of every field that differs."""
+    fields: list[tuple[str, Any, Any]] = []
     for name in sorted(locked.keys() | ours.keys()):
         was, now = locked.get(name), ours.get(name)
         if isinstance(was, dict) and isinstance(now, dict):
-            found += differences(was, now, f"{prefix}{name}.")
+            fields += differences(was, now, f"{prefix}{name}.")
         elif was != now:
-            found.append((f"{prefix}{name}", was, now))
-    return found
+            fields.append((f"{prefix}{name}", was, now))
+    return fields
 
 
 def _hash_files(project: Project, cuda: str) -> dict[str, str]:
-    """Return the hashes of the Dockerfile and of the locks that the variant is built from."""
+    """Return the hashes of the Dockerfile and the lock files of the variant."""
     torch = EXPORTS.get(variant(cuda), CPU_LOCK)
     names = ("Dockerfile", "uv.lock", torch, EXPORTS["image-tools"])
     return {name: project.file_sha256(name) for name in names}

@@ -1,9 +1,9 @@
 """
-A name of its own for the image of every run, so that no later build drops it.
+A separate tag for the image of every run, so that no later build drops the image.
 
-A build moves the checkout's tag; containerd's store may then forget the image that
-has no name left. The name is the first twelve digits of the digest, in the image's
-own repository: the digest is then still found by its reference.
+A build moves the checkout's tag, and the containerd store may then drop the untagged image.
+The tag is the first twelve digits of the digest, in the image's own repository, so the
+image can still be found by its reference.
 """
 
 import contextlib
@@ -26,29 +26,30 @@ DIGITS = 12
 
 
 def name(image: Image) -> str:
-    """Return the name that *image* is kept by."""
+    """Return the name that pins *image*."""
     reference = image.reference
     repository = IMAGE if reference.startswith("sha256:") else reference.split("@")[0]
     return f"{repository}:{image.digest[:DIGITS]}"
 
 
 def keep(client: "DockerClient", image: Image, folder: Path) -> str:
-    """Name *image*, and note that the run in *folder* needs it."""
-    kept = name(image)
-    repository, _, tag = kept.rpartition(":")
+    """Pin *image*, and note that the run in *folder* needs it."""
+    pin = name(image)
+    repository, _, tag = pin.rpartition(":")
     raw = identity.look_up(client, image.reference)
     client.api.tag(raw["Id"], repository, tag)
     _note(image.digest, folder)
-    return kept
+    return pin
 
 
 def _note(digest: str, folder: Path) -> None:
-    """Note the pair in a file of its own: two runs at once never write the same one."""
-    place = _notes(digest)
-    with contextlib.suppress(OSError):  # A home that can't be written: `clean` then asks.
-        place.mkdir(parents=True, exist_ok=True)
+    """Write one file per image and run, so that two runs never write to the same file."""
+    notes = _notes(digest)
+    # If the home folder is not writable, `clean` can't tell, and keeps the name.
+    with contextlib.suppress(OSError):
+        notes.mkdir(parents=True, exist_ok=True)
         key = hashlib.sha256(str(folder).encode()).hexdigest()
-        (place / key).write_text(str(folder), encoding="utf-8")
+        (notes / key).write_text(str(folder), encoding="utf-8")
 
 
 def _notes(digest: str) -> Path:
@@ -56,7 +57,7 @@ def _notes(digest: str) -> Path:
 
 
 def needed_by(tag: str) -> list[Path]:
-    """Return the folders of the runs, still there, that need the image named by *tag*."""
+    """Return the folders of the existing runs that need the image named by *tag*."""
     paths = [Path(file.read_text(encoding="utf-8")) for file in _notes(tag).glob("*")]
     return [path for path in paths if (path / contract.RECORD).is_file()]
 
@@ -65,31 +66,31 @@ def unneeded(
     client: "DockerClient", also_needed: set[str], gone: frozenset[Path] = frozenset()
 ) -> list[str]:
     """
-    Return the names given by `keep` whose runs are all gone.
+    Return the names from `keep` whose runs no longer exist.
 
     Args:
         client: The engine.
-        also_needed: Digests of the runs that the caller knows of.
-        gone: Folders of runs that count as gone.
+        also_needed: Digests of the images of the caller's runs.
+        gone: Folders of runs that are treated as deleted.
     """
     needed = {digest[:DIGITS] for digest in also_needed}
     labeled = {"label": contract.LABEL_LOCK}
-    tags = [tag for found in client.images.list(filters=labeled) for tag in found.tags]
-    kept = [tag for tag in tags if re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", tag.rpartition(":")[2])]
-    return sorted(t for t in kept if _is_free(t.rpartition(":")[2], needed, gone))
+    tags = [tag for image in client.images.list(filters=labeled) for tag in image.tags]
+    pins = [tag for tag in tags if re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", tag.rpartition(":")[2])]
+    return sorted(pin for pin in pins if _is_free(pin.rpartition(":")[2], needed, gone))
 
 
 def _is_free(digits: str, needed: set[str], gone: frozenset[Path]) -> bool:
-    # Without a note it was not `keep` that gave the name, or not this user's.
-    noted = _notes(digits).is_dir()
-    return noted and digits not in needed and not set(needed_by(digits)) - gone
+    # Without a note, the name is not from `keep`, or belongs to another user.
+    has_note = _notes(digits).is_dir()
+    return has_note and digits not in needed and not set(needed_by(digits)) - gone
 
 
 def forget(client: "DockerClient", tag: str) -> None:
-    """Remove a name; the image goes with its last one."""
+    """Remove a name; removing the last one removes the image."""
     from docker.errors import APIError
 
-    with contextlib.suppress(APIError):  # A container may still need it: the next time then.
+    with contextlib.suppress(APIError):  # A container may still need it; retried next time.
         client.images.remove(tag, noprune=True)
-        # Gone already where the image has had names in two repositories.
+        # Already gone if the image had names in two repositories.
         shutil.rmtree(_notes(tag.rpartition(":")[2]), ignore_errors=True)

@@ -1,10 +1,10 @@
 """
-What is known of an image's making, attached to it in the registry.
+Provenance and SBOM of an image, attached to it in the registry.
 
-Two artifacts with the image as their subject (OCI 1.1), so that registries list them as its
-referrers; elsewhere they are found by their tags, ``sha256-HEX.att`` and ``sha256-HEX.sbom``.
-The statement is SLSA provenance v1 (https://slsa.dev/spec/v1.0/provenance). It is a file
-beside the image, because inside an index it would change the digest with every build.
+Both are artifacts with the image as their subject (OCI 1.1), so registries list them as its
+referrers; older registries find them by tag, ``sha256-HEX.att`` and ``sha256-HEX.sbom``.
+The statement is SLSA provenance v1 (https://slsa.dev/spec/v1.0/provenance). It is stored
+next to the image, because in an index it would change the digest with every build.
 """
 
 import json
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 BUILD_TYPE = "urn:samerun:build:v1"
 IN_TOTO = "application/vnd.in-toto+json"
-# Where the engine looks for the certificates of a registry of one's own.
+# The engine looks here for the certificates of private registries.
 CERTIFICATES = Path("/etc/docker/certs.d")
 CYCLONEDX = "application/vnd.cyclonedx+json"
 
 
 def attach(client: "DockerClient", image: Image) -> Iterator[str]:
-    """Attach what there is to the pushed *image*; yield a line for each thing that failed."""
+    """Attach provenance and SBOM to the pushed *image*; yield a line for each failure."""
     reference = image.pull_reference or image.reference
     raw = identity.look_up(client, image.reference)
     version = engine.inspect(client).version
-    made = statement(image, identity.facts(client, raw), version)
-    content = {(IN_TOTO, "att"): json.dumps(made, indent=1).encode()}
+    provenance = statement(image, identity.facts(client, raw), version)
+    content = {(IN_TOTO, "att"): json.dumps(provenance, indent=1).encode()}
     sbom = identity.read_file(client, raw["Id"], contract.IMAGE_SBOM)
     if sbom is not None:
         content[CYCLONEDX, "sbom"] = sbom
@@ -46,7 +46,7 @@ def attach(client: "DockerClient", image: Image) -> Iterator[str]:
 
 
 def statement(image: Image, facts: dict[str, Any], builder: str) -> dict[str, Any]:
-    """Return the in-toto statement on *image*; *facts* are what its build left."""
+    """Return the in-toto statement about *image*; *facts* are recorded by its build."""
     name, digest = split(image.pull_reference or image.reference)
     return {
         "_type": "https://in-toto.io/Statement/v1",
@@ -87,56 +87,56 @@ def _sha256(digest: str | None) -> dict[str, str]:
 def _attach(
     client: "DockerClient", reference: str, media_type: str, suffix: str, body: bytes
 ) -> str | None:
-    """Push one artifact whose subject is the image; return what went wrong."""
+    """Push one artifact whose subject is the image; return the problem, if any."""
     from oras.oci import Subject
 
     name, digest = split(reference)
     target = f"{name}:{digest.replace(':', '-')}.{suffix}"
     try:
-        found = client.api.inspect_distribution(reference)["Descriptor"]
-        subject = Subject(found["mediaType"], found["digest"], found["size"])
+        descriptor = client.api.inspect_distribution(reference)["Descriptor"]
+        subject = Subject(descriptor["mediaType"], descriptor["digest"], descriptor["size"])
         oras = _client(client, name.split("/")[0])
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{suffix}.json"
             path.write_bytes(body)
             file = f"{path}:{media_type}"
             oras.push(target, files=[file], subject=subject, disable_path_validation=True)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the image itself is pushed
+    except Exception as error:  # noqa: BLE001 - the image itself is pushed in any case
         return " ".join(str(error).split())[:300]
     return None
 
 
 def _client(client: "DockerClient", host: str) -> Any:
-    """Return a client of the registry *host*, logged in as the engine's is."""
+    """Return a client for the registry *host*, with the engine's login."""
     import docker.auth
     from oras.client import OrasClient
 
-    oras = OrasClient(**_reach(client, host))
-    found = docker.auth.load_config().resolve_authconfig(host) or {}
-    # Credential helpers spell the names with a capital, the configuration file without.
-    login = {name.lower(): value for name, value in found.items()}
+    oras = OrasClient(**_connection_options(client, host))
+    entry = docker.auth.load_config().resolve_authconfig(host) or {}
+    # Credential helpers capitalize the names, the configuration file does not.
+    login = {name.lower(): value for name, value in entry.items()}
     if login.get("password"):
         oras.auth.set_basic_auth(login["username"], login["password"])
     return oras
 
 
-def _reach(client: "DockerClient", host: str) -> dict[str, Any]:
-    """Return how to talk to *host* as the engine does: its CA, plain HTTP where it may."""
+def _connection_options(client: "DockerClient", host: str) -> dict[str, Any]:
+    """Return how the engine connects to *host*: its CA, or plain HTTP if allowed."""
     import requests
 
     ca = CERTIFICATES / host / "ca.crt"
     verify: bool | str = str(ca) if ca.is_file() else True
-    known = client.info()["RegistryConfig"]["IndexConfigs"].get(host, {})
+    index = client.info()["RegistryConfig"]["IndexConfigs"].get(host, {})
     is_loopback = host.partition(":")[0] in ("localhost", "127.0.0.1")
-    may_be_plain = is_loopback or known.get("Secure") is False
-    how: dict[str, Any] = {"tls_verify": verify}
+    may_be_plain = is_loopback or index.get("Secure") is False
+    options: dict[str, Any] = {"tls_verify": verify}
     try:
         answer = requests.get(f"https://{host}/v2/", timeout=ASK_TIMEOUT_S, verify=verify)
     except requests.exceptions.ConnectionError:
         if not may_be_plain:
             raise
-        how = {"insecure": True}
+        options = {"insecure": True}
         answer = requests.get(f"http://{host}/v2/", timeout=ASK_TIMEOUT_S)
     if answer.headers.get("WWW-Authenticate", "").lower().startswith("basic"):
-        how["auth_backend"] = "basic"
-    return how
+        options["auth_backend"] = "basic"
+    return options

@@ -1,4 +1,4 @@
-"""`invoke push`: the image to a registry, and what is known of its making beside it."""
+"""`invoke push`: push the image to a registry, and attach SBOM and provenance."""
 
 import os
 from collections.abc import Callable
@@ -17,17 +17,17 @@ REGISTRY_ENV = "SAMERUN_REGISTRY"
 
 
 def push(
-    client: "DockerClient", asked: str, repository: str | None, say: Callable[[str], None]
+    client: "DockerClient", name: str, repository: str | None, say: Callable[[str], None]
 ) -> Image:
     """
-    Push the image *asked*, or that of a run's folder, and attach SBOM and provenance.
+    Push the image *name*, or that of a run's folder, and attach SBOM and provenance.
 
     Raises:
-        UsageError: No repository is given, or it is none.
-        TransferFailed: The registry refused.
+        UsageError: The repository is missing or invalid.
+        TransferFailed: The registry refused the push.
     """
     target = check_repository(repository or os.environ.get(REGISTRY_ENV))
-    image = registry.push(client, identity.identify(client, _reference(asked)), target, say)
+    image = registry.push(client, identity.identify(client, _reference(name)), target, say)
     for problem in provenance.attach(client, image):
         say(problem)
     return image
@@ -35,25 +35,26 @@ def push(
 
 def check_repository(repository: str | None) -> str:
     """
-    Return *repository*, ``HOST[:PORT]/NAME``, if it is one.
+    Return *repository* if it has the form ``HOST[:PORT]/NAME``.
 
     Raises:
-        UsageError: It is missing, has no host, or carries a tag or a digest.
+        UsageError: It is missing, has no host, or has a tag or a digest.
     """
     example = "for example --registry ghcr.io/you/samerun"
     if not repository:
-        raise UsageError("No registry is given.", f"Give one, {example}, or set {REGISTRY_ENV}.")
+        raise UsageError("No registry given.", f"Give one, {example}, or set {REGISTRY_ENV}.")
     if not references.is_repository(repository):
         raise UsageError(
-            f"{repository!r} is not HOST[:PORT]/NAME (lower case, without tag or digest).",
+            f"Invalid registry: {repository!r}. The form is HOST[:PORT]/NAME, in lower case, "
+            "without tag or digest.",
             f"Give one, {example}.",
         )
     return repository
 
 
-def _reference(asked: str) -> str:
-    """Return what names the image: of a run's folder, the image that it ran in."""
-    folder = Path(asked).expanduser()
+def _reference(name: str) -> str:
+    """Return the image's reference; for a run's folder, the one in its record."""
+    folder = Path(name).expanduser()
     if (folder / contract.RECORD).is_file():
         return record.read(folder).image.reference
-    return asked
+    return name

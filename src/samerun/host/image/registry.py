@@ -1,5 +1,5 @@
 """
-Images to and from a registry, always by digest; what a registry says is asked, not guessed.
+Pushing and pulling images, always by digest, which is read back from the registry.
 
 The engine talks to the registry, with its own logins, certificates and mirrors.
 """
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 PAUSE_S = 2.0
 ASK_TIMEOUT_S = 15
-# What the engine says where trying again may help: layers that are through are kept.
+# Errors for which a retry may help: the engine keeps the layers already transferred.
 PASSING = re.compile(
     r"\bEOF\b|connection reset|closed network connection|broken pipe|timeout|timed out|"
     r"TLS handshake|toomanyrequests|status[^0-9]{0,20}(50[0234]|429)\b|"
     r"\b(500 Internal|502 Bad|503 Service|504 Gateway|429 Too Many)",
     re.IGNORECASE,
 )
-# Digests are long and random: no number in one means anything.
+# Digests are removed from messages, because their digits may look like a status.
 HASH = re.compile(r"[0-9a-f]{12,}")
 DENIED = re.compile(r"denied|unauthorized|no basic auth|authentication required", re.IGNORECASE)
 ABSENT = re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE)
@@ -39,17 +39,17 @@ def split(reference: str) -> tuple[str, str]:
     Return name and digest of ``NAME@sha256:…``.
 
     Raises:
-        UsageError: It is a tag, which may be another image tomorrow, or no reference.
+        UsageError: It is a tag, which may point to another image later, or not a reference.
     """
-    found = references.by_digest(reference)
-    if found is None:
-        short = "names no whole digest (sha256: and 64 digits)"
-        tag = "names no digest: a tag may be another image tomorrow"
+    parts = references.by_digest(reference)
+    if parts is None:
+        short = "has an incomplete digest (sha256: and 64 digits are required)"
+        tag = "has no digest, and a tag may point to another image later"
         raise UsageError(
             f"{reference!r} {short if '@' in reference else tag}.",
             "Give NAME@sha256:… (`invoke push` prints it, and a run's record holds it).",
         )
-    return found[0], f"sha256:{found[1]}"
+    return parts[0], f"sha256:{parts[1]}"
 
 
 def push(
@@ -59,7 +59,7 @@ def push(
     Push *image* to *repository* (``host[:port]/name``), and read its digest back.
 
     Raises:
-        TransferFailed: The registry refused, or holds another digest than it confirmed.
+        TransferFailed: The registry refused the image, or serves a different digest.
     """
     tag = image.digest[:12]
     client.api.tag(image.reference, repository, tag)
@@ -79,19 +79,19 @@ def _push(
             _raise(line)
 
     say(f"Pushing {repository}:{tag} …")
-    _again(attempt, f"push {repository}", say)
+    _retry(attempt, f"push {repository}", say)
     digest = _digest(client, f"{repository}:{tag}")
     if digest is None:
         raise TransferFailed(
-            f"{repository} does not serve {tag}, which it has just taken.",
-            "Push again; look at the registry's own log.",
+            f"{repository} does not serve {tag} although it accepted the push.",
+            "Check the registry's log, and push again.",
         )
     reference = f"{repository}@{digest}"
-    # The classic store compresses anew at a push: its digest is the registry's from now on.
+    # The classic store recompresses on push: the registry's digest is the image's from now on.
     if image.store == "containerd" and image.manifest_digest != digest:
         raise TransferFailed(
-            f"The registry holds {digest}, the image here is {image.manifest_digest}.",
-            "Something between here and there rewrites images (a proxy?).",
+            f"The registry serves {digest}, the local image is {image.manifest_digest}.",
+            "Check whether a proxy between this machine and the registry rewrites images.",
         )
     raw = client.api.inspect_image(f"{repository}:{tag}")
     identity.remember(raw["Id"], {"pull_reference": reference, "manifest_digest": digest})
@@ -100,12 +100,12 @@ def _push(
 
 def pull(client: "DockerClient", reference: str, say: Callable[[str], None]) -> Image:
     """
-    Pull *reference*, ``NAME@sha256:…``, and check that this is what came.
+    Pull *reference*, ``NAME@sha256:…``, and check the digest of the result.
 
     Raises:
-        UsageError: The reference names no digest.
-        ImageNotFound: The registry has no such digest.
-        TransferFailed: It could not be had whole.
+        UsageError: The reference has no digest.
+        ImageNotFound: The registry does not have this digest.
+        TransferFailed: The image could not be pulled completely.
     """
     name, digest = split(reference)
 
@@ -114,29 +114,30 @@ def pull(client: "DockerClient", reference: str, say: Callable[[str], None]) -> 
             _raise(line)
 
     say(f"Pulling {reference} …")
-    _again(attempt, f"pull {reference}", say)
+    _retry(attempt, f"pull {reference}", say)
     raw = client.api.inspect_image(reference)
     identity.remember(raw["Id"], {"pull_reference": reference, "manifest_digest": digest})
     image = identity.identify(client, reference)
     if digest not in (image.manifest_digest, image.index_digest, image.config_digest):
         raise TransferFailed(
-            f"The engine gave {image.reference} for {reference}.", "Report this: it is a defect."
+            f"The engine returned {image.reference} for {reference}.",
+            "Please report this as a bug.",
         )
     return dataclasses.replace(image, pushed=True)
 
 
 def obtain(client: "DockerClient", reference: str, say: Callable[[str], None]) -> Image:
     """
-    Return exactly the image *reference*: the local one, else pulled if it names a digest.
+    Return exactly the image *reference*: local, else pulled if it has a digest.
 
     Raises:
-        ImageNotFound: It is not here, and is a tag or an ID, or the registry lacks it.
+        ImageNotFound: It is not local, and it is a tag or an ID or not in the registry.
         TransferFailed: The registry could not be reached.
     """
     try:
         return identity.identify(client, reference)
     except ImageNotFound:
-        # A name without a host would be looked for at a public registry that never saw it.
+        # Docker would look up a name without a host on Docker Hub, which does not have it.
         if not references.by_digest(reference) or not references.has_host(reference):
             raise
     return pull(client, reference, say)
@@ -144,10 +145,10 @@ def obtain(client: "DockerClient", reference: str, say: Callable[[str], None]) -
 
 def confirm(image: Image) -> Image:
     """
-    Return *image* with `pushed` and `pull_reference` as its registry says.
+    Return *image* with `pushed` as its registry reports it.
 
-    Only where it was pushed or pulled from here is there a registry to ask; one that
-    does not answer within seconds leaves `pushed` unknown.
+    A registry is known only for an image that was pushed or pulled here. If it does not
+    respond within seconds, `pushed` stays unknown.
     """
     if image.pull_reference is None:
         return image
@@ -158,7 +159,7 @@ def confirm(image: Image) -> Image:
 
 
 def ask(client: "DockerClient", reference: str) -> bool | None:
-    """Ask the registry whether it serves *reference*; None if it doesn't answer."""
+    """Ask the registry whether it serves *reference*; None if it does not respond."""
     from docker.errors import APIError, DockerException
     from requests.exceptions import RequestException
 
@@ -171,35 +172,35 @@ def ask(client: "DockerClient", reference: str) -> bool | None:
 
 
 def _digest(client: "DockerClient", reference: str) -> str | None:
-    """Return the digest that the registry has for *reference*; the engine asks, by its API."""
+    """Return the registry's digest of *reference*, queried through the engine's API."""
     digest = client.api.inspect_distribution(reference)["Descriptor"].get("digest")
     return str(digest) if digest else None
 
 
 def _raise(line: dict[str, Any]) -> None:
     if "error" in line:
-        raise _EngineSaid(str(line["error"]))
+        raise _EngineError(str(line["error"]))
 
 
-class _EngineSaid(Exception):
-    """An error in the engine's stream of progress."""
+class _EngineError(Exception):
+    """An error in the engine's progress stream."""
 
 
-def _again(attempt: Callable[[], None], what: str, say: Callable[[str], None]) -> None:
-    """Try until it succeeds, fails for good, or has failed `ATTEMPTS` times."""
-    for tried in range(1, ATTEMPTS + 1):
+def _retry(attempt: Callable[[], None], what: str, say: Callable[[str], None]) -> None:
+    """Retry until it succeeds, fails permanently, or has failed `ATTEMPTS` times."""
+    for number in range(1, ATTEMPTS + 1):
         problem = _problem(attempt)
         if problem is None:
             return
-        if tried == ATTEMPTS or not is_passing(problem):
+        if number == ATTEMPTS or not is_passing(problem):
             raise _explain(problem, what)
-        pause = PAUSE_S * 2 ** (tried - 1)
-        say(f"The connection broke ({_short(problem)}); trying again in {pause:.0f} s.")
+        pause = PAUSE_S * 2 ** (number - 1)
+        say(f"The connection broke ({_short(problem)}); retrying in {pause:.0f} s.")
         time.sleep(pause)
 
 
 def is_passing(problem: str) -> bool:
-    """Whether trying again may help: neither denied nor absent, but cut off or overloaded."""
+    """Whether a retry may help: the connection broke or the registry is overloaded."""
     text = HASH.sub("", problem)
     return not DENIED.search(text) and not ABSENT.search(text) and bool(PASSING.search(text))
 
@@ -210,7 +211,7 @@ def _problem(attempt: Callable[[], None]) -> str | None:
 
     try:
         attempt()
-    except (_EngineSaid, DockerException, RequestException) as error:
+    except (_EngineError, DockerException, RequestException) as error:
         return str(error)
     return None
 
@@ -219,17 +220,20 @@ def _explain(problem: str, what: str) -> ImageNotFound | TransferFailed:
     verb, reference = what.split(" ", 1)
     host = reference.split("/")[0]
     if DENIED.search(problem):
-        remedy = f"Log in with `docker login {host}`, and check the name and your rights to it."
+        remedy = f"Log in with `docker login {host}`, and check the name and your permissions."
         return TransferFailed(f"The registry denied the {verb} ({_short(problem)}).", remedy)
     if ABSENT.search(problem):
-        remedy = f"Push it there with `invoke push --registry {reference.split('@')[0]}`."
+        remedy = f"Push it with `invoke push --registry {reference.split('@')[0]}`."
         return ImageNotFound(f"{reference} is not in its registry ({_short(problem)}).", remedy)
-    remedy = "Check the registry's address and the network, then run it again: layers are kept."
+    remedy = (
+        "Check the registry's address and the network, then run the command again; "
+        "transferred layers are kept."
+    )
     if "HTTP response to HTTPS" in problem:
         remedy = f'Add "{host}" to "insecure-registries" in /etc/docker/daemon.json.'
     return TransferFailed(f"Could not {what}: {_short(problem)}.", remedy)
 
 
 def _short(problem: str) -> str:
-    """Return the innermost part: the engine's messages nest."""
+    """Return the innermost part of the engine's nested message."""
     return " ".join(problem.split())[-200:].rstrip('.")')

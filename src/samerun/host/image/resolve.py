@@ -1,4 +1,4 @@
-"""The image of a record, and no other: by digest from this machine, else from its registry."""
+"""Exactly the image of a record, by digest: from this machine, else from its registry."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def local(client: "DockerClient", wanted: Image) -> Image | None:
-    """Return *wanted* as it is on this machine, by any digest that its record names."""
+    """Return *wanted* if it is on this machine, looked up by any digest in its record."""
     for reference in local_names(wanted):
         with contextlib.suppress(ImageNotFound):
             return identity.identify(client, reference)
@@ -22,7 +22,7 @@ def local(client: "DockerClient", wanted: Image) -> Image | None:
 
 
 def local_names(wanted: Image) -> Iterator[str]:
-    """Yield what this machine may know *wanted* by; never a tag, which moves on."""
+    """Yield the references under which this machine may have *wanted*; never a tag."""
     digests = (wanted.manifest_digest, wanted.index_digest, wanted.config_digest)
     named = (wanted.reference, wanted.pull_reference, *wanted.repo_digests)
     candidates = (*named, f"sha256:{wanted.digest}", *digests)
@@ -30,31 +30,31 @@ def local_names(wanted: Image) -> Iterator[str]:
 
 
 def sources(wanted: Image) -> tuple[str, ...]:
-    """Return the references that a registry may serve, each NAME@sha256:… with its host."""
+    """Return the references that a registry may serve, each HOST/NAME@sha256:…."""
     named = (wanted.pull_reference, wanted.reference, *wanted.repo_digests)
     by_digest = (name for name in named if name and references.by_digest(name))
     return tuple(dict.fromkeys(name for name in by_digest if references.has_host(name)))
 
 
 def obtain(client: "DockerClient", wanted: Image, say: Callable[[str], None]) -> Image | None:
-    """Return *wanted*, pulled where it is not here; None where nobody serves it."""
-    found = local(client, wanted)
-    for source in sources(wanted) if found is None else ():
+    """Return *wanted*, pulled if it is not local; None if no registry serves it."""
+    image = local(client, wanted)
+    for source in sources(wanted) if image is None else ():
         try:
             return registry.pull(client, source, say)
         except (ImageNotFound, TransferFailed) as error:
             say(f"{source}: {error.what}")
-    return found
+    return image
 
 
 def mismatch(wanted: Image, found: Image) -> str | None:
     """
-    Return what tells *found* from the image of the record; None where it is the one.
+    Return how *found* differs from the image in the record; None if they are the same.
 
-    The layers decide what runs; the config says how it starts. A manifest may differ with
-    both the same: the layers were compressed anew.
+    The layers decide what runs, the config how it starts. The manifest may differ even if
+    both are the same, because the layers were recompressed.
     """
-    if not wanted.layers_digest:  # A container that wrote its own record can't see them.
+    if not wanted.layers_digest:  # A standalone container can't see its layers.
         same = identity.same_image(wanted, found)
         return None if same else f"its digest is {found.digest}, the record says {wanted.digest}"
     if wanted.layers_digest != found.layers_digest:

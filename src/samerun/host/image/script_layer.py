@@ -1,4 +1,4 @@
-"""A user's own script: its folder as the last layer of a derived image, or as a mount."""
+"""A user's script: its folder becomes the last layer of a derived image, or a mount."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = "samerun-code"
 PARENTS = "samerun-parent"
-# Never code: what version control, Python, W&B and the kit itself leave in a folder.
+# Never code: what version control, Python, W&B and samerun leave in a folder.
 ALWAYS_IGNORED = (
     ".dockerignore",
     ".git/",
@@ -36,14 +36,14 @@ ALWAYS_IGNORED = (
     "runs/",
     ".samerun/",
 )
-# Where keys are kept: a layer is pushed and shared.
+# These files hold keys, and a layer may be pushed and shared.
 KEPT_SECRET = (".env", ".netrc", "_netrc")
 LIMIT_BYTES = 200 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """A script and the folder that goes with it."""
+    """A script and its folder."""
 
     path: Path
 
@@ -61,26 +61,31 @@ class Script:
 def find(path: Path) -> Script:
     """Return the script at *path*; CodeError if there is none."""
     if not path.is_file():
-        raise CodeError(f"There is no script at {path}.", "Give the path of a .py file.")
+        raise CodeError(f"No script found at {path}.", "Give the path of a .py file.")
     return Script(path=path)
 
 
 def list_files(folder: Path) -> list[Path]:
     """
-    Return the files of *folder* that its ignore files let through, sorted by path.
+    Return the files of *folder* that its ignore files do not exclude, sorted by path.
 
-    In a git work tree git itself decides (nested .gitignore files, global excludes);
-    elsewhere the folder's .gitignore. A .dockerignore counts in both.
+    In a git work tree, git decides (nested .gitignore files, global excludes); elsewhere
+    the folder's .gitignore does. A .dockerignore applies in both cases.
     """
-    found = _git_files(folder)
-    paths = found if found is not None else [p.relative_to(folder) for p in folder.rglob("*")]
+    files = _git_files(folder)
+    paths = files if files is not None else [p.relative_to(folder) for p in folder.rglob("*")]
     ignored = [pathspec.GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *KEPT_SECRET])]
-    if found is None:
+    if files is None:
         ignored.append(pathspec.GitIgnoreSpec.from_lines(_patterns(folder / ".gitignore")))
-    left_out = PatternMatcher(_patterns(folder / ".dockerignore"))
-    kept = (p for p in paths if not any(spec.match_file(str(p)) for spec in ignored))
-    kept = (p for p in kept if not left_out.matches(p.as_posix()))
-    return sorted(p for p in kept if _is_code(folder, p))
+    excluded = PatternMatcher(_patterns(folder / ".dockerignore"))
+    included = (p for p in paths if not any(spec.match_file(_text(p)) for spec in ignored))
+    included = (p for p in included if not excluded.matches(_text(p)))
+    return sorted(p for p in included if _is_code(folder, p))
+
+
+def _text(path: Path) -> str:
+    """Return *path* as patterns are: text. A name is bytes, which need not be UTF-8."""
+    return os.fsencode(path.as_posix()).decode(errors="replace")
 
 
 def _patterns(path: Path) -> list[str]:
@@ -91,7 +96,8 @@ def _patterns(path: Path) -> list[str]:
         return []
     except (OSError, ValueError) as error:
         raise CodeError(
-            f"{path} can't be read: {error}.", "Correct it: patterns in UTF-8, one a line."
+            f"{path} can't be read: {error}.",
+            "Correct it: it must hold one pattern per line, in UTF-8.",
         ) from error
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
@@ -99,22 +105,22 @@ def _patterns(path: Path) -> list[str]:
 
 def _is_code(folder: Path, path: Path) -> bool:
     """
-    Whether *path* is a plain file; a link within the folder counts as what it leads to.
+    Whether *path* is a plain file; a link within the folder is followed.
 
     Raises:
-        CodeError: A link that leads out of the folder: a layer is pushed and shared.
+        CodeError: A link points out of the folder, and a layer may be pushed and shared.
     """
     whole = folder / path
     if whole.is_symlink() or any(p.is_symlink() for p in _between(folder, whole)):
         if not whole.resolve().is_relative_to(folder.resolve()):
             raise CodeError(
-                f"{whole} is a link that leads out of the script's folder, to {whole.resolve()}.",
-                "Copy the file there, name the link in .dockerignore, or mount data with --data.",
+                f"{whole} is a link that points out of the script's folder, to {whole.resolve()}.",
+                "Copy the file, list the link in .dockerignore, or mount data with --data.",
             )
         if whole.is_dir():
             raise CodeError(
                 f"{whole} is a link to a folder, which would be missing in the image.",
-                "Put the folder itself there, or name the link in .dockerignore.",
+                "Copy the folder, or list the link in .dockerignore.",
             )
     return whole.is_file()
 
@@ -136,19 +142,20 @@ def _git_files(folder: Path) -> list[Path] | None:
 
 def pack(folder: Path) -> bytes:
     """
-    Return the build context as a tar: the files, and a Dockerfile on top of PARENT.
+    Return the build context as a tar: the files, and a Dockerfile based on PARENT.
 
     Times, owners and modes are fixed, so the same code gives the same layer.
 
     Raises:
-        CodeError: More than 200 MiB: data should not be in the image.
+        CodeError: The files exceed 200 MiB: data should not be in the image.
     """
     files = list_files(folder)
     size = sum((folder / path).stat().st_size for path in files)
     if size > LIMIT_BYTES:
         raise CodeError(
-            f"The script's folder {folder} holds {size / 2**20:.0f} MiB in {len(files)} files.",
-            "Name what is not code in its .dockerignore, and mount data with --data.",
+            f"The script's folder {folder} is too large to become a layer: "
+            f"{size / 2**20:.0f} MiB in {len(files)} files, the limit is 200 MiB.",
+            "List everything that is not code in its .dockerignore, and mount data with --data.",
         )
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -178,15 +185,15 @@ def derive(
     parent: Image,
     say: Callable[[str], None],
 ) -> Image:
-    """Return the image with the script's folder as its last layer, built if it is new."""
+    """Return the image with the script's folder as its last layer; build it if necessary."""
     context = pack(script.folder)
     key = hashlib.sha256(parent.digest.encode() + context).hexdigest()
     tag = f"{REPOSITORY}:{key[:16]}"
-    # Trainings that start together need the same image, and the name of its parent.
+    # Trainings that start at the same time share the derived image and its parent's tag.
     with project.alone("code"):
         if not client.images.list(name=tag):
-            # BuildKit looks for a digest at a registry, for a name in the engine first. The name
-            # is of this build alone: another checkout may build on the same parent meanwhile.
+            # BuildKit looks up a digest in a registry, but a tag in the local engine first. The
+            # tag is unique, because another checkout may use the same parent at the same time.
             parent_tag = f"{PARENTS}:{secrets.token_hex(8)}"
             derived = Build(
                 context="-",

@@ -1,4 +1,4 @@
-"""`invoke verify`: build the image again from nothing, and compare."""
+"""`invoke verify`: rebuild the image from scratch and compare."""
 
 import shutil
 import subprocess
@@ -27,8 +27,8 @@ class Verification:
     """
     The two images; equal when `verify` returns.
 
-    *moved* names Debian packages of the base that are served in another version today, so
-    that it can't be made again from the same; the image was then rebuilt on the one here.
+    *moved* names the Debian packages that the mirror now serves in another version. The
+    base can't be rebuilt then, and the image was rebuilt on the local base.
     """
 
     built: Image
@@ -40,10 +40,10 @@ def verify(
     client: "DockerClient", project: Project, cuda: str, say: Callable[[str], None]
 ) -> Verification:
     """
-    Rebuild base and image in another folder, with other file times, without any cache.
+    Rebuild base and image in another folder, with different file times and no cache.
 
     Raises:
-        NotReproduced: With the first files that differ.
+        NotReproduced: The images differ; the message lists the first files.
     """
     built = build.ensure(client, project, cuda=cuda, say=say)
     base_tag, under = base.provide(client, project, say=say)
@@ -54,7 +54,7 @@ def verify(
         verify_tag = f"{tag(cuda)}-verify"
         plan = replace(plan, context=folder, tag=verify_tag)
         _drop_cache()
-        say("Building the image again, without any cache …")
+        say("Rebuilding the image without a cache …")
         buildkit.run(client, plan, project.state / "verify.log", say)
         build.remember(client, project, plan)
         _drop_cache()
@@ -66,10 +66,10 @@ def verify(
 
 def copy_inputs(project: Project, folder: Path) -> Project:
     """
-    Copy all that a build reads to *folder*, with the times of now.
+    Copy all inputs of a build to *folder*, with the current time as file times.
 
-    The copy's downloads go to a cache of its own, which is empty; mounts do not count in
-    an image's history.
+    The copy uses a separate, empty download cache. Cache mounts are not part of an image's
+    history, so the digest does not change.
     """
     for name in INPUTS:
         source, target = project.root / name, folder / name
@@ -88,10 +88,10 @@ def _rebuild_base(
     client: "DockerClient", copy: Project, base_tag: str, under: Base, say: Callable[[str], None]
 ) -> tuple[str, ...]:
     """
-    Make a bootstrapped base again and compare; return the packages that have moved on.
+    Bootstrap the base again and compare; return the packages with a newer version.
 
     Raises:
-        NotReproduced: The same packages gave another base.
+        NotReproduced: The same packages gave a different base.
     """
     if under.origin != "bootstrapped":
         return ()
@@ -108,14 +108,14 @@ def _rebuild_base(
         client.api.remove_image(again)
     if not moved:
         raise NotReproduced(
-            f"The same packages gave another base. First differences:\n{_shown(lines)}",
-            "Please report them: the base must not depend on the machine.",
+            f"The same packages gave a different base. First differences:\n{_shown(lines)}",
+            "Please report this as a bug: the base must not depend on the machine.",
         )
     return tuple(moved)
 
 
 def _drop_cache() -> None:
-    """Empty the download cache of earlier verifications."""
+    """Empty the download cache of earlier `verify` commands."""
     if engine.buildx_version() is None:
         return
     filters = ["--filter", "type=exec.cachemount", "--filter", f"description~=.*{CACHE_ID}.*"]
@@ -128,11 +128,11 @@ def _compare(client: "DockerClient", built: Image, rebuilt: Image) -> None:
         return
     lines = layers.differing_files(client, built.reference, rebuilt.reference)
     if not lines:
-        lines = ["no file differs: only the configuration or the compression"]
+        lines = ["no file differs, only the configuration or the compression"]
     raise NotReproduced(
-        f"The image is {built.digest}, the rebuilt one {rebuilt.digest}. First differences:\n"
-        f"{_shown(lines)}",
-        f"The rebuilt image stays as {rebuilt.reference} for you to look at.",
+        f"The image is {built.digest}, the rebuilt image is {rebuilt.digest}. "
+        f"First differences:\n{_shown(lines)}",
+        f"Inspect the rebuilt image: `invoke inspect {rebuilt.reference}`.",
     )
 
 

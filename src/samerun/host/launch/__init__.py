@@ -1,1 +1,1 @@
-"""From what was asked to a run that has ended."""
+"""Check a request, start the run, and follow it to its end."""

@@ -1,4 +1,4 @@
-"""A data folder: there, not empty, and known by its content."""
+"""A data folder: its checks and the fingerprint of its content."""
 
 import functools
 import os
@@ -12,7 +12,7 @@ from samerun.core.errors import DataError
 from samerun.core.record import Data
 from samerun.host.launch import data_cache
 
-# Folders whose content would give a run a hold on the machine.
+# System folders, whose content would give a run control over the machine.
 SYSTEM = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var", "/var/lib")
 
 
@@ -21,7 +21,7 @@ def fingerprint_folder(folder: Path, listed: Sequence[Path] | None = None) -> Da
     Return *folder* with the fingerprint of its content; *listed* are its files, if known.
 
     Raises:
-        DataError: As `list_files`, or a file can't be read.
+        DataError: `list_files` refuses the folder, or a file can't be read.
     """
     files = list_files(folder) if listed is None else list(listed)
     return Data(
@@ -38,12 +38,12 @@ def list_files(folder: Path) -> list[Path]:
     Return all files under *folder*, sorted.
 
     Raises:
-        DataError: It does not exist, is no folder or the system's, or holds no file.
+        DataError: It does not exist, is not a folder, is a system folder, or has no files.
     """
     if str(folder.resolve()) in SYSTEM or folder.resolve().is_relative_to("/proc"):
         raise DataError(
-            f"--data {folder} is a folder of the system, not of data.",
-            "A run must not see it: it holds passwords, devices or the engine's socket.",
+            f"--data {folder} is a system folder, which a run must not see.",
+            "Give a folder that holds only data, without passwords, devices or sockets.",
         )
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
@@ -51,19 +51,21 @@ def list_files(folder: Path) -> list[Path]:
     refuse_links(folder)
     files = content.files(folder)
     if not files:
-        raise DataError(f"--data {folder} holds no file.", "Is it mounted or downloaded?")
+        raise DataError(
+            f"--data {folder} contains no files.", "Check that the data is mounted or downloaded."
+        )
     return files
 
 
 def refuse_links(folder: Path) -> None:
     """
-    Refuse a link that the container would see otherwise than the host does.
+    Refuse links that resolve differently in the container and on the host.
 
-    A link by a relative path within the folder leads to the same file, or nowhere, on both.
+    A relative link within the folder has the same target, or none, on both.
 
     Raises:
-        DataError: It leads out of the folder, or to a folder (whose files would be
-            missing in the fingerprint); with its name.
+        DataError: A link points out of the folder, or to a folder, whose files would be
+            missing in the fingerprint.
     """
     root = folder.resolve()
     for place, folders, names in os.walk(folder):
@@ -79,47 +81,47 @@ def _refuse_link(root: Path, path: Path) -> None:
     if path.is_dir():
         problem = "is a link to a folder"
     elif lead.is_absolute() or not inner.is_relative_to(root):
-        problem = f"is a link that leads out of the folder, to {lead}"
+        problem = f"is a link that points out of the folder, to {lead}"
     else:
         return
     raise DataError(
-        f"{path} {problem}: a run would not see what it leads to.",
-        "Replace it with what it leads to (`cp -rL`), or give the folder that holds the files.",
+        f"{path} {problem}, so the run would not see its target.",
+        "Replace it with a copy of its target (`cp -rL`), or give the folder with the files.",
     )
 
 
 def check_readable(files: Sequence[Path], owner: tuple[int, int]) -> None:
     """
-    Refuse what the run's user *owner* could not read, though the caller (root) can.
+    Refuse files that the run's user *owner* can't read although the caller (root) can.
 
     Raises:
-        DataError: The first such file or folder, with its rights.
+        DataError: There is such a file or folder; the message names the first.
     """
     if os.geteuid() != 0:
-        return  # The run's user is the caller: reading for the fingerprint is the check.
+        return  # The run's user is the caller, so computing the fingerprint checks this.
     for path in (*dict.fromkeys(file.parent for file in files), *files):
         if not _is_readable(path.stat(), owner):
             raise DataError(
-                f"{path} can't be read by the run, which is not root but uid {owner[0]}.",
-                f"Let others read it (`chmod -R o+rX {shlex.quote(str(path))}`), or train as "
-                "its owner.",
+                f"{path} can't be read by the run, which has uid {owner[0]}, not root.",
+                f"Make it readable (`chmod -R o+rX {shlex.quote(str(path))}`), or train as its "
+                "owner.",
             )
 
 
 def _is_readable(status: os.stat_result, owner: tuple[int, int]) -> bool:
     """Whether *owner* may read the file, or read and enter the folder, of *status*."""
-    wanted = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
+    required = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
     if status.st_uid == owner[0]:
-        return status.st_mode >> 6 & wanted == wanted
+        return status.st_mode >> 6 & required == required
     shift = 3 if status.st_gid == owner[1] else 0
-    return status.st_mode >> shift & wanted == wanted
+    return status.st_mode >> shift & required == required
 
 
 def fingerprint(folder: Path, files: list[Path]) -> str:
     """
-    Return the SHA-256 over relative names and contents.
+    Return the SHA-256 of relative names and contents.
 
-    Files are hashed in parallel, those that are as they were the last time not at all.
+    Files are hashed in parallel; unchanged files are not read again.
     """
     cache = data_cache.load(folder)
     names = content.names(folder, files)
@@ -148,4 +150,6 @@ def _hash(path: Path) -> str:
     try:
         return content.hash_file(path)
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}.", "Check its rights.") from error
+        raise DataError(
+            f"{path} can't be read: {error.strerror}.", "Check its permissions."
+        ) from error

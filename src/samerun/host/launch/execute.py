@@ -1,4 +1,4 @@
-"""Start a run's container, follow it, start it again, and write down how it ended."""
+"""Start a run's container, follow it, restart it, and record its outcome."""
 
 import contextlib
 import dataclasses
@@ -41,19 +41,19 @@ Say = Callable[[str], None]
 
 
 class Stop:
-    """The signals to this process: the first stops the container, the second kills it."""
+    """Signals to this process: the first stops the container, the second kills it."""
 
     def __init__(self) -> None:
         self.name: str | None = None
         self._count = self._done = 0
 
     def handle(self, number: int, frame: Any) -> None:
-        """Note a signal; whatever goes on is not torn apart by it."""
+        """Count a signal, without interrupting anything."""
         self.name = self.name or signal.Signals(number).name
         self._count += 1
 
     def act(self, container: "Container") -> None:
-        """Do to *container* what the signals since the last call ask for."""
+        """Stop or kill *container* for the signals since the last call."""
         while self._done < self._count:
             self._done += 1
             if self._done == 1:
@@ -64,7 +64,7 @@ class Stop:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Following:
-    """What every start of a run shares."""
+    """The values shared by all starts of a run."""
 
     client: "DockerClient"
     spec: ContainerSpec
@@ -82,9 +82,9 @@ def execute(
     restarts: int = 0,
 ) -> Run:
     """
-    Run *prepared* to its end, up to *restarts* times more, and return the complete record.
+    Run *prepared* to its end, with up to *restarts* restarts, and return the complete record.
 
-    The record is written before each start, and after its end whatever happened.
+    The record is written before each start, and in any case after its end.
     """
     uid, gid = owner = _owner(prepared.spec)
     folder = prepared.folder
@@ -110,7 +110,7 @@ def execute(
 
 
 def _repeat(following: Following, run: Run, key: keys.Key | None, say: Say, restarts: int) -> Run:
-    """Start the run, and again while it is interrupted and nobody asked it to stop."""
+    """Start the run, and restart it while it is interrupted and the user did not stop it."""
     policy = Restarts(restarts, following.folder)
     while True:
         run = _once(following, run, key)
@@ -118,10 +118,10 @@ def _repeat(following: Following, run: Run, key: keys.Key | None, say: Say, rest
             return run
         refusal = policy.refusal(run)
         if refusal:
-            say(f"The run is not started again: {refusal}.")
+            say(f"The run is not restarted: {refusal}.")
             return run
         run = lifecycle.restarted(run)
-        say(f"The run was interrupted; start {run.outcome.restarts + 1}.")
+        say(f"The run was interrupted; restarting (start {run.outcome.restarts + 1}).")
 
 
 def _is_stopped(run: Run) -> bool:
@@ -129,7 +129,7 @@ def _is_stopped(run: Run) -> bool:
 
 
 def _once(following: Following, run: Run, key: keys.Key | None) -> Run:
-    """Start the container once and follow it to its end."""
+    """Start the container once, and follow it until its end."""
     folder, owner = following.folder, following.owner
     folders.forget_failure(folder)
     folders.reserve(folder, owner)
@@ -145,7 +145,7 @@ def _once(following: Following, run: Run, key: keys.Key | None) -> Run:
     run = _follow(container, run, following)
     keys.redact(folder, key)
     run = folders.finish(folder, run, owner)
-    # The only witness of the run goes when its record is on disk.
+    # Removed only after the record is on disk, because the container has the run's facts.
     remove(container)
     return run
 
@@ -156,7 +156,7 @@ def _owner(launch: ContainerSpec) -> tuple[int, int]:
 
 
 def _follow(container: "Container", run: Run, following: Following) -> Run:
-    """Stream the log until the end, and return the record with its outcome."""
+    """Copy the log until the end, and return the record with its outcome."""
     began = time.monotonic()
     copying = Copying(container, following.log)
     lost: list[bool] = []
@@ -182,14 +182,14 @@ def _follow(container: "Container", run: Run, following: Following) -> Run:
 
 
 def _stop_in_background(container: "Container", name: str) -> None:
-    print(f"\n{name}: stopping the run (again to kill it).", file=sys.stderr)  # noqa: T201
+    print(f"\n{name}: stopping the run (send it again to kill the run).", file=sys.stderr)  # noqa: T201
     stop = threading.Thread(target=stop_container, args=(container,), daemon=True)
     stop.start()
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[Stop]:
-    """Collect SIGINT and SIGTERM while the run goes on."""
+    """Collect SIGINT and SIGTERM during the run."""
     stop = Stop()
     before = {n: signal.signal(n, stop.handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""From what a user asked for to one launch and its record, everything checked."""
+"""Check the options of a run, and prepare its launch and record."""
 
 import secrets
 import sys
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A launch, its record and the patch over the checkout's commit."""
+    """A launch, its record, and the patch of uncommitted changes."""
 
     spec: ContainerSpec
     run: Run
     folder: Path
     patch: bytes
-    # The folder is there already, with an earlier start of this very run in it.
+    # The folder already exists, with an earlier start of this run.
     resumes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What was looked up for a request before the image."""
+    """What a run needs besides the image."""
 
     data: Data | None
     selection: gpus.Selection
@@ -52,96 +52,96 @@ class Resources:
 
     @property
     def procs(self) -> int:
-        """One process per GPU, or one on the CPU, unless asked otherwise."""
+        """The default number of processes: one per GPU, or one on the CPU."""
         return max(1, len(self.selection.gpus))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What was found while a request was checked: data files and this machine's GPUs."""
+    """The results of early checks: data files and this machine's GPUs."""
 
     files: tuple[Path, ...]
     gpus: tuple[Gpu, ...]
 
 
-def check_early(asked: Request, project: Project) -> Checked:
-    """Refuse what is seen to be wrong without an engine, at once: no data is hashed."""
-    request.check_request(asked)
-    if asked.is_script:
-        script = script_layer.find(request.script_path(asked))
-        if asked.mount_code:
+def check_early(options: Request, project: Project) -> Checked:
+    """Refuse what is invalid, without an engine and without hashing data."""
+    request.check_request(options)
+    if options.is_script:
+        script = script_layer.find(request.script_path(options))
+        if options.mount_code:
             code = [script.folder / path for path in script_layer.list_files(script.folder)]
             data.check_readable(code, user.of_container())
-    elif asked.image is None:
-        read_recipe(find_recipe(project.recipes, asked.target)).parse(asked.arguments)
-    files = data.list_files(Path(asked.data)) if asked.data is not None else []
+    elif options.image is None:
+        read_recipe(find_recipe(project.recipes, options.target)).parse(options.arguments)
+    files = data.list_files(Path(options.data)) if options.data is not None else []
     data.check_readable(files, user.of_container())
-    found = hardware.probe()
-    gpus.select(asked.gpus_or_cpu(), found, runtime=True)
-    return Checked(files=tuple(files), gpus=found)
+    present = hardware.probe()
+    gpus.select(options.gpus_or_cpu(), present, runtime=True)
+    return Checked(files=tuple(files), gpus=present)
 
 
-def look_up(asked: Request, project: Project, checked: Checked, *, runtime: bool) -> Resources:
-    """Return data, GPUs and name for *asked*, which `check_early` let through."""
-    found_data = None
-    if asked.data is not None:
-        found_data = data.fingerprint_folder(Path(asked.data), checked.files)
-    selection = gpus.select(asked.gpus_or_cpu(), checked.gpus, runtime=runtime)
+def look_up(options: Request, project: Project, checked: Checked, *, runtime: bool) -> Resources:
+    """Return data, GPUs and name for *options*, after `check_early`."""
+    folder_data = None
+    if options.data is not None:
+        folder_data = data.fingerprint_folder(Path(options.data), checked.files)
+    selection = gpus.select(options.gpus_or_cpu(), checked.gpus, runtime=runtime)
     return Resources(
-        data=found_data,
+        data=folder_data,
         selection=selection,
-        name=run_name(asked),
-        downloads=_may_download(asked, project),
+        name=run_name(options),
+        downloads=_may_download(options, project),
     )
 
 
-def _may_download(asked: Request, project: Project) -> bool:
-    """Whether the training may fetch something; of another image's code nothing is known."""
-    if asked.is_script or asked.image is not None:
+def _may_download(options: Request, project: Project) -> bool:
+    """Whether the training may download something; unknown for code in another image."""
+    if options.is_script or options.image is not None:
         return True
-    return read_recipe(find_recipe(project.recipes, asked.target)).downloads
+    return read_recipe(find_recipe(project.recipes, options.target)).downloads
 
 
-def run_name(asked: Request) -> str:
-    """Return the run's name: as given, or the target's with time and four random digits."""
-    if asked.name:
-        return asked.place.named(asked.name)
-    stem = Path(asked.target).stem
+def run_name(options: Request) -> str:
+    """Return the run's name: --name, or the target's with time and four random digits."""
+    if options.name:
+        return options.place.named(options.name)
+    stem = Path(options.target).stem
     name = f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    return asked.place.named(name)
+    return options.place.named(name)
 
 
 def prepare(
     client: "DockerClient",
-    asked: Request,
+    options: Request,
     project: Project,
     checked: Checked,
     key: keys.Key | None,
     say: Callable[[str], None],
 ) -> Prepared:
-    """Build what is missing for *asked*, which `check_early` let through; write only images."""
+    """Prepare *options* after `check_early`; the only side effect is building or pulling images."""
     facts = engine.inspect(client)
-    found = look_up(asked, project, checked, runtime=facts.serves_gpus)
-    folder = free_folder(Path(asked.output), found.name)
+    resources = look_up(options, project, checked, runtime=facts.serves_gpus)
+    folder = free_folder(Path(options.output), resources.name)
     created = datetime.now(UTC)
-    image = _image(client, asked, project, found, say)
-    state = git.state_of(_source(asked, project))
+    image = _image(client, options, project, resources, say)
+    state = git.state_of(_source(options, project))
     run = Run(
-        name=found.name,
+        name=resources.name,
         image=image,
-        code=_code(asked, state),
-        command=asked.command(),
+        code=_code(options, state),
+        command=options.command(),
         arguments=(),
-        seed=asked.seed,
-        topology=_topology(asked, found),
-        data=(found.data,) if found.data else (),
+        seed=options.seed,
+        topology=_topology(options, resources),
+        data=(resources.data,) if resources.data else (),
         secrets=("WANDB_API_KEY",) if key else (),
-        hardware=hardware.describe(found.selection.gpus, f"Docker {facts.version}"),
+        hardware=hardware.describe(resources.selection.gpus, f"Docker {facts.version}"),
         outcome=Outcome(created=created.isoformat(timespec="milliseconds")),
-        determinism="fast" if asked.fast else "full",
+        determinism="fast" if options.fast else "full",
     )
     return Prepared(
-        spec=plan(asked, found, image, folder, has_key=key is not None),
+        spec=plan(options, resources, image, folder, has_key=key is not None),
         run=run,
         folder=folder,
         patch=state.patch,
@@ -149,117 +149,117 @@ def prepare(
 
 
 def plan(
-    asked: Request, found: Resources, image: Image, folder: Path, *, has_key: bool
+    options: Request, resources: Resources, image: Image, folder: Path, *, has_key: bool
 ) -> ContainerSpec:
-    """Return the container of *asked* as data; nothing is written or started."""
-    script = script_layer.find(request.script_path(asked)) if asked.is_script else None
+    """Return the container for *options* as data; nothing is written or started."""
+    script = script_layer.find(request.script_path(options)) if options.is_script else None
     mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
-    if found.data:
-        mounts.append(Mount(source=found.data.source, target=contract.DATA))
-    if script and asked.mount_code:
+    if resources.data:
+        mounts.append(Mount(source=resources.data.source, target=contract.DATA))
+    if script and options.mount_code:
         mounts.append(Mount(source=str(script.folder), target=contract.CODE))
     uid, gid = user.of_container()
-    settings = asked.wandb_settings()
+    settings = options.wandb_settings()
     return ContainerSpec(
-        run=found.name,
+        run=resources.name,
         image=image.reference,
         user=f"{uid}:{gid}",
-        target=script.target if script else asked.target,
-        arguments=asked.arguments,
-        procs=asked.procs or found.procs,
-        seed=asked.seed,
-        shm_size=asked.shm_size,
+        target=script.target if script else options.target,
+        arguments=options.arguments,
+        procs=options.procs or resources.procs,
+        seed=options.seed,
+        shm_size=options.shm_size,
         mounts=tuple(mounts),
-        environment=_environment(asked, found, image, has_key=has_key),
-        gpus=found.selection.flag,
+        environment=_environment(options, resources, image, has_key=has_key),
+        gpus=resources.selection.flag,
         network=network.choose(
-            asked.network or (placement.NETWORK if asked.place.count > 1 else None),
-            none=asked.no_network,
+            options.network or (placement.NETWORK if options.place.count > 1 else None),
+            none=options.no_network,
             online=variables.wandb_is_online(settings.get("WANDB_MODE"), has_key=has_key),
-            downloads=found.downloads,
+            downloads=resources.downloads,
         ),
-        pids_limit=asked.pids_limit,
-        memory=memory.memory_limit(asked.memory),
-        docker_args=docker_args.parse(asked.docker_arg),
-        place=asked.place,
+        pids_limit=options.pids_limit,
+        memory=memory.memory_limit(options.memory),
+        docker_args=docker_args.parse(options.docker_arg),
+        place=options.place,
     )
 
 
 def _environment(
-    asked: Request, found: Resources, image: Image, *, has_key: bool
+    options: Request, resources: Resources, image: Image, *, has_key: bool
 ) -> dict[str, str]:
     facts = Facts(
         image=image.reference,
-        tags=request.all_tags(asked, image.digest),
-        forwarded={"WANDB_NAME": found.name, **asked.wandb_settings()},
+        tags=request.all_tags(options, image.digest),
+        forwarded={"WANDB_NAME": resources.name, **options.wandb_settings()},
         online=has_key,
-        has_data=found.data is not None,
+        has_data=resources.data is not None,
         has_terminal=sys.stdout.isatty(),
-        seed=asked.seed,
-        checkpoints=checkpoint_policy.variable(asked.checkpoints),
-        fast=asked.fast,
-        stop_on_nan=asked.stop_on_nan,
+        seed=options.seed,
+        checkpoints=checkpoint_policy.variable(options.checkpoints),
+        fast=options.fast,
+        stop_on_nan=options.stop_on_nan,
     )
     own = spec.own_variables(has_key=has_key)
-    return asked.proxies() | variables.environment(facts) | own
+    return options.proxies() | variables.environment(facts) | own
 
 
 def _image(
     client: "DockerClient",
-    asked: Request,
+    options: Request,
     project: Project,
-    found: Resources,
+    resources: Resources,
     say: Callable[[str], None],
 ) -> Image:
-    """Return the very image to run in: the one named, or this checkout's, plus the script."""
-    if asked.image:
-        image = registry.obtain(client, asked.image, say)
+    """Return the image: --image, or this checkout's with the script added."""
+    if options.image:
+        image = registry.obtain(client, options.image, say)
     else:
-        image = build.ensure(client, project, cuda=asked.cuda, say=say)
+        image = build.ensure(client, project, cuda=options.cuda, say=say)
     image = registry.confirm(image)
     facts = identity.architectures(client, image.reference)
     gpus.check_support(
-        found.selection.gpus, image.cuda or asked.cuda, facts.get("architectures", ())
+        resources.selection.gpus, image.cuda or options.cuda, facts.get("architectures", ())
     )
-    if not asked.is_script or asked.mount_code:
+    if not options.is_script or options.mount_code:
         return image
-    script = script_layer.find(request.script_path(asked))
+    script = script_layer.find(request.script_path(options))
     return script_layer.derive(client, project, script, image, say)
 
 
-def _code(asked: Request, state: git.GitState) -> Code:
+def _code(options: Request, state: git.GitState) -> Code:
     return Code(
-        kind="script" if asked.is_script else "recipe",
-        target=asked.target,
-        where="mounted" if asked.is_script and asked.mount_code else "image",
+        kind="script" if options.is_script else "recipe",
+        target=options.target,
+        where="mounted" if options.is_script and options.mount_code else "image",
         git_commit=state.commit,
         git_dirty=state.dirty,
         patch_sha256=state.patch_sha256,
     )
 
 
-def _source(asked: Request, project: Project) -> Path:
-    if asked.is_script:
-        return script_layer.find(request.script_path(asked)).folder
+def _source(options: Request, project: Project) -> Path:
+    if options.is_script:
+        return script_layer.find(request.script_path(options)).folder
     return project.root
 
 
-def _topology(asked: Request, found: Resources) -> Topology:
-    procs = asked.procs or found.procs
+def _topology(options: Request, resources: Resources) -> Topology:
+    procs = options.procs or resources.procs
     return Topology(
-        gpus=found.selection.asked,
+        gpus=resources.selection.asked,
         procs=procs,
-        nodes=asked.place.count,
-        least_nodes=asked.place.least,
-        node_rank=asked.place.rank,
-        rendezvous=asked.place.endpoint or None,
-        shm_size=asked.shm_size,
+        nodes=options.place.count,
+        least_nodes=options.place.least,
+        node_rank=options.place.rank,
+        rendezvous=options.place.endpoint or None,
+        shm_size=options.shm_size,
         threads=hardware.threads_per_process(procs),
     )
 
 
 def unbuilt(reference: str) -> Image:
-    """Return a stand-in for an image that was not looked up: `--dry` needs no engine."""
+    """Return a placeholder for an image that was not looked up, for `--dry` without an engine."""
     return Image(
         reference=reference,
         digest="0" * 64,
@@ -271,18 +271,18 @@ def unbuilt(reference: str) -> Image:
     )
 
 
-def dry(asked: Request, project: Project, *, has_key: bool) -> ContainerSpec:
-    """Return the launch without any engine; the image's digest is looked up if one answers."""
-    found = look_up(asked, project, check_early(asked, project), runtime=True)
-    image = _image_if_known(asked, project)
-    folder = Path(asked.output).expanduser().resolve() / found.name
-    return plan(asked, found, image, folder, has_key=has_key)
+def dry(options: Request, project: Project, *, has_key: bool) -> ContainerSpec:
+    """Return the launch; the image's digest is looked up only if an engine responds."""
+    resources = look_up(options, project, check_early(options, project), runtime=True)
+    image = _image_if_known(options, project)
+    folder = Path(options.output).expanduser().resolve() / resources.name
+    return plan(options, resources, image, folder, has_key=has_key)
 
 
-def _image_if_known(asked: Request, project: Project) -> Image:
+def _image_if_known(options: Request, project: Project) -> Image:
     from samerun.core.errors import EngineMissing, EnginePermission
 
-    reference = asked.image or tag(asked.cuda)
+    reference = options.image or tag(options.cuda)
     try:
         return identity.identify(engine.connect(), reference)
     except (EngineMissing, EnginePermission, ImageNotFound):

@@ -1,4 +1,4 @@
-"""What a user asked `invoke train` for, checked."""
+"""The options of `invoke train`, and their checks."""
 
 import os
 import re
@@ -15,14 +15,14 @@ from samerun.host.container import docker_args
 from samerun.host.container.spec import PIDS_LIMIT
 from samerun.host.tracking.tags import check_tag, split_tags
 
-# Measured on 2 cores: a recipe in two processes has 28 tasks, W&B's service among them.
+# Measured on 2 cores: a recipe in two processes has 28 tasks, including W&B's service.
 LEAST_PIDS = 64
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The options of `invoke train`; *given* names those that were typed."""
+    """The options of `invoke train`; *given* names those on the command line."""
 
     given: frozenset[str] = frozenset()
     arguments: tuple[str, ...] = ()
@@ -31,15 +31,15 @@ class Request:
         "a recipe (see `invoke recipes`) or the path of your own .py script; its flags go after --",
     ] = "digits"
     gpus: Annotated[
-        str | None, "a number, all, device=0,1, or 0 for the CPU; default: all there are"
+        str | None, "a number, all, device=0,1, or 0 for the CPU; default: all, or the CPU"
     ] = None
     procs: Annotated[int | None, "processes; default: one per GPU, or one on the CPU"] = None
-    data: Annotated[str | None, "folder that the run sees read-only as /data"] = None
-    output: Annotated[str, "folder under which the run gets its own"] = "runs"
+    data: Annotated[str | None, "folder with data, mounted read-only as /data"] = None
+    output: Annotated[str, "parent of the run's folder"] = "runs"
     project: Annotated[str | None, "W&B project"] = None
     entity: Annotated[str | None, "W&B entity (user or team)"] = None
     name: Annotated[
-        str | None, "name of the run, here and in W&B; default: the target's and the time"
+        str | None, "name of the run, also in W&B; default: the target's name and the time"
     ] = None
     tags: Annotated[str | None, "W&B tags, a,b; the image's digest is added"] = None
     seed: Annotated[int, "seed of all random generators"] = contract.DEFAULT_SEED
@@ -47,26 +47,26 @@ class Request:
     api_key_file: Annotated[
         str | None, "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc"
     ] = None
-    mount_code: Annotated[
-        bool, "mount the script's folder instead of putting it into the image"
-    ] = False
+    mount_code: Annotated[bool, "mount the script's folder instead of adding it to the image"] = (
+        False
+    )
     image: Annotated[
-        str | None, "run in exactly this image: NAME@sha256:… is pulled where it is not here"
+        str | None, "run in exactly this image; NAME@sha256:… is pulled if it is not local"
     ] = None
     cuda: Annotated[Cuda, "CUDA release of the image: 13, 12 or none"] = "13"
     network: Annotated[
         str | None,
-        "Docker network of the container; default: none where nothing needs one, else one that "
-        "leads outward only (docs/security.md)",
+        "Docker network of the container; default: none if nothing needs one, else one with "
+        "outgoing access only (docs/security.md)",
     ] = None
     no_network: Annotated[bool, "no network at all; W&B records offline"] = False
     memory: Annotated[
-        str | None, "limit, e.g. 8g, or 0 for none; default: nine tenths of this machine's"
+        str | None, "limit, e.g. 8g, or 0 for none; default: 90 % of this machine's memory"
     ] = None
-    pids_limit: Annotated[int, "limit of processes and threads"] = PIDS_LIMIT
+    pids_limit: Annotated[int, "maximum number of processes and threads"] = PIDS_LIMIT
     docker_arg: Annotated[
         tuple[str, ...],
-        "a flag of `docker run`, as --docker-arg=--cpus=2; may be repeated; an allow-list "
+        "an allowed flag of `docker run`, as in --docker-arg=--cpus=2; may be repeated "
         "(docs/security.md)",
     ] = ()
     nodes: Annotated[
@@ -75,15 +75,13 @@ class Request:
         "nodes remain",
     ] = "1"
     node_rank: Annotated[
-        int, "number of this machine, from 0; node 0 has the W&B run and the results"
+        int, "rank of this machine, from 0; node 0 has the W&B run and the results"
     ] = 0
     rdzv: Annotated[str | None, "HOST:PORT of node 0, the same on every node"] = None
     rdzv_timeout: Annotated[int, "seconds to wait for the other nodes"] = DEFAULT_TIMEOUT_S
-    fast: Annotated[bool, "leave out the costly switches of determinism; the record says so"] = (
-        False
-    )
+    fast: Annotated[bool, "turn off the expensive determinism settings; the record says so"] = False
     stop_on_nan: Annotated[
-        bool, "end the training, with exit code 111, once the loss is not finite"
+        bool, "end the training with exit code 111 if the loss is not finite"
     ] = False
     checkpoints: Annotated[str, "when to write checkpoints and how many to keep, or off"] = (
         contract.DEFAULT_CHECKPOINTS
@@ -92,14 +90,14 @@ class Request:
         None
     )
     restarts: Annotated[
-        int, "restart automatically after an interruption, this many times at most"
+        int, "restart automatically after an interruption, at most this many times"
     ] = 0
-    dry: Annotated[bool, "print the command that would run, and run nothing"] = False
+    dry: Annotated[bool, "print the command without running it"] = False
 
     @cached_property
     def place(self) -> NodePlacement:
         """
-        Which of several nodes this machine is.
+        The placement of this machine among the nodes.
 
         Raises:
             UsageError: ``--nodes`` is neither a number nor MIN:MAX.
@@ -114,34 +112,34 @@ class Request:
         )
 
     def gpus_or_cpu(self) -> str | None:
-        """Return what was asked of GPUs; the CPU-only image asks for none by itself."""
+        """Return the value of --gpus; the default is ``0`` for the CPU-only image."""
         return "0" if self.gpus is None and self.cuda == "none" else self.gpus
 
     @property
     def is_script(self) -> bool:
-        """Whether the target is a file of the user's, not a recipe."""
+        """Whether the target is a script, not a recipe."""
         return self.target.endswith(".py")
 
     def command(self) -> tuple[str, ...]:
-        """Return what was typed after `invoke train`: target, then its own arguments."""
+        """Return the target and its arguments."""
         return (self.target, *self.arguments)
 
     def wandb_settings(self) -> dict[str, str]:
-        """Return W&B's variables: the host's, overridden by the options."""
+        """Return W&B's variables: from the host, overridden by the options."""
         settings = {n: os.environ[n] for n in contract.FORWARDED if os.environ.get(n, "").strip()}
-        given = {
+        explicit = {
             "WANDB_PROJECT": self.project,
             "WANDB_ENTITY": self.entity,
             "WANDB_NAME": self.name,
-            # W&B would try for minutes; a run that shall not be logged at all stays so.
+            # Without a network, W&B would retry for minutes. A disabled run stays disabled.
             "WANDB_MODE": self._offline_mode(),
         }
-        return settings | {name: value for name, value in given.items() if value}
+        return settings | {name: value for name, value in explicit.items() if value}
 
     def proxies(self) -> dict[str, str]:
-        """Return the host's proxies; one with a login is a secret, and is left out."""
-        found = {name: os.environ.get(name, "") for name in contract.PROXIES}
-        return {name: value for name, value in found.items() if value and "@" not in value}
+        """Return the host's proxies without those that contain a login, which is a secret."""
+        values = {name: os.environ.get(name, "") for name in contract.PROXIES}
+        return {name: value for name, value in values.items() if value and "@" not in value}
 
     def _offline_mode(self) -> str | None:
         if not self.no_network or os.environ.get("WANDB_MODE") == "disabled":
@@ -151,22 +149,27 @@ class Request:
 
 def check_request(request: Request) -> None:
     """
-    Refuse what can be seen to be wrong without an engine.
+    Refuse what is invalid without contacting an engine.
 
     Raises:
-        UsageError, TagError: With the value and the rule.
+        UsageError, TagError: A value is invalid; the message holds the value and the rule.
     """
     for tag in split_tags(request.tags):
         check_tag(tag)
     if request.procs is not None and request.procs < 1:
-        raise UsageError(f"--procs {request.procs} is not a number of processes.", "Use 1 or more.")
+        raise UsageError(f"Invalid value for --procs: {request.procs}.", "Use 1 or more.")
     if not 0 <= request.seed < 2**32:
         raise UsageError(f"--seed {request.seed} is out of range.", "Use 0 to 4294967295.")
     if not re.fullmatch(r"\d+[bkmgBKMG]?", request.shm_size):
-        raise UsageError(f"--shm-size {request.shm_size!r} is no size.", "Use e.g. 512m or 2g.")
+        raise UsageError(
+            f"Invalid size for --shm-size: {request.shm_size!r}.", "Use e.g. 512m or 2g."
+        )
     placement.check_placement(request.place)
     if request.place.count > 1 and request.no_network:
-        raise UsageError("--no-network and --nodes exclude each other.", "Nodes have to talk.")
+        raise UsageError(
+            "--no-network and --nodes exclude each other.",
+            "Omit --no-network: nodes need a network to train together.",
+        )
     _check_limits(request)
     checkpoint_policy.Policy.read(request.checkpoints)
     if request.restarts < 0:
@@ -174,7 +177,8 @@ def check_request(request: Request) -> None:
     docker_args.parse(request.docker_arg)
     if request.name is not None and not NAME.fullmatch(request.name):
         raise UsageError(
-            f"--name {request.name!r} can't name a folder.", "Use letters, digits, - _ and dots."
+            f"Invalid value for --name: {request.name!r}.",
+            "Use up to 100 letters, digits, - _ and dots, starting with a letter or digit.",
         )
 
 
@@ -182,16 +186,18 @@ def _check_limits(request: Request) -> None:
     if request.pids_limit < LEAST_PIDS:
         raise UsageError(
             f"--pids-limit {request.pids_limit} is too small.",
-            f"Python, torch and W&B alone need {LEAST_PIDS}; threads count too.",
+            f"Use at least {LEAST_PIDS}, which Python, torch and W&B need; threads count too.",
         )
     if request.memory is not None and not re.fullmatch(r"[0-9]+[bkmgBKMG]?", request.memory):
-        raise UsageError(f"--memory {request.memory!r} is no size.", "Use e.g. 8g, or 0: no limit.")
+        raise UsageError(
+            f"Invalid size for --memory: {request.memory!r}.", "Use e.g. 8g, or 0 for no limit."
+        )
     if request.no_network and request.network:
-        raise UsageError("--network and --no-network exclude each other.", "Give one.")
+        raise UsageError("--network and --no-network exclude each other.", "Give only one.")
     if request.network is not None and not NAME.fullmatch(request.network):
         raise UsageError(
-            f"--network {request.network!r} is no network's name.",
-            "Use one of `docker network ls`, or none.",
+            f"Invalid value for --network: {request.network!r}.",
+            "Use a name from `docker network ls`, or none.",
         )
 
 

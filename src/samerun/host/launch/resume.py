@@ -1,10 +1,9 @@
 """
-`invoke train --resume RUN`: the same run again, from its record, in its own folder.
+`invoke train --resume RUN`: resume a run from its record, in its folder.
 
-The container could write to the record. So it must be what was started (see `seal`). As
-another machine can't know that, nothing is handed to the engine unchecked either: the
-launch is made anew, data must have the recorded fingerprint (which nobody knows who could
-not read it), and only the networks of the kit are taken over.
+The container can write to the record, so the record must be unchanged since the start (see
+`integrity`). Another machine can't check that. So the launch is built anew, data must have the
+recorded fingerprint (which requires access to the data), and only samerun's networks are reused.
 """
 
 import dataclasses
@@ -31,24 +30,24 @@ from samerun.host.tracking import keys
 if TYPE_CHECKING:
     from docker import DockerClient
 
-# Options that say where and with what room a run goes on, not what it computes.
+# Options about the location and resources of a run, which don't change its results.
 FREE = (
     "resume", "restarts", "data", "output", "api_key_file", "network", "no_network",
     "memory", "pids_limit", "docker_arg", "dry",
 )  # fmt: skip
 
 
-def refuse_changes(asked: Request) -> None:
+def refuse_changes(options: Request) -> None:
     """
-    Refuse options that would make another training of it.
+    Refuse options that would change the training.
 
     Raises:
-        UsageError: With their names.
+        UsageError: There are such options; the message lists them.
     """
-    changed = ["--" + name.replace("_", "-") for name in asked.given if name not in FREE]
-    changed += [f"-- {' '.join(asked.arguments)}"] if asked.arguments else []
+    changed = ["--" + name.replace("_", "-") for name in options.given if name not in FREE]
+    changed += [f"-- {' '.join(options.arguments)}"] if options.arguments else []
     if changed:
-        flags = ", ".join(sorted(changed)).replace("--target", f"target {asked.target!r}")
+        flags = ", ".join(sorted(changed)).replace("--target", f"target {options.target!r}")
         raise UsageError(
             f"A resumed run keeps its settings: {flags} can't be given.",
             "Remove it, or start a new run.",
@@ -60,7 +59,7 @@ def started(run: Run) -> Launch:
     Return how *run* was started.
 
     Raises:
-        UsageError: It never was.
+        UsageError: It was never started.
     """
     if run.launch is None:
         raise UsageError(f"The run {run.name} was never started.", "Start a new run.")
@@ -68,65 +67,67 @@ def started(run: Run) -> Launch:
 
 
 def is_offline(run: Run) -> bool:
-    """Whether the run is recorded offline: its next start is as well."""
+    """Whether the run is recorded offline, so that its next start is too."""
     return started(run).environment.get("WANDB_MODE") in variables.OFFLINE_MODES
 
 
 def settle(client: "DockerClient", folder: Path) -> Run:
     """
-    Return the record of a run that can go on.
+    Return the record of a run that can be resumed.
 
     Raises:
-        RunBusy: It is still going on.
+        RunBusy: It is still in progress.
         UsageError: It is finished, or its code was mounted.
-        RecordError: The record was changed since its last start.
+        RecordError: The record was changed since the last start.
     """
     run = recover.settle(client, folder)
     integrity.verify(folder, run)
     if run.outcome.state == "finished":
-        raise UsageError(f"The run {run.name} is finished.", "There is nothing to go on with.")
+        raise UsageError(
+            f"The run {run.name} is finished, so it can't be resumed.", "Start a new run."
+        )
     if run.code.where == "mounted":
         raise UsageError(
-            f"The code of {run.name} was mounted: nobody knows whether it is the same.",
-            "Start a new run, without --mount-code.",
+            f"The code of {run.name} was mounted, so it may have changed.",
+            "Start a new run without --mount-code.",
         )
     return run
 
 
 def check_owner(folder: Path) -> None:
     """
-    Refuse a folder that the run's user can't go on in: a copy may belong to somebody else.
+    Refuse a folder in which the run's user can't write, for example a copy.
 
     Raises:
-        OutputError: With the command that mends it.
+        OutputError: The owner is wrong; the message has the command to fix it.
     """
     uid, gid = user.of_folder(folder)
     places = (folder, folder / contract.PARTS, folder / contract.CHECKPOINTS)
     others = [place for place in places if place.is_dir() and place.stat().st_uid != uid]
     if others:
         raise OutputError(
-            f"{others[0]} belongs to uid {others[0].stat().st_uid}, and the run is uid {uid}.",
-            f"`sudo chown -R {uid}:{gid} {shlex.quote(str(folder))}`",
+            f"{others[0]} belongs to uid {others[0].stat().st_uid}, but the run has uid {uid}.",
+            f"Run `sudo chown -R {uid}:{gid} {shlex.quote(str(folder))}`.",
         )
 
 
 def prepare(
-    client: "DockerClient", asked: Request, folder: Path, run: Run, key: keys.Key | None, say: Say
+    client: "DockerClient", options: Request, folder: Path, run: Run, key: keys.Key | None, say: Say
 ) -> Prepared:
-    """Return the next start of *run*, which `settle` let through."""
+    """Return the next start of *run*, after `settle`."""
     check_owner(folder)
     folders.check_room(folder)
     facts = engine.inspect(client)
     selection = gpus.select(run.topology.gpus, hardware.probe(), runtime=facts.serves_gpus)
     image = find_image(client, run, say)
-    found = tuple(_same_data(entry, asked.data) for entry in run.data)
+    same = tuple(_same_data(entry, options.data) for entry in run.data)
     this = hardware.describe(selection.gpus, f"Docker {facts.version}")
     if (this.cpu, this.gpus) != (run.hardware.cpu, run.hardware.gpus):
-        say("This is another machine than the run started on: the result may differ in its bits.")
+        say("This machine differs from the one on which the run started: results may differ.")
     say(where(folder))
     return Prepared(
-        spec=plan(asked, run, image, found, folder, has_key=key is not None, flag=selection.flag),
-        run=lifecycle.restarted(_ours(run, image=image, data=found, hardware=this)),
+        spec=plan(options, run, image, same, folder, has_key=key is not None, flag=selection.flag),
+        run=lifecycle.restarted(_ours(run, image=image, data=same, hardware=this)),
         folder=folder,
         patch=b"",
         resumes=True,
@@ -134,37 +135,37 @@ def prepare(
 
 
 def _ours(run: Run, **changes: Any) -> Run:
-    """Return *run* with *changes*, and kept by this side from now on."""
+    """Return *run* with *changes*; from now on the host writes its record."""
     return dataclasses.replace(run, **changes, written_by="host")
 
 
 def where(folder: Path) -> str:
-    """Return one line on where the run in *folder* goes on."""
+    """Return one line about the position at which the run in *folder* resumes."""
     place = folder / contract.CHECKPOINTS
     if place.is_dir() and any(place.iterdir()):
-        return f"It goes on from the last whole checkpoint in {place}."
-    return "It has no checkpoint yet, so it starts from the beginning."
+        return f"Resuming from the last complete checkpoint in {place}."
+    return "There is no checkpoint yet, so the run starts from the beginning."
 
 
 def find_image(client: "DockerClient", run: Run, say: Say) -> Image:
     """
-    Return the very image of *run*, pulled if need be.
+    Return exactly the image of *run*, pulled if necessary.
 
     Raises:
-        ImageNotFound, TransferFailed: It is not to be had.
-        Irreproducible: What goes by that reference holds something else.
+        ImageNotFound, TransferFailed: It is not available.
+        Irreproducible: The reference now belongs to a different image.
     """
     wanted = run.image.pull_reference or run.image.reference
     if not wanted:
         raise Irreproducible(
-            f"The container of {run.name} was told no image, so its record names none.",
-            f"Start containers with -e {contract.ENV_IMAGE}=NAME@sha256:….",
+            f"{contract.ENV_IMAGE} was not set, so the record of {run.name} names no image.",
+            f"Start containers with -e {contract.ENV_IMAGE}=NAME@sha256:… to record it.",
         )
     image = registry.obtain(client, wanted, say)
     problem = resolve.mismatch(run.image, image)
     if problem:
         raise Irreproducible(
-            f"{image.reference} is another image: {problem}.",
+            f"{image.reference} is a different image: {problem}.",
             "Pull the run's image by its digest.",
         )
     return dataclasses.replace(
@@ -175,39 +176,39 @@ def find_image(client: "DockerClient", run: Run, say: Say) -> Image:
 def _same_data(entry: Data, moved: str | None) -> Data:
     if entry.fingerprint is None:
         raise DataError(
-            "Nobody took a fingerprint of the data that the run had.",
-            "Whether it goes on with the same can't be known; start a new run.",
+            "No data fingerprint was recorded for this run, so the data may have changed.",
+            "Start a new run.",
         )
     if not moved and not Path(entry.source).is_dir():
         raise DataError(
-            f"The data of the run are not at {entry.source or 'a place that is known'}.",
-            "Name the folder of the same data with --data.",
+            f"The run's data is not at {entry.source or 'a recorded path'}.",
+            "Give the folder with the same data with --data.",
         )
-    found = data.fingerprint_folder(Path(moved or entry.source))
-    if found.fingerprint != entry.fingerprint:
+    current = data.fingerprint_folder(Path(moved or entry.source))
+    if current.fingerprint != entry.fingerprint:
         raise DataError(
-            f"{found.source} holds other data than the run had: {found.fingerprint}, "
-            f"not {entry.fingerprint}.",
-            "Name the folder of the same data with --data.",
+            f"{current.source} has different data than the run: {current.fingerprint} instead of "
+            f"{entry.fingerprint}.",
+            "Give the folder with the same data with --data.",
         )
-    return found
+    return current
 
 
 def plan(
-    asked: Request,
+    options: Request,
     run: Run,
     image: Image,
-    found: tuple[Data, ...],
+    same: tuple[Data, ...],
     folder: Path,
     *,
     has_key: bool,
     flag: str | None,
 ) -> ContainerSpec:
-    """Return the launch of *run* as it was, in the room that *asked* gives it."""
+    """Return the launch of *run* as it was, with the resources in *options*."""
     before = started(run)
     uid, gid = user.of_folder(folder)
     mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
-    mounts += [Mount(source=entry.source, target=contract.DATA) for entry in found]
+    mounts += [Mount(source=entry.source, target=contract.DATA) for entry in same]
     return ContainerSpec(
         run=run.name,
         image=image.reference,
@@ -218,18 +219,18 @@ def plan(
         seed=run.seed,
         shm_size=run.topology.shm_size,
         mounts=tuple(mounts),
-        environment=_environment(before, run, image, has_key=has_key, has_data=bool(found)),
+        environment=_environment(before, run, image, has_key=has_key, has_data=bool(same)),
         gpus=flag,
-        network=_network(asked, before),
-        pids_limit=asked.pids_limit,
-        memory=memory.memory_limit(asked.memory),
-        docker_args=docker_args.parse(asked.docker_arg),
+        network=_network(options, before),
+        pids_limit=options.pids_limit,
+        memory=memory.memory_limit(options.memory),
+        docker_args=docker_args.parse(options.docker_arg),
         place=_place(run),
     )
 
 
 def _place(run: Run) -> NodePlacement:
-    """Return which of several nodes this machine was: all of them are to be resumed."""
+    """Return this machine's placement among several nodes, all of which must be resumed."""
     topology = run.topology
     return NodePlacement(
         count=topology.nodes,
@@ -243,11 +244,11 @@ def _environment(
     before: Launch, run: Run, image: Image, *, has_key: bool, has_data: bool
 ) -> dict[str, str]:
     had = before.environment
-    kept = {n: v for n, v in had.items() if n in contract.FORWARDED}
+    forwarded = {n: v for n, v in had.items() if n in contract.FORWARDED}
     facts = Facts(
         image=image.reference,
-        tags=kept.pop("WANDB_TAGS", image.digest).split(","),
-        forwarded=kept,
+        tags=forwarded.pop("WANDB_TAGS", image.digest).split(","),
+        forwarded=forwarded,
         online=has_key,
         has_data=has_data,
         seed=run.seed,
@@ -259,14 +260,14 @@ def _environment(
     return proxies | variables.environment(facts) | spec.own_variables(has_key=has_key)
 
 
-def _network(asked: Request, before: Launch) -> str:
-    if asked.no_network:
+def _network(options: Request, before: Launch) -> str:
+    if options.no_network:
         return network.NONE
-    if asked.network:
-        return asked.network
-    # A container that samerun did not start had a network of its platform's.
+    if options.network:
+        return options.network
+    # A standalone container used a network of its platform.
     if before.network not in (None, network.NONE, network.NAME):
         raise UsageError(
-            f"The run had the network {before.network!r}.", "Name it again with --network."
+            f"The run used the network {before.network!r}.", "Give it again with --network."
         )
     return before.network or network.NAME

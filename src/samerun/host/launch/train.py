@@ -1,4 +1,4 @@
-"""`invoke train`: prepare, run, say how it went."""
+"""`invoke train`: prepare a run and execute it."""
 
 import os
 import shlex
@@ -23,70 +23,75 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 
-def train(asked: Request, project: Project, say: Callable[[str], None]) -> Run:
-    """Train, and return the complete record; its exit code is the training's own."""
-    if asked.resume is not None:
-        return _resume(asked, say)
-    key = find_key(asked)
-    # What needs no engine is checked before one is asked for.
-    checked = prepare.check_early(asked, project)
+def train(options: Request, project: Project, say: Callable[[str], None]) -> Run:
+    """Train, and return the complete record, with the training's exit code."""
+    if options.resume is not None:
+        return _resume(options, say)
+    key = find_key(options)
+    # Checks that need no engine come before connecting to one.
+    checked = prepare.check_early(options, project)
     client = engine.connect()
-    prepared = prepare.prepare(client, asked, project, checked, key, say)
-    return _execute(client, prepared, asked, key, say)
+    prepared = prepare.prepare(client, options, project, checked, key, say)
+    return _execute(client, prepared, options, key, say)
 
 
-def _resume(asked: Request, say: Callable[[str], None]) -> Run:
-    """Go on with a run in its own folder."""
-    resume.refuse_changes(asked)
-    request.check_request(asked)
-    folder = folder_of(asked.resume or "", asked.output)
+def _resume(options: Request, say: Callable[[str], None]) -> Run:
+    """Resume a run in its folder."""
+    resume.refuse_changes(options)
+    request.check_request(options)
+    folder = folder_of(options.resume or "", options.output)
     client = engine.connect()
     run = resume.settle(client, folder)
-    key = None if resume.is_offline(run) else find_key(asked)
-    prepared = resume.prepare(client, asked, folder, run, key, say)
-    return _execute(client, prepared, asked, key, say)
+    key = None if resume.is_offline(run) else find_key(options)
+    prepared = resume.prepare(client, options, folder, run, key, say)
+    return _execute(client, prepared, options, key, say)
 
 
 def _execute(
     client: "DockerClient",
     prepared: Prepared,
-    asked: Request,
+    options: Request,
     key: keys.Key | None,
     say: Callable[[str], None],
 ) -> Run:
     say(headline(prepared.run))
     for name in contract.PROXIES:
         if "@" in os.environ.get(name, ""):
-            say(f"{name} holds a login, so the container does not get it (docs/security.md).")
-    if asked.no_network:
-        say("No network: W&B records offline, `invoke sync` delivers it later.")
+            say(
+                f"{name} contains a login, so it is not passed to the container (docs/security.md)."
+            )
+    if options.no_network:
+        say("No network: W&B records offline; upload the run later with `invoke sync`.")
     if prepared.spec.network == network.NAME:
         network.ensure(client)
         network.shield()
-    return execute.execute(client, prepared, key, say, asked.restarts)
+    return execute.execute(client, prepared, key, say, options.restarts)
 
 
-def folder(asked: Request, run: Run) -> Path:
-    """Return the folder of *run*, which `train` ran for *asked*."""
-    if asked.resume is not None:
-        return folder_of(asked.resume, asked.output)
-    return Path(asked.output).expanduser().resolve() / run.name
+def folder(options: Request, run: Run) -> Path:
+    """Return the folder of *run*, which `train` ran for *options*."""
+    if options.resume is not None:
+        return folder_of(options.resume, options.output)
+    return Path(options.output).expanduser().resolve() / run.name
 
 
-def find_key(asked: Request) -> keys.Key | None:
-    """Return the W&B key; None where W&B is not to be reached."""
-    if asked.no_network or os.environ.get("WANDB_MODE") in variables.OFFLINE_MODES:
+def find_key(options: Request) -> keys.Key | None:
+    """Return the W&B key; None if W&B is offline."""
+    if options.no_network or os.environ.get("WANDB_MODE") in variables.OFFLINE_MODES:
         return None
-    file = Path(asked.api_key_file).expanduser() if asked.api_key_file else None
+    file = Path(options.api_key_file).expanduser() if options.api_key_file else None
     return keys.find(file)
 
 
-def show(asked: Request, project: Project) -> str:
+def show(options: Request, project: Project) -> str:
     """Return the command that `train` would run, for a shell; needs no engine."""
-    if asked.resume is not None:
-        raise UsageError("--dry and --resume exclude each other.", "Use `invoke show RUN`.")
-    key = find_key(asked)
-    planned = prepare.dry(asked, project, has_key=key is not None)
-    # The key's file gets its real name, at random, only while a run needs it.
+    if options.resume is not None:
+        raise UsageError(
+            "--dry and --resume exclude each other.",
+            "Use `invoke show RUN` to see the command of a run.",
+        )
+    key = find_key(options)
+    planned = prepare.dry(options, project, has_key=key is not None)
+    # The key file gets its random name only when the run starts.
     file = keys.TMPFS / "samerun-XXXXXXXX" / "netrc" if key else None
     return shlex.join(process.with_key(planned, file).argv())

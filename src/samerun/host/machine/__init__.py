@@ -1,1 +1,1 @@
-"""What this computer offers: engine, network, GPUs, user, memory. It knows no image and no run."""
+"""What this machine provides: engine, network, GPUs, user, memory; not images or runs."""

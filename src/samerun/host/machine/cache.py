@@ -1,4 +1,4 @@
-"""The user's cache folder: what is kept there saves time, and no container can write to it."""
+"""The user's cache folder: its files save time, and no container can write to them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The Docker Engine: find it, and know what it can do."""
+"""The Docker Engine: connect to it, and query its features."""
 
 import functools
 import shutil
@@ -11,14 +11,14 @@ from samerun.core.errors import EngineMissing, EnginePermission, EngineTooOld
 if TYPE_CHECKING:
     from docker import DockerClient
 
-# Engine 20.10: the first whose BuildKit mounts secrets and caches without a pulled frontend.
+# Engine 20.10: the first with a BuildKit that mounts secrets and caches without a frontend.
 MINIMUM_API = (1, 41)
 CONTAINERD_STORE = "io.containerd.snapshotter.v1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What an engine is and can."""
+    """Version and features of an engine."""
 
     version: str
     store: Literal["containerd", "classic"]
@@ -35,14 +35,14 @@ class Engine:
 
 def connect() -> "DockerClient":
     """
-    Return a client of the engine that DOCKER_HOST or the default socket names.
+    Return a client of the engine at DOCKER_HOST or the default socket.
 
     Raises:
-        EngineMissing: Nobody answers.
-        EnginePermission: The socket is there but closed to this user.
-        EngineTooOld: Older than 20.10.
+        EngineMissing: No engine responds.
+        EnginePermission: This user may not use the socket.
+        EngineTooOld: The engine is older than 20.10.
     """
-    # Imported late: `invoke --list` and `--dry` do without an engine.
+    # Imported late, because `invoke --list` and `--dry` need no engine.
     import docker
     from docker.errors import DockerException
 
@@ -54,8 +54,8 @@ def connect() -> "DockerClient":
     if tuple(int(n) for n in api.split(".")) < MINIMUM_API:
         version = client.version()["Version"]
         raise EngineTooOld(
-            f"Docker Engine {version} (API {api}) is too old: 20.10 (API 1.41) is the least.",
-            "Update it, or run `invoke setup` on a machine without one.",
+            f"Docker Engine {version} (API {api}) is too old: 20.10 (API 1.41) is required.",
+            "Update it, or remove it and run `invoke setup`.",
         )
     return client
 
@@ -64,17 +64,17 @@ def _explain(error: Exception) -> EngineMissing | EnginePermission:
     text = str(error)
     if "Permission denied" in text or "PermissionError" in text:
         return EnginePermission(
-            "The Docker Engine's socket is closed to this user.",
+            "This user may not use the Docker Engine's socket.",
             "Add yourself to its group (`sudo usermod -aG docker $USER`, then log in again).",
         )
     return EngineMissing(
-        f"No Docker Engine answers ({text.rsplit('(', maxsplit=1)[-1].strip(')')}).",
+        f"No Docker Engine responds ({text.rsplit('(', maxsplit=1)[-1].strip(')')}).",
         "Run `invoke setup`, which installs and starts one, or set DOCKER_HOST.",
     )
 
 
 def inspect(client: "DockerClient") -> Engine:
-    """Ask the engine what it is."""
+    """Return the version and features of the engine."""
     info: dict[str, Any] = client.info()
     status = dict(info.get("DriverStatus") or [])
     is_containerd = status.get("driver-type") == CONTAINERD_STORE
@@ -90,7 +90,7 @@ def inspect(client: "DockerClient") -> Engine:
 
 @functools.cache
 def buildx_version() -> str | None:
-    """Return the version of the CLI's buildx plugin, None where there is none."""
+    """Return the version of the CLI's buildx plugin, None if it is not installed."""
     if shutil.which("docker") is None:
         return None
     command = ["docker", "buildx", "version"]
@@ -100,6 +100,6 @@ def buildx_version() -> str | None:
 
 
 def require_cli() -> None:
-    """Raise EngineMissing where the `docker` command, which builds and starts, is absent."""
+    """Raise EngineMissing if the `docker` command, needed for builds and runs, is missing."""
     if shutil.which("docker") is None:
         raise EngineMissing("The `docker` command is not installed.", "Run `invoke setup`.")

@@ -1,4 +1,4 @@
-"""GPUs: which there are, which were asked for, whether the image's CUDA serves them."""
+"""GPUs: select the requested ones, and check that the image's CUDA supports them."""
 
 import re
 from collections.abc import Sequence
@@ -23,86 +23,87 @@ class Selection:
 CPU = Selection(asked="0", flag=None, gpus=())
 
 
-def select(asked: str | None, found: Sequence[Gpu], *, runtime: bool) -> Selection:
+def select(request: str | None, present: Sequence[Gpu], *, runtime: bool) -> Selection:
     """
-    Return the GPUs for *asked*: None (what there is), ``0``, a count, ``all``, ``device=0,1``.
+    Return the GPUs for *request*: None (all, or the CPU), ``0``, a count, ``all``, ``device=0,1``.
 
-    Only None may end on the CPU; what was asked for is found, or it is an error.
+    Only None may select the CPU instead; missing requested GPUs are an error.
 
     Raises:
-        NoGpu: Fewer than asked for, or the engine has no NVIDIA runtime.
-        UsageError: *asked* is none of the forms.
+        NoGpu: There are fewer than requested, or the engine has no NVIDIA runtime.
+        UsageError: *request* has another form.
     """
-    if asked == "0" or (asked is None and not (found and runtime)):
+    if request == "0" or (request is None and not (present and runtime)):
         return CPU
-    wanted = _wanted(asked or "all", found)
-    if not wanted or len(wanted) > len(found):
-        number = "no NVIDIA GPU" if not found else f"only {len(found)}"
+    chosen = _choose(request or "all", present)
+    if not chosen or len(chosen) > len(present):
+        number = "no NVIDIA GPU" if not present else f"only {len(present)}"
         raise NoGpu(
-            f"--gpus {asked} was asked for, but this machine has {number}.",
+            f"--gpus {request} was given, but this machine has {number}.",
             "Train on the CPU with --gpus 0 (and --procs N for several processes).",
         )
     if not runtime:
         raise NoGpu(
             "The engine has no NVIDIA runtime, so containers can't reach the GPUs.",
-            "Run `invoke setup`, which installs the NVIDIA container toolkit; or --gpus 0.",
+            "Run `invoke setup`, which installs the NVIDIA Container Toolkit, or pass --gpus 0.",
         )
-    # Docker reads the value as CSV: a list of devices needs literal quotes around it.
-    indices = ",".join(str(gpu.index) for gpu in wanted)
-    everything = len(wanted) == len(found)
+    # Docker parses the value as CSV, so a list of devices needs literal quotes.
+    indices = ",".join(str(gpu.index) for gpu in chosen)
+    everything = len(chosen) == len(present)
     flag = "all" if everything else f'"device={indices}"'
-    return Selection(asked=asked or "all", flag=flag, gpus=tuple(wanted))
+    return Selection(asked=request or "all", flag=flag, gpus=tuple(chosen))
 
 
-def _wanted(asked: str, found: Sequence[Gpu]) -> list[Gpu]:
-    """Return the GPUs that *asked* names; too few found means an empty list."""
-    if asked == "all":
-        return list(found)
-    if asked.isdecimal():
-        return list(found[: int(asked)]) if int(asked) <= len(found) else []
-    if not re.fullmatch(r"device=\d+(,\d+)*", asked):
+def _choose(request: str, present: Sequence[Gpu]) -> list[Gpu]:
+    """Return the GPUs named by *request*; empty if one of them is missing."""
+    if request == "all":
+        return list(present)
+    if request.isdecimal():
+        return list(present[: int(request)]) if int(request) <= len(present) else []
+    if not re.fullmatch(r"device=\d+(,\d+)*", request):
         raise UsageError(
-            f"--gpus {asked!r} is not understood.", "Use a number, all, or device=0,1."
+            f"Invalid value for --gpus: {request!r}.", "Use a number, all, or device=0,1."
         )
-    indices = [int(n) for n in asked.removeprefix("device=").split(",")]
-    chosen = [gpu for gpu in found if gpu.index in indices]
+    indices = [int(n) for n in request.removeprefix("device=").split(",")]
+    chosen = [gpu for gpu in present if gpu.index in indices]
     return chosen if len(chosen) == len(set(indices)) else []
 
 
 def check_support(gpus: Sequence[Gpu], cuda: str, architectures: Sequence[str]) -> None:
     """
-    Refuse a driver or a GPU that the image's torch can't use, before anything starts.
+    Refuse a driver or a GPU that the image's torch does not support.
 
     *cuda* is the major release, *architectures* are torch's (``sm_90``).
 
     Raises:
         NoGpu: The image is the CPU-only one.
-        DriverTooOld: With the driver's or the GPU's values and the way out.
+        DriverTooOld: The driver or the GPU is not supported.
     """
     if gpus and cuda == "none":
         raise NoGpu(
-            "The image has torch without CUDA.", "Train with --gpus 0, or in another image."
+            "The image's torch has no CUDA support.",
+            "Train with --gpus 0, or in an image built with --cuda 12 or 13.",
         )
     for gpu in gpus:
         _check_driver(gpu, cuda)
         if architectures and not serves(gpu.capability, architectures):
             raise DriverTooOld(
                 f"{gpu.name} has compute capability {gpu.capability}; the image's torch "
-                f"serves {', '.join(architectures)}.",
+                f"supports {', '.join(architectures)}.",
                 f"Build for the other CUDA release: `invoke build --cuda {_other(cuda)}`.",
             )
 
 
 def _check_driver(gpu: Gpu, cuda: str) -> None:
     least = LEAST_DRIVER.get(cuda)
-    have = tuple(int(n) for n in re.findall(r"\d+", gpu.driver)[:2])
-    if least is None or have >= least:
+    version = tuple(int(n) for n in re.findall(r"\d+", gpu.driver)[:2])
+    if least is None or version >= least:
         return
-    needed = ".".join(map(str, least))
+    required = ".".join(map(str, least))
     older = LEAST_DRIVER["12"]
-    way = "`invoke build --cuda 12`, `invoke train --cuda 12`, or " if have >= older else ""
+    way = "`invoke build --cuda 12` and `invoke train --cuda 12`, or " if version >= older else ""
     raise DriverTooOld(
-        f"The NVIDIA driver {gpu.driver} is too old for CUDA {cuda}, which needs {needed}.",
+        f"The NVIDIA driver {gpu.driver} is too old for CUDA {cuda}, which needs {required}.",
         f"Use {way}a newer driver (`sudo apt install nvidia-driver`, then restart).",
     )
 
@@ -111,8 +112,8 @@ def serves(capability: str, architectures: Sequence[str]) -> bool:
     """
     Whether code for *architectures* runs on a GPU of *capability* (``8.6``).
 
-    Binary code runs within a major release on equal or later minors; PTX
-    (``compute_90``) runs on everything later (CUDA C Programming Guide, 3.1).
+    Binary code runs on the same major capability with an equal or later minor; PTX
+    (``compute_90``) runs on every later capability (CUDA C Programming Guide, 3.1).
     """
     major, minor = (int(n) for n in capability.split("."))
     for entry in architectures:

@@ -1,15 +1,15 @@
-"""How much of the machine's memory a run may take."""
+"""The memory limit of a run."""
 
 from samerun.core.hardware import memory_bytes
 
 
-def memory_limit(asked: str | None) -> str | None:
+def memory_limit(size: str | None) -> str | None:
     """
-    Return a run's limit as Docker takes it; None without one.
+    Return a run's limit in Docker's syntax; None for no limit.
 
-    By default nine tenths of the machine: what a run loses, it loses itself, while
-    without a limit the kernel stops whatever is largest on the whole machine.
+    The default is 90 % of the machine's memory: a run that exceeds it is killed itself. With
+    no limit, the kernel would kill the largest process of the whole machine.
     """
-    if asked is None:
+    if size is None:
         return f"{memory_bytes() * 9 // 10 // 2**20}m"
-    return None if asked.rstrip("bkmgBKMG").strip("0") == "" else asked
+    return None if size.rstrip("bkmgBKMG").strip("0") == "" else size

@@ -1,8 +1,8 @@
 """
-The network of a run: none where it needs none, else a bridge that leads outward only.
+The network of a run: none if it needs none, else a bridge with outgoing access only.
 
-On the bridge no container reaches another one. Where we are root, packet filter rules
-keep runs from this host's own services and from the cloud's metadata service too.
+Containers on the bridge can't reach each other. If we are root, packet filter rules also
+block access to this host's services and to the cloud's metadata service.
 """
 
 import os
@@ -25,8 +25,8 @@ NONE = "none"
 CHAIN = "SAMERUN"
 _ICC = "com.docker.network.bridge.enable_icc"
 OPTIONS = {_ICC: "false", "com.docker.network.bridge.name": BRIDGE}
-# Where clouds tell a machine its credentials: AWS, Google, Azure and others; Azure's
-# agent; Alibaba. Name servers may stand at the same addresses.
+# Metadata services, which serve a machine's credentials: AWS, Google, Azure and others;
+# Azure's agent; Alibaba. Name servers may have the same addresses.
 METADATA = ("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32")
 
 # Absent without the kernel module br_netfilter.
@@ -35,7 +35,7 @@ NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One rule of the packet filter: *chain* and what follows."""
+    """One rule of the packet filter: its chain, and the rest of the rule."""
 
     chain: str
     match: tuple[str, ...]
@@ -45,7 +45,7 @@ class Rule:
         return ["iptables", "--wait", "5", f"-{action}", self.chain, *self.match]
 
 
-# What a run may still send there: answers to who called it, and questions for names.
+# Exceptions to the block: replies to incoming connections, and DNS queries.
 ALLOW = (
     Rule(
         chain=CHAIN,
@@ -56,7 +56,7 @@ ALLOW = (
     Rule(chain=CHAIN, match=("-j", "REJECT")),
 )
 JUMPS = (
-    # To the host itself, and through it to the metadata service.
+    # Traffic to the host, and through it to the metadata service.
     Rule(chain="INPUT", match=("-i", BRIDGE, "-j", CHAIN)),
     *(
         Rule(chain="DOCKER-USER", match=("-i", BRIDGE, "-d", address, "-j", CHAIN))
@@ -65,35 +65,36 @@ JUMPS = (
 )
 
 
-def choose(asked: str | None, *, none: bool, online: bool, downloads: bool) -> str:
+def choose(name: str | None, *, none: bool, online: bool, downloads: bool) -> str:
     """
     Return the network of a run.
 
     Args:
-        asked: The user's own choice, a network's name.
+        name: The network chosen by the user.
         none: ``--no-network``.
-        online: W&B is to be reached.
-        downloads: The training may fetch something else: scripts may, recipes say so.
+        online: The run needs W&B.
+        downloads: The training may download something: any script may, a recipe declares it.
     """
     if none:
         return NONE
-    if asked:
-        return asked
+    if name:
+        return name
     return NAME if online or downloads else NONE
 
 
 def ensure(client: "DockerClient") -> None:
     """
-    Make the network of runs if it is not there yet.
+    Create the network of runs if it does not exist.
 
     Raises:
-        UsageError: A network of that name lets containers talk to each other.
+        UsageError: A network with this name exists that lets containers reach each other.
     """
-    found = _find(client) or _create(client)
-    if (found.attrs.get("Options") or {}).get(_ICC) != "false":
+    network = _find(client) or _create(client)
+    if (network.attrs.get("Options") or {}).get(_ICC) != "false":
         raise UsageError(
-            f"The Docker network {NAME!r} is not ours: containers on it reach each other.",
-            f"Remove it (`docker network rm {NAME}`), or choose one by --network.",
+            f"The Docker network {NAME!r} was not created by samerun: containers on it can reach "
+            "each other.",
+            f"Remove it (`docker network rm {NAME}`), or choose another with --network.",
         )
 
 
@@ -107,21 +108,24 @@ def _create(client: "DockerClient") -> "Network":
     try:
         client.networks.create(NAME, driver="bridge", options=OPTIONS, check_duplicate=True)
     except APIError as error:
-        # Another run may have been quicker.
-        if (found := _find(client)) is not None:
-            return found
+        # Another run may have created it at the same time.
+        if (network := _find(client)) is not None:
+            return network
         raise UsageError(
-            f"The network of runs can't be made: {error.explanation}.",
-            "Choose another by --network (bridge is Docker's own), or use --no-network.",
+            f"The Docker network {NAME!r} can't be created: {error.explanation}.",
+            "Choose another with --network (bridge is Docker's own), or use --no-network.",
         ) from error
-    found = _find(client)
-    if found is None:
-        raise UsageError(f"The network {NAME} vanished.", "Try again.")
-    return found
+    network = _find(client)
+    if network is None:
+        raise UsageError(
+            f"The Docker network {NAME!r} was removed right after its creation.",
+            "Run the command again.",
+        )
+    return network
 
 
 def separates() -> bool:
-    """Whether the kernel shows a bridge's own traffic to the packet filter, as ICC needs."""
+    """Whether the kernel filters traffic within a bridge, which isolation requires."""
     try:
         return NETFILTER.read_text(encoding="ascii").strip() == "1"
     except OSError:
@@ -129,12 +133,12 @@ def separates() -> bool:
 
 
 def is_shielded() -> bool:
-    """Whether the rules are there; only root can ask."""
+    """Whether the rules are set; only root can check."""
     return all(_call(jump.argv("C")) for jump in JUMPS)
 
 
 def script() -> str:
-    """Return the shell commands that make the rules, however many of them are there."""
+    """Return the shell commands that set the rules, no matter which ones exist already."""
     commands = [shlex.join(rule.argv("A")) for rule in ALLOW]
     commands += [f"{{ {shlex.join(j.argv('C'))} || {shlex.join(j.argv('I'))}; }}" for j in JUMPS]
     fresh = f"{{ iptables --wait 5 -N {CHAIN} || iptables --wait 5 -F {CHAIN}; }} 2>/dev/null"
@@ -143,9 +147,9 @@ def script() -> str:
 
 def shield() -> bool:
     """
-    Keep runs from the host's own services and the metadata service; False where we can't.
+    Block runs from the host's services and the metadata service; False if that is not possible.
 
-    That needs root. The rules name our own bridge only, and last until the next restart.
+    This requires root. The rules apply to our bridge only, and last until the next reboot.
     """
     if os.geteuid() != 0 or shutil.which("iptables") is None:
         return False

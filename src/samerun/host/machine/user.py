@@ -1,4 +1,4 @@
-"""Who a run is in its container: the caller, and never root."""
+"""The user of a run in its container: the caller, and never root."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-# The number that minimal images use for "nobody in particular"; no account has it.
+# The ID that minimal images use for an unprivileged user; no account has it.
 NONROOT = 65532
 
 
@@ -14,7 +14,7 @@ def of_container(environ: Mapping[str, str] | None = None) -> tuple[int, int]:
     """
     Return uid and gid of a run's processes.
 
-    The caller's own; behind root whoever called `sudo`, else a number without an account.
+    The caller's own; for root, those of the user who called `sudo`, else `NONROOT`.
     """
     uid, gid = os.geteuid(), os.getegid()
     if uid != 0:
@@ -25,22 +25,22 @@ def of_container(environ: Mapping[str, str] | None = None) -> tuple[int, int]:
 
 
 def of_folder(folder: Path) -> tuple[int, int]:
-    """Return who may work in a run's *folder*: its owner, unless that is root."""
+    """Return uid and gid for work in a run's *folder*: its owner's, unless that is root."""
     status = folder.stat()
     return (status.st_uid, status.st_gid) if status.st_uid else of_container()
 
 
 def give(path: Path, owner: tuple[int, int]) -> None:
-    """Make *path* itself, never what it points at, the property of *owner*; root only can."""
+    """Set the owner of *path*, not of a link's target; only root can, others do nothing."""
     if os.geteuid() == 0:
         os.chown(path, *owner, follow_symlinks=False)
 
 
 def disarm(folder: Path) -> None:
     """
-    Take the set-uid and set-gid bits off all files under *folder*.
+    Clear the set-uid and set-gid bits of all files under *folder*.
 
-    In the container they do nothing, but on the host they would hand the caller's
+    In the container they have no effect, but on the host they would give the caller's
     identity to every other user of the machine.
     """
     bits = stat.S_ISUID | stat.S_ISGID

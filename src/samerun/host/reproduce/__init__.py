@@ -1,1 +1,1 @@
-"""A record in, a verdict out. It prints nothing."""
+"""Rerun a run from its record, compare the results, and return a verdict; prints nothing."""

@@ -1,4 +1,4 @@
-"""What two runs were given and ran on, in words; and which of it may explain a difference."""
+"""The inputs and the hardware of two runs as text, and likely causes of a difference."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,33 +12,33 @@ VERSIONS = ("python", "torch", "cuda", "cudnn")
 
 
 def of(original: Run, again: Run) -> Iterator[str]:
-    """Yield the likely causes of another result, the strongest first."""
+    """Yield the likely causes of a different result, the most likely first."""
     a, b = original, again
     if same_image(a.image, b.image) is False:
-        yield "another image"
+        yield "different images"
     if "mounted" in (a.code.where, b.code.where):
-        yield "mounted code: no image holds what ran"
+        yield "mounted code, which no image holds"
     yield from _data(a, b)
     if topology(a) != topology(b):
-        yield f"another seed or topology: {topology(a)} and {topology(b)}"
+        yield f"different seed or topology: {topology(a)} and {topology(b)}"
     if "fast" in (a.determinism, b.determinism):
-        yield "--fast: the costly switches of determinism were off"
+        yield "--fast, which turns off the expensive determinism settings"
     yield from _machine(a, b)
     if threads(a) != threads(b):
-        yield f"other threads: {threads(a)} and {threads(b)}"
+        yield f"different threads: {threads(a)} and {threads(b)}"
     if None not in (versions(a), versions(b)) and versions(a) != versions(b):
-        yield f"other versions: {versions(a)} and {versions(b)}"
+        yield f"different versions: {versions(a)} and {versions(b)}"
     if a.outcome.restarts or b.outcome.restarts:
         yield "a restart from a checkpoint"
     if given_alike(a, b):
         yield (
-            "nothing that is recorded differs: an operation without a deterministic form, code "
-            "that reads the clock or the network, or a record that was changed"
+            "no recorded input differs: an operation without a deterministic implementation, "
+            "code that reads the clock or the network, or a record that was changed"
         )
 
 
 def given_alike(a: Run, b: Run) -> bool:
-    """Whether nothing recorded tells the two apart."""
+    """Whether all recorded inputs of the two runs are the same."""
     pairs = [(f(a), f(b)) for f in (data, code, topology, threads, hardware)]
     known = None not in (data(a), data(b)) and same_image(a.image, b.image) is True
     is_plain = "fast" not in (a.determinism, b.determinism) and a.code.where == "image"
@@ -47,21 +47,21 @@ def given_alike(a: Run, b: Run) -> bool:
 
 def _data(a: Run, b: Run) -> Iterator[str]:
     if None in (data(a), data(b)):
-        yield "the data, of which no fingerprint was taken"
+        yield "the data, which has no recorded fingerprint"
     elif data(a) != data(b):
-        yield "other data"
+        yield "different data"
 
 
 def _machine(a: Run, b: Run) -> Iterator[str]:
     if a.hardware.gpus != b.hardware.gpus:
-        yield f"another GPU: {_list(a.hardware.gpus)} and {_list(b.hardware.gpus)}"
+        yield f"different GPUs: {_list(a.hardware.gpus)} and {_list(b.hardware.gpus)}"
     if a.hardware.driver != b.hardware.driver:
-        yield f"another driver: {a.hardware.driver} and {b.hardware.driver}"
+        yield f"different drivers: {a.hardware.driver} and {b.hardware.driver}"
     one, two = capability(a), capability(b)
     if None not in (one, two) and one != two:
-        yield f"another CPU capability: {one} and {two}"
+        yield f"different CPU capabilities: {one} and {two}"
     if a.hardware.cpu != b.hardware.cpu:
-        yield f"another CPU: {a.hardware.cpu} and {b.hardware.cpu}"
+        yield f"different CPUs: {a.hardware.cpu} and {b.hardware.cpu}"
 
 
 def _list(names: tuple[str, ...]) -> str:
@@ -69,7 +69,7 @@ def _list(names: tuple[str, ...]) -> str:
 
 
 def code(run: Run) -> str:
-    """Return what ran and where its source stood."""
+    """Return the command, and where its source code was."""
     commit = f" at {run.code.git_commit[:12]}" if run.code.git_commit else ""
     patch = f" {run.code.patch_sha256[:12]}" if run.code.patch_sha256 else ""
     changed = f" with changes{patch}" if run.code.git_dirty else ""
@@ -78,9 +78,9 @@ def code(run: Run) -> str:
 
 
 def data(run: Run) -> str | None:
-    """Return the fingerprints of the data; None where one was not taken."""
-    found = content.together(entry.fingerprint for entry in run.data)
-    return "none mounted" if found == "" else found
+    """Return the fingerprint of the data; None if one is missing."""
+    fingerprint = content.together(entry.fingerprint for entry in run.data)
+    return "none mounted" if fingerprint == "" else fingerprint
 
 
 def topology(run: Run) -> str:
@@ -89,7 +89,7 @@ def topology(run: Run) -> str:
     device = "CPU" if shape.gpus == "0" else "GPU"
     nodes = f" on {shape.nodes} nodes" if shape.nodes > 1 else ""
     if len({len(one.nodes) for one in run.rounds}) > 1:
-        nodes += ", of which not all were there all the time"
+        nodes += ", some only for a part of the time"
     mode = ", --fast" if run.determinism == "fast" else ""
     return f"seed {run.seed}, {shape.world_size} on {device}{nodes}{mode}"
 
@@ -118,24 +118,24 @@ def threads(run: Run) -> str:
 
 def number_of_threads(run: Run) -> int | None:
     """
-    Return the threads that the training used; None where nothing tells.
+    Return the number of threads that the training used; None if unknown.
 
-    As the container saw it: the host's own count knows nothing of limits on the container.
+    The container's value has precedence, because the host's ignores limits on the container.
     """
     variables = run.environment.get("variables")
-    told = variables.get("OMP_NUM_THREADS") if isinstance(variables, dict) else None
-    numbers = map(_number, (told, run.environment.get("threads"), run.topology.threads))
+    variable = variables.get("OMP_NUM_THREADS") if isinstance(variables, dict) else None
+    numbers = map(_number, (variable, run.environment.get("threads"), run.topology.threads))
     return next((number for number in numbers if number), None)
 
 
 def _number(value: Any) -> int:
-    """Return the whole number that *value* is or spells; 0 for anything else."""
+    """Return *value*, an integer or its decimal text, as an integer; 0 for anything else."""
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdigit() else 0
     return value if isinstance(value, int) else 0
 
 
 def versions(run: Run) -> str | None:
-    """Return the versions that torch reported; None where the container told nothing."""
-    found = [f"{name} {run.environment[name]}" for name in VERSIONS if run.environment.get(name)]
-    return ", ".join(found) or None
+    """Return the versions in the record's environment; None if there are none."""
+    names = [f"{name} {run.environment[name]}" for name in VERSIONS if run.environment.get(name)]
+    return ", ".join(names) or None

@@ -1,4 +1,4 @@
-"""`invoke compare`: what differs between two runs, each found here or in W&B."""
+"""`invoke compare`: the differences between two runs, each on this machine or in W&B."""
 
 import dataclasses
 import difflib
@@ -27,7 +27,7 @@ PATCH_LINES = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What was found; *same* are subjects without a difference."""
+    """The differences; *same* are the subjects without one."""
 
     one: FoundRun
     two: FoundRun
@@ -39,11 +39,11 @@ class Comparison:
 
 def compare(one: str, two: str, output: str, key_file: str | None) -> Comparison:
     """
-    Find both runs and hold them against each other.
+    Find both runs and compare them.
 
     Raises:
         OutputError, RecordError, KeyFileError: One of them can't be found or read.
-        UsageError: Both are one run.
+        UsageError: Both are the same run.
     """
     a, b = (find_run.find(name, output, key_file) for name in (one, two))
     find_run.refuse_same(a, b)
@@ -61,7 +61,7 @@ def compare(one: str, two: str, output: str, key_file: str | None) -> Comparison
 
 
 def differences(one: Run, two: Run) -> Iterator[Finding]:
-    """Yield what the two records say, field by field; pure."""
+    """Yield a finding for each field of the two records; a pure function."""
     yield dataclasses.replace(verdict.image(one.image, two.image), subject="image layers")
     yield _row("image", one.image.reference, two.image.reference)
     yield _row("command", " ".join(one.command), " ".join(two.command))
@@ -104,7 +104,7 @@ def _text(value: Any) -> str:
 def packages(
     one: Image, two: Image, first: "Inspection | None", second: "Inspection | None"
 ) -> Iterator[Finding]:
-    """Yield layers and packages: all of images that are here, else what the records name."""
+    """Yield layers and packages: of the images if both are local, else of the records."""
     if first is None or second is None:
         yield from _mapping("package", one.packages, two.packages)
         return
@@ -113,51 +113,54 @@ def packages(
     layers = [[layer.diff_id for layer in i.layers] for i in (first, second)]
     shared = len([x for x, y in zip(*layers, strict=False) if x == y])
     if layers[0] != layers[1]:
-        rest = [f"{len(own) - shared} of its own over {shared} shared" for own in layers]
+        rest = [f"{shared} shared, then {len(own) - shared} different" for own in layers]
         yield Finding(subject="layers", same=False, original=rest[0], again=rest[1])
 
 
 def _inspect_both(one: Run, two: Run) -> tuple[tuple["Inspection | None", ...], list[str]]:
-    """Look into both images; nothing is started, pulled or required."""
+    """Inspect both images if they are local; nothing is started or pulled."""
     if identity.same_image(one.image, two.image):
         return (None, None), []
     try:
         client = engine.connect()
     except SamerunError as error:
-        return (None, None), [f"No engine answers ({error.what}): packages are as recorded."]
-    found = tuple(_inspect(client, run.image) for run in (one, two))
+        return (None, None), [
+            f"No engine responds ({error.what}); only recorded packages compared."
+        ]
+    inspections = tuple(_inspect(client, run.image) for run in (one, two))
     notes = [
-        f"The image of {run.name} is not on this machine: its packages are those in the record."
-        for run, inspection in zip((one, two), found, strict=True)
+        f"The image of {run.name} is not on this machine; only recorded packages compared."
+        for run, inspection in zip((one, two), inspections, strict=True)
         if inspection is None
     ]
-    return found, notes
+    return inspections, notes
 
 
 def _inspect(client: "DockerClient", image: Image) -> "Inspection | None":
-    found = resolve.local(client, image)
-    if found is None or resolve.mismatch(image, found) is not None:
+    local = resolve.local(client, image)
+    if local is None or resolve.mismatch(image, local) is not None:
         return None
-    return inspect.inspect(client, found.reference)
+    return inspect.inspect(client, local.reference)
 
 
 def trained(one: FoundRun, two: FoundRun) -> Iterator[Finding]:
-    """Yield what came of the two: metrics of each epoch, weights, where they first part."""
-    judged = verdict.judge(one.trace, two.trace, 0.0)
+    """Yield the results of the two: metrics of each epoch, weights, the first difference."""
+    judgment = verdict.judge(one.trace, two.trace, 0.0)
     subjects = {row.subject for row in verdict.given(one.trace, two.trace)}
-    yield from (row for row in judged.findings if row.subject not in subjects)
-    if judged.first is not None:
-        at = judged.first
+    yield from (row for row in judgment.findings if row.subject not in subjects)
+    if judgment.first is not None:
+        at = judgment.first
         place = str(dataclasses.replace(at, original="", again="")).rpartition(":")[0]
         yield Finding(subject=f"first: {place}", same=False, original=at.original, again=at.again)
 
 
 def patch(one: FoundRun, two: FoundRun) -> Iterator[str]:
-    """Yield how the code differs: between the commits if git has both, and the patches."""
+    """Yield the differences of the code: between commits if git has both, and patches."""
     a, b = one.run.code, two.run.code
     if a.git_commit and b.git_commit and a.git_commit != b.git_commit:
         summary = git.summarize(Path.cwd(), a.git_commit, b.git_commit)
-        yield from summary or [f"git here does not have both {a.git_commit} and {b.git_commit}"]
+        missing = f"this repository does not have both {a.git_commit} and {b.git_commit}"
+        yield from summary or [missing]
     if a.patch_sha256 != b.patch_sha256:
         yield from _patches(one, two)
 
@@ -166,14 +169,14 @@ def _patches(one: FoundRun, two: FoundRun) -> Iterator[str]:
     texts = [_patch_of(found) for found in (one, two)]
     for found, text in zip((one, two), texts, strict=True):
         if text is None:
-            yield f"the patch of {found.link} is not at hand"
+            yield f"the patch of {found.link} is not available"
     if None not in texts:
         a, b = (text or "" for text in texts)
         names = [f"{found.link}/{contract.PATCH}" for found in (one, two)]
         lines = list(_diff(a, b, names))
         yield from lines[:PATCH_LINES]
         if len(lines) > PATCH_LINES:
-            yield f"… {len(lines) - PATCH_LINES} more lines: diff the two code.patch"
+            yield f"… {len(lines) - PATCH_LINES} more lines; compare the two code.patch files"
 
 
 def _diff(one: str, two: str, names: list[str]) -> Iterator[str]:
@@ -182,7 +185,7 @@ def _diff(one: str, two: str, names: list[str]) -> Iterator[str]:
 
 
 def _patch_of(found: FoundRun) -> str | None:
-    """Return the stored patch; empty where the checkout was clean, None where it is gone."""
+    """Return the stored patch; empty if the checkout was clean, None if it is missing."""
     if found.run.code.patch_sha256 is None:
         return ""
     if found.folder is None:

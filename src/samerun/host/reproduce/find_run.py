@@ -1,4 +1,4 @@
-"""RUN of a command: a run of this machine by name or folder, or one in W&B by its path."""
+"""Find a run: on this machine by name or folder, or in W&B by its path."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from samerun.host.run import integrity
 from samerun.host.run.folders import folder_of
 from samerun.host.tracking import keys, records
 
-# Also the address of its page: https://wandb.ai/entity/project/runs/id
+# Also the URL of its page: https://wandb.ai/entity/project/runs/id
 _PART = r"[^/\s?#]+"
 IN_WANDB = re.compile(
     rf"(?:https?://{_PART}/)?(?P<entity>{_PART})/(?P<project>{_PART})/(?:runs/)?(?P<id>{_PART})/?"
@@ -26,7 +26,7 @@ class FoundRun:
     """
     A run and where it was found.
 
-    *link* is what another run names it by: its name, or entity/project/id.
+    *link* identifies it in the records of other runs: its name, or entity/project/id.
     """
 
     trace: Trace
@@ -41,17 +41,17 @@ class FoundRun:
 
     @property
     def where(self) -> Literal["W&B", "here"]:
-        """Where its record was found."""
+        """Where the record was found."""
         return "W&B" if self.wandb else "here"
 
 
 def find(name: str, output: str, key_file: str | None) -> FoundRun:
     """
-    Return the run *name*: a folder, a name under *output*, or a path or address in W&B.
+    Return the run *name*: a folder, a name under *output*, or a path or URL in W&B.
 
     Raises:
-        OutputError: There is none of that name, and it is no W&B path.
-        RecordError, KeyFileError: Its record can't be read, or not be had from W&B.
+        OutputError: There is no such run, and the name is not a W&B path.
+        RecordError, KeyFileError: Its record can't be read, or not downloaded from W&B.
     """
     try:
         folder = folder_of(name, output)
@@ -79,9 +79,9 @@ def local(folder: Path) -> FoundRun:
 
 
 def in_wandb(name: str) -> records.Path | None:
-    """Return the W&B path that *name* is; None if it is none."""
-    found = IN_WANDB.fullmatch(name)
-    return records.Path(**found.groupdict()) if found else None
+    """Parse *name* as a W&B path or URL; None if it is neither."""
+    match = IN_WANDB.fullmatch(name)
+    return records.Path(**match.groupdict()) if match else None
 
 
 def _from_wandb(path: records.Path, key_file: str | None) -> FoundRun:
@@ -89,19 +89,21 @@ def _from_wandb(path: records.Path, key_file: str | None) -> FoundRun:
     files = records.fetch(path, key)
     if contract.RECORD not in files:
         raise RecordError(
-            f"W&B's record of {path} holds no {contract.RECORD}.", "Reproduce it from its folder."
+            f"The record of {path} in W&B has no {contract.RECORD}.",
+            "Use the run's folder on the machine that ran it.",
         )
     try:
         run = record.from_json(files[contract.RECORD].decode())
     except UnicodeDecodeError as error:
         raise RecordError(
-            f"W&B's record of {path} is not text.", "Reproduce it from its folder."
+            f"The record of {path} in W&B is not text.",
+            "Use the run's folder on the machine that ran it.",
         ) from error
     content = files.get(Path(contract.STEPS).name, b"")
     return FoundRun(trace=traces.trace_of(run, content), link=str(path), wandb=path)
 
 
 def refuse_same(one: FoundRun, two: FoundRun) -> None:
-    """Refuse to compare a run with itself: nothing would be learned."""
+    """Refuse to compare a run with itself."""
     if one.link == two.link and one.folder == two.folder:
-        raise UsageError(f"{one.link} is compared with itself.", "Give two runs.")
+        raise UsageError(f"Both runs are {one.link}.", "Give two different runs.")

@@ -1,4 +1,4 @@
-"""What `invoke reproduce` can be asked for."""
+"""The options of `invoke reproduce`."""
 
 import math
 from dataclasses import dataclass
@@ -9,19 +9,20 @@ from samerun.core.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceOptions:
-    """The options of `invoke reproduce`; *given* names those that were typed."""
+    """The options of `invoke reproduce`; *given* names those on the command line."""
 
     given: frozenset[str] = frozenset()
     arguments: tuple[str, ...] = ()
-    data: Annotated[str | None, "folder of the data, where it is not where the record says"] = None
-    check: Annotated[
-        bool, "only list what is needed and whether it is available; train nothing"
-    ] = False
+    data: Annotated[str | None, "folder of the data, if it is not where the record says"] = None
+    check: Annotated[bool, "only list what is needed and whether it is available; do not train"] = (
+        False
+    )
     anyway: Annotated[
-        bool, "continue with other data, with mounted code as it is today, without a result"
+        bool,
+        "continue with different data, with the current mounted code, or without a result",
     ] = False
     tolerance: Annotated[
-        str, "largest relative difference of a metric or loss that ends with 93, not 94"
+        str, "largest relative difference of a metric or loss for exit code 93 instead of 94"
     ] = "1e-6"
     output: Annotated[str, "folder of the runs"] = "runs"
     name: Annotated[
@@ -30,7 +31,7 @@ class ReproduceOptions:
     api_key_file: Annotated[
         str | None, "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc"
     ] = None
-    network: Annotated[str | None, "Docker network of the container, as of `invoke train`"] = None
+    network: Annotated[str | None, "Docker network of the container, as for `invoke train`"] = None
     no_network: Annotated[bool, "no network at all; W&B records offline"] = False
 
     def largest_difference(self) -> float:
@@ -46,6 +47,6 @@ class ReproduceOptions:
             value = math.nan
         if not value >= 0:
             raise UsageError(
-                f"invalid value for --tolerance: {self.tolerance!r}", "Use 0 or more, e.g. 1e-6."
+                f"Invalid value for --tolerance: {self.tolerance!r}.", "Use 0 or more, e.g. 1e-6."
             )
         return value

@@ -1,4 +1,4 @@
-"""Mounted code again: the commit that a record names, and the patch that lay over it."""
+"""Rebuild mounted code from the commit and the patch in a record."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A commit in the repository *root*, and the patch over it; *folder* is relative to root."""
+    """A commit in the repository *root*, and a patch for it; *folder* is relative to root."""
 
     root: Path
     folder: Path
@@ -27,59 +27,60 @@ class Source:
     patch: bytes
 
 
-def source(found: FoundRun) -> Source:
+def source(original: FoundRun) -> Source:
     """
-    Return where the mounted code of *found* can be had from.
+    Return the source of the mounted code of *original*.
 
-    The folder of a record counts only for a run of this machine. Of one that was read from
-    W&B, the repository around the current folder is asked for the commit.
+    The recorded folder is used only for a run of this machine. For a run from W&B, the commit is
+    looked up in the repository around the current folder.
 
     Raises:
-        Irreproducible: It was in no repository, its repository or its patch is not at hand,
-            or the patch can't hold all of it.
+        Irreproducible: The code was not in a repository, its repository or its patch is missing,
+            or the patch does not contain all changes.
     """
-    commit = found.run.code.git_commit or ""
-    # A record from elsewhere must not put a flag into git's command line.
+    commit = original.run.code.git_commit or ""
+    # Check the form, because a record could otherwise add a flag to git's command line.
     if not COMMIT.fullmatch(commit):
-        raise refusal("it was in no git repository")
-    folder = mounted_folder(found.run) if found.folder is not None else Path.cwd()
+        raise refusal("it was not in a git repository")
+    folder = mounted_folder(original.run) if original.folder is not None else Path.cwd()
     refuse_written_by_a_run(folder)
     root = git.top(folder)
     if root is None:
-        raise refusal(f"{folder} is in no git repository here")
+        raise refusal(f"its folder {folder} is not in a git repository on this machine")
     if not git.has_commit(root, commit):
-        raise refusal(f"{root} has no commit {commit}")
+        raise refusal(f"{root} does not have the commit {commit}")
     place = folder.resolve().relative_to(root.resolve())
-    if found.folder is None:
-        place = _place_in(root, commit, found.run)
-    return Source(root=root, folder=place, commit=commit, patch=_patch(found))
+    if original.folder is None:
+        place = _place_in(root, commit, original.run)
+    return Source(root=root, folder=place, commit=commit, patch=_patch(original))
 
 
 def _place_in(root: Path, commit: str, run: Run) -> Path:
-    """Return where in the commit the script's folder was: by the end of its recorded path."""
+    """Return the script's folder in the commit, found by the end of its recorded path."""
     files = {entry.path for entry in git.tree(root, commit)}
     parts = mounted_folder(run).parts[1:]
     for start in range(len(parts) + 1):
         place = Path(*parts[start:])
         if str(place / Path(run.code.target).name) in files:
             return place
-    raise refusal(f"commit {commit[:12]} in {root} holds no {Path(run.code.target).name}")
+    name = Path(run.code.target).name
+    raise refusal(f"the commit {commit[:12]} in {root} does not contain {name}")
 
 
 def refuse_written_by_a_run(folder: Path) -> None:
     """
-    Refuse a folder below the output of a run: git would take its configuration from there.
+    Refuse a folder inside the output of a run, where the run could have written git's config.
 
     Raises:
-        Irreproducible: With the run's folder.
+        Irreproducible: It is inside; the message names the run's folder.
     """
     for parent in (folder.resolve(), *folder.resolve().parents):
         if (parent / contract.RECORD).exists():
-            raise refusal(f"{folder} lies in the output of a run, {parent}")
+            raise refusal(f"{folder} is inside the output of a run, {parent}")
 
 
 def mounted_folder(run: Run) -> Path:
-    """Return the folder of the host that the run had mounted as its code."""
+    """Return the host folder that was mounted as the run's code."""
     mounts = run.launch.mounts if run.launch else ()
     for mount in mounts:
         if mount.target == contract.CODE:
@@ -87,45 +88,45 @@ def mounted_folder(run: Run) -> Path:
     return Path(run.code.target).expanduser().resolve().parent
 
 
-def _patch(found: FoundRun) -> bytes:
-    """Return the stored patch, empty for a clean checkout; refuse one that is not the one."""
-    code = found.run.code
+def _patch(original: FoundRun) -> bytes:
+    """Return the stored patch, empty for a clean checkout; check its hash."""
+    code = original.run.code
     if not code.git_dirty:
         return b""
     if code.patch_sha256 is None:
-        raise refusal("files that git does not track had changed, and no patch holds those")
-    if found.folder is None:
-        raise refusal("its patch is kept with the run's folder only, on the machine that ran it")
+        raise refusal("files not tracked by git had changed, and a patch does not contain them")
+    if original.folder is None:
+        raise refusal("its patch is only in the run's folder, on the machine that ran it")
     try:
-        patch = files.read_plain(found.folder / contract.PATCH)
+        patch = files.read_plain(original.folder / contract.PATCH)
     except OSError:
-        raise refusal(f"{found.folder / contract.PATCH} is gone") from None
+        raise refusal(f"{original.folder / contract.PATCH} can't be read") from None
     if hashlib.sha256(patch).hexdigest() != code.patch_sha256:
-        raise refusal(f"{found.folder / contract.PATCH} is not the patch of the record")
+        raise refusal(f"{original.folder / contract.PATCH} is not the patch of the record")
     return patch
 
 
 def refusal(reason: str) -> Irreproducible:
-    """Return the error for code that was mounted and can't be had again."""
+    """Return the error for mounted code that can't be rebuilt."""
     return Irreproducible(
-        f"The code was mounted (--mount-code), so no image holds it: {reason}.",
-        "Train without --mount-code to make a run that can be made again, or give --anyway to "
-        "run what lies in that folder today.",
+        f"The code was mounted (--mount-code), so it is not in the image: {reason}.",
+        "Train without --mount-code for a reproducible run, or pass --anyway to run the current "
+        "code in that folder.",
     )
 
 
 def lay_out(wanted: Source, target: Path) -> Path:
     """
-    Write the commit into *target*, an empty folder, patch it, and return the folder to mount.
+    Write the commit to *target*, an empty folder, patch it, and return the folder to mount.
 
-    File by file as git stores them: nothing is left in the repository after a kill, and no
-    filter, hook or attribute of it is run.
+    Files are written as git stores them, one by one: a kill leaves nothing in the repository,
+    and none of its filters, hooks or attributes run.
     """
     for entry in git.tree(wanted.root, wanted.commit):
         _write(wanted, entry, target / entry.path)
     if wanted.patch:
         _apply(wanted.patch, target)
-    # The run's user is not who made the temporary folder.
+    # The run's user may not be the one who created the temporary folder.
     target.chmod(0o755)
     return target / wanted.folder
 
@@ -146,7 +147,7 @@ def _write(wanted: Source, entry: git.TreeEntry, path: Path) -> None:
 
 
 def _apply(patch: bytes, target: Path) -> None:
-    # Else git would take the folder for a part of a repository around it.
+    # Otherwise git might apply the patch to a repository that contains the folder.
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(target.parent)}
     done = subprocess.run(
         ["git", "apply", "--whitespace=nowarn", "-"],
@@ -157,4 +158,4 @@ def _apply(patch: bytes, target: Path) -> None:
         check=False,
     )
     if done.returncode:
-        raise refusal(f"the patch does not fit: {done.stderr.decode().strip()[-200:]}")
+        raise refusal(f"the patch does not apply: {done.stderr.decode().strip()[-200:]}")

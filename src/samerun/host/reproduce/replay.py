@@ -1,4 +1,4 @@
-"""From a run's record to a launch that does the same again."""
+"""Build a launch from a run's record that reruns it."""
 
 import dataclasses
 import os
@@ -21,18 +21,18 @@ from samerun.host.reproduce.requirements import Requirements
 from samerun.host.run import folders
 
 LINK = "reproduces:"
-# What torch reads at its start and a record may set again; any other name stays out.
+# Variables that torch reads on import. Only these are taken from a record.
 VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NCCL_ALGO")
 
 
-def asked(found: FoundRun, options: ReproduceOptions) -> Request:
+def asked(original: FoundRun, options: ReproduceOptions) -> Request:
     """
-    Return what `invoke train` would have been asked for.
+    Return the equivalent request to `invoke train`.
 
-    The target is the recipe's name or the script's without its suffix: a script's code is
-    looked for in the image, not on this machine.
+    The target is the recipe's name or the script's without its suffix, so that the script is
+    not looked up on this machine: its code is in the image.
     """
-    run, place = found.run, found.wandb
+    run, place = original.run, original.wandb
     name = options.name or f"{run.name[:70]}-again-{datetime.now(UTC):%m%d-%H%M%S}-{token_hex(2)}"
     own = os.environ.get("WANDB_TAGS", "").strip()
     return Request(
@@ -40,11 +40,11 @@ def asked(found: FoundRun, options: ReproduceOptions) -> Request:
         arguments=run.command[1:],
         procs=run.topology.world_size,
         output=options.output,
-        # Only a run that was found in W&B has a place there that is known to be right.
+        # Entity and project are certain only for a run that was found in W&B.
         project=place.project if place else None,
         entity=place.entity if place else None,
         name=name,
-        tags=",".join(filter(None, (own, link_tag(found.link)))),
+        tags=",".join(filter(None, (own, link_tag(original.link)))),
         seed=run.seed,
         shm_size=run.topology.shm_size,
         api_key_file=options.api_key_file,
@@ -54,14 +54,14 @@ def asked(found: FoundRun, options: ReproduceOptions) -> Request:
 
 
 def link_tag(link: str) -> str:
-    """Return the W&B tag that names the original, cut to what W&B takes."""
+    """Return the W&B tag that names the original, cut to W&B's limit."""
     return f"{LINK}{link}"[: contract.TAG_LIMIT]
 
 
 def environment(run: Run) -> dict[str, str]:
-    """Return the variables on which the bits depend, as the original had them."""
-    told = run.environment.get("variables")
-    values = told if isinstance(told, dict) else {}
+    """Return the original's values of the variables on which results depend."""
+    variables = run.environment.get("variables")
+    values = variables if isinstance(variables, dict) else {}
     again = {name: str(values[name]) for name in VARIABLES if name in values}
     threads = causes.number_of_threads(run)
     if threads is not None:
@@ -74,7 +74,7 @@ def environment(run: Run) -> dict[str, str]:
 
 
 def prepared(
-    found: FoundRun,
+    original: FoundRun,
     wanted: Request,
     around: Requirements,
     image: Image,
@@ -83,55 +83,55 @@ def prepared(
     code: Path | None,
     has_key: bool,
 ) -> Prepared:
-    """Return launch and record of the replay; *code* is the folder of mounted code."""
+    """Return launch and record of the rerun; *code* is the folder of mounted code."""
     if around.selection is None:
         raise ValueError("no device was selected")  # `needs.refuse` let nothing through.
     here = prepare.Resources(
         data=around.data,
         selection=around.selection,
         name=str(wanted.name),
-        downloads=found.run.launch is None or found.run.launch.network != network.NONE,
+        downloads=original.run.launch is None or original.run.launch.network != network.NONE,
     )
     folder = folders.free_folder(Path(wanted.output), here.name)
     planned = prepare.plan(wanted, here, image, folder, has_key=has_key)
-    original = found.run
-    ran, patch = _ran(found, around, code)
+    recorded = original.run
+    ran, patch = _ran(original, around, code)
     run = Run(
         name=here.name,
         image=image,
         code=ran,
-        command=original.command,
+        command=recorded.command,
         arguments=(),
-        seed=original.seed,
+        seed=recorded.seed,
         topology=dataclasses.replace(
-            original.topology,
+            recorded.topology,
             gpus=around.selection.asked,
-            procs=original.topology.world_size,
+            procs=recorded.topology.world_size,
             nodes=1,
             least_nodes=None,
             rendezvous=None,
-            threads=causes.number_of_threads(original),
+            threads=causes.number_of_threads(recorded),
         ),
         data=(around.data,) if around.data else (),
         secrets=("WANDB_API_KEY",) if has_key else (),
         hardware=hardware.describe(around.selection.gpus, f"Docker {facts.version}"),
         outcome=Outcome(created=datetime.now(UTC).isoformat(timespec="milliseconds")),
-        determinism=original.determinism,
-        reproduces=found.link,
+        determinism=recorded.determinism,
+        reproduces=original.link,
     )
-    return Prepared(spec=_spec(planned, found, code), run=run, folder=folder, patch=patch)
+    return Prepared(spec=_spec(planned, original, code), run=run, folder=folder, patch=patch)
 
 
-def _ran(found: FoundRun, around: Requirements, code: Path | None) -> tuple[Code, bytes]:
-    """Return what runs, and the patch over its commit: the original's, or today's folder."""
-    original = found.run.code
+def _ran(original: FoundRun, around: Requirements, code: Path | None) -> tuple[Code, bytes]:
+    """Return the code and its patch: the original's, or those of the current folder."""
+    recorded = original.run.code
     if around.source is not None:
-        return original, around.source.patch
+        return recorded, around.source.patch
     if code is None:
-        return original, b""
+        return recorded, b""
     state = git.state_of(code)
     today = dataclasses.replace(
-        original,
+        recorded,
         git_commit=state.commit,
         git_dirty=state.dirty,
         patch_sha256=state.patch_sha256,
@@ -139,24 +139,24 @@ def _ran(found: FoundRun, around: Requirements, code: Path | None) -> tuple[Code
     return today, state.patch
 
 
-def _spec(planned: ContainerSpec, found: FoundRun, code: Path | None) -> ContainerSpec:
-    """Return *planned* with the original's own variables and its script."""
+def _spec(planned: ContainerSpec, original: FoundRun, code: Path | None) -> ContainerSpec:
+    """Return *planned* with the original's variables and script."""
     mounts = planned.mounts
     if code is not None:
         mounts = (*mounts, Mount(source=str(code), target=contract.CODE))
-    is_script = found.run.code.kind == "script"
+    is_script = original.run.code.kind == "script"
     return dataclasses.replace(
         planned,
-        target=requirements.script_target(found) if is_script else planned.target,
+        target=requirements.script_target(original) if is_script else planned.target,
         mounts=mounts,
-        environment={**planned.environment, **environment(found.run)},
+        environment={**planned.environment, **environment(original.run)},
     )
 
 
-def today(found: FoundRun) -> Path | None:
-    """Return the folder of mounted code as it lies there today; None for code in the image."""
-    if found.run.code.where != "mounted":
+def today(original: FoundRun) -> Path | None:
+    """Return the current folder of mounted code; None for code in the image."""
+    if original.run.code.where != "mounted":
         return None
-    folder = rebuild.mounted_folder(found.run)
+    folder = rebuild.mounted_folder(original.run)
     rebuild.refuse_written_by_a_run(folder)
     return folder

@@ -1,4 +1,4 @@
-"""`invoke reproduce`: the same run again from its record, and whether it came out the same."""
+"""`invoke reproduce`: rerun a run from its record, and compare the results."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ VERDICT = "verdict.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduced:
-    """The original, the run that makes it again, and what came of it."""
+    """The original, the rerun, and the verdict."""
 
     original: FoundRun
     again: Run
@@ -41,39 +41,39 @@ class Reproduced:
 
 
 def check_requirements(name: str, options: ReproduceOptions) -> tuple[Requirement, ...]:
-    """Return all that a replay of the run *name* needs, and whether it is there."""
-    found = find(name, options)
-    return requirements.examine(engine.connect(), found, options.data).needs
+    """Return everything that a rerun of the run *name* needs, and whether it is available."""
+    original = find(name, options)
+    return requirements.examine(engine.connect(), original, options.data).needs
 
 
 def find(name: str, options: ReproduceOptions) -> FoundRun:
-    """Return the run *name*; refuse options that don't fit it, before an engine is asked."""
-    found = find_run.find(name, options.output, options.api_key_file)
-    if options.data and not found.run.data:
-        raise UsageError(f"--data was given, and {found.link} had no data.", "Leave it out.")
-    request.check_request(replay.asked(found, options))
-    return found
+    """Return the run *name*; refuse options that don't fit it, before contacting an engine."""
+    original = find_run.find(name, options.output, options.api_key_file)
+    if options.data and not original.run.data:
+        raise UsageError(f"--data was given, but {original.link} had no data.", "Omit --data.")
+    request.check_request(replay.asked(original, options))
+    return original
 
 
 def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) -> Reproduced:
     """
-    Run *name* again and judge it; the verdict is written beside the new record.
+    Rerun *name* and compare; the verdict is written next to the new record.
 
     Raises:
-        Irreproducible: Something it needs is not there, or the replay did not get through.
+        Irreproducible: A requirement is missing, or the rerun did not finish.
     """
-    found = find(name, options)
-    wanted = replay.asked(found, options)
+    original = find(name, options)
+    wanted = replay.asked(original, options)
     folders.free_folder(Path(wanted.output), str(wanted.name))
     client = engine.connect()
-    around = requirements.examine(client, found, options.data)
+    around = requirements.examine(client, original, options.data)
     requirements.refuse(around.needs, anyway=options.anyway)
-    _say_before(found, around, options, say)
-    image = _image(client, found.run.image, say)
+    _say_before(original, around, options, say)
+    image = _image(client, original.run.image, say)
     key = train.find_key(wanted)
-    with _code(found, around) as code:
+    with _code(original, around) as code:
         prepared = replay.prepared(
-            found,
+            original,
             wanted,
             around,
             image,
@@ -82,27 +82,27 @@ def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) 
             has_key=key is not None,
         )
         again = _execute(client, prepared, key, say)
-    return _judge(found, again, prepared, options)
+    return _judge(original, again, prepared, options)
 
 
 def _say_before(
-    found: FoundRun, around: Requirements, options: ReproduceOptions, say: Callable[[str], None]
+    original: FoundRun, around: Requirements, options: ReproduceOptions, say: Callable[[str], None]
 ) -> None:
-    """Tell what is let pass, and how this machine differs, before hours are spent."""
+    """Print what --anyway ignores, and how this machine differs, before the training."""
     for need in around.needs:
         if need.state in ("missing", "other"):
             say(f"--anyway: {need.subject}: {need.detail}.")
     if around.selection is not None:
-        for line in requirements.warnings(found, around.selection):
+        for line in requirements.warnings(original, around.selection):
             say(f"Warning: {line}")
-    if found.run.code.git_dirty and found.run.code.where == "image":
-        say("The original's checkout had changes; the image holds what ran.")
-    if found.wandb is None and options.no_network:
-        say("No network: W&B records offline, `invoke sync` delivers it later.")
+    if original.run.code.git_dirty and original.run.code.where == "image":
+        say("The original's checkout had uncommitted changes; the image contains them.")
+    if original.wandb is None and options.no_network:
+        say("No network: W&B records offline; upload the run later with `invoke sync`.")
 
 
 def _image(client: "DockerClient", wanted: Image, say: Callable[[str], None]) -> Image:
-    """Return the image of the record, pulled where need be, and checked again."""
+    """Return the image of the record, pulled if necessary, and checked."""
     image = resolve.obtain(client, wanted, say)
     if image is None:
         raise requirements.refusal((requirements.missing_image(wanted),))
@@ -111,10 +111,10 @@ def _image(client: "DockerClient", wanted: Image, say: Callable[[str], None]) ->
 
 
 @contextlib.contextmanager
-def _code(found: FoundRun, around: Requirements) -> Iterator[Path | None]:
-    """Yield the folder to mount as code: rebuilt, as it is today, or none."""
+def _code(original: FoundRun, around: Requirements) -> Iterator[Path | None]:
+    """Yield the folder to mount as code: rebuilt, the current one, or none."""
     if around.source is None:
-        yield replay.today(found)
+        yield replay.today(original)
         return
     with tempfile.TemporaryDirectory(prefix="samerun-code-") as folder:
         yield rebuild.lay_out(around.source, Path(folder))
@@ -131,64 +131,64 @@ def _execute(
 
 
 def _judge(
-    found: FoundRun, again: Run, prepared: Prepared, options: ReproduceOptions
+    original: FoundRun, again: Run, prepared: Prepared, options: ReproduceOptions
 ) -> Reproduced:
     trace = traces.trace(again, prepared.folder)
-    was = found.run.outcome
+    was = original.run.outcome
     if again.outcome.state in ("stopped", "preempted"):
-        raise KeyboardInterrupt  # The user ended it: that says nothing of the run.
-    # A W&B record was logged by the container, which can't know how it ended.
+        raise KeyboardInterrupt  # The user ended it, so there is no verdict.
+    # A record in W&B was logged by the container before its end, so it has no exit code.
     expected = was.exit_code or 0
-    # One that was killed may get through this time: what both did is compared.
+    # If the original was killed, the rerun may finish; the common part is compared.
     if again.outcome.exit_code not in (0, expected) or again.outcome.state == "killed":
         reason = f" ({again.outcome.reason})" if again.outcome.reason else ""
         raise Irreproducible(
-            f"The replay ended with exit code {again.outcome.exit_code}{reason}, the original "
-            f"with {expected}: there is no verdict.",
-            f"See {folders.shown(prepared.folder)}/log.txt. {summary.remedy(again)}".strip(),
+            f"The rerun ended with exit code {again.outcome.exit_code}{reason}, the original "
+            f"with {expected}, so there is no verdict.",
+            f"Read {folders.shown(prepared.folder)}/log.txt. {summary.remedy(again)}".strip(),
         )
-    if not requirements.has_result(found):
+    if not requirements.has_result(original):
         raise Irreproducible(
-            f"{found.link} recorded no result, so there is no verdict.",
-            f"What came of it this time is in {folders.shown(prepared.folder)}/run.json.",
+            f"{original.link} recorded no result, so there is no verdict.",
+            f"Read the result of the rerun in {folders.shown(prepared.folder)}/run.json.",
         )
-    came = verdict.judge(found.trace, trace, options.largest_difference())
-    _write(prepared, found, came)
-    return Reproduced(original=found, again=again, folder=prepared.folder, verdict=came)
+    result = verdict.judge(original.trace, trace, options.largest_difference())
+    _write(prepared, original, result)
+    return Reproduced(original=original, again=again, folder=prepared.folder, verdict=result)
 
 
-def _write(prepared: Prepared, found: FoundRun, came: Verdict) -> None:
-    content = {"reproduces": found.link, "where": found.where, **dataclasses.asdict(came)}
+def _write(prepared: Prepared, original: FoundRun, result: Verdict) -> None:
+    content = {"reproduces": original.link, "where": original.where, **dataclasses.asdict(result)}
     path = prepared.folder / VERDICT
     write_atomically(path, json.dumps(content, indent=2) + "\n")
     user.give(path, user.of_folder(prepared.folder))
 
 
-def places(made: Reproduced) -> str:
-    """Return where the new run lies: its record, its verdict, its runs in W&B."""
-    place = folders.shown(made.folder)
-    urls = [entry.url or f"{place}/{entry.dir}" for entry in made.again.wandb]
+def places(result: Reproduced) -> str:
+    """Return the paths of the rerun: its record, its verdict, its runs in W&B."""
+    folder = folders.shown(result.folder)
+    urls = [entry.url or f"{folder}/{entry.dir}" for entry in result.again.wandb]
     rows = (
-        ("record", f"{place}/run.json"),
-        ("verdict", f"{place}/{VERDICT}"),
+        ("record", f"{folder}/run.json"),
+        ("verdict", f"{folder}/{VERDICT}"),
         ("W&B", ", ".join(urls) or "no run was started"),
     )
     return "\n".join(f"  {name:<7} {text}" for name, text in rows)
 
 
-def raise_unless_identical(made: Reproduced, tolerance: float) -> None:
+def raise_unless_identical(result: Reproduced, tolerance: float) -> None:
     """
-    Raise what the verdict is, with where the two first part and why.
+    Raise an error for a verdict other than identical, with the first difference and causes.
 
     Raises:
-        WithinTolerance, Different: The two are not the same to the last bit.
+        WithinTolerance, Different: The two are not bit-identical.
     """
-    came, link = made.verdict, made.original.link
-    if came.outcome == "identical":
+    judgment, link = result.verdict, result.original.link
+    if judgment.outcome == "identical":
         return
-    first = f" They first part in {came.first}." if came.first else ""
-    causes = "Likely cause: " + "; ".join(came.causes) + "."
-    if came.outcome == "within tolerance":
-        what = f"The largest relative difference is {came.largest:.3g}, within {tolerance:g}."
-        raise WithinTolerance(f"{link} did not come out bit for bit. {what}{first}", causes)
-    raise Different(f"{link} came out different.{first}", causes)
+    first = f" The first difference is in {judgment.first}." if judgment.first else ""
+    causes = "Likely cause: " + "; ".join(judgment.causes) + "."
+    if judgment.outcome == "within tolerance":
+        what = f"The largest relative difference is {judgment.largest:.3g}, within {tolerance:g}."
+        raise WithinTolerance(f"{link} is not bit-identical. {what}{first}", causes)
+    raise Different(f"The rerun of {link} is different.{first}", causes)

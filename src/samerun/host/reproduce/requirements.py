@@ -1,4 +1,4 @@
-"""What a run needs to be made again, and whether each is there: image, code, data, machine."""
+"""The requirements of a rerun, and whether they are met: image, code, data, machine."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ State = Literal["here", "to be pulled", "other", "missing"]
 
 @dataclass(frozen=True, kw_only=True)
 class Requirement:
-    """One thing that a replay needs; *passable* is what ``--anyway`` lets through."""
+    """One requirement of a rerun; ``--anyway`` ignores a *passable* one."""
 
     subject: str
     state: State
@@ -31,13 +31,13 @@ class Requirement:
     passable: bool = False
 
     def blocks(self, *, anyway: bool) -> bool:
-        """Whether the run can't be made again for this."""
+        """Whether this prevents a rerun."""
         return self.state in ("missing", "other") and not (anyway and self.passable)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """What was found for a replay."""
+    """The result of the search for everything that a rerun needs."""
 
     needs: tuple[Requirement, ...]
     data: Data | None
@@ -45,22 +45,22 @@ class Requirements:
     source: rebuild.Source | None
 
 
-def examine(client: "DockerClient", found: FoundRun, folder: str | None) -> Requirements:
-    """Look for all that *found* needs; *folder* stands in for the data's recorded place."""
-    image = look_for_image(client, found.run.image)
-    code, source = _code(found)
-    data_need, data_found = _data(found, folder)
-    selection, device = _device(found, runtime=engine.inspect(client).serves_gpus)
-    needs = (image, code, data_need, device, *_result(found))
-    return Requirements(needs=needs, data=data_found, selection=selection, source=source)
+def examine(client: "DockerClient", original: FoundRun, folder: str | None) -> Requirements:
+    """Check everything that *original* needs; *folder* replaces the recorded path of the data."""
+    image = look_for_image(client, original.run.image)
+    code, source = _code(original)
+    data_need, present = _data(original, folder)
+    selection, device = _device(original, runtime=engine.inspect(client).serves_gpus)
+    needs = (image, code, data_need, device, *_result(original))
+    return Requirements(needs=needs, data=present, selection=selection, source=source)
 
 
 def refuse(needs: tuple[Requirement, ...], *, anyway: bool) -> None:
     """
-    Raise what stands in the way, all of it at once.
+    Raise an error that lists all requirements that are not met.
 
     Raises:
-        Irreproducible: With every reason and its remedy.
+        Irreproducible: With all reasons and remedies.
     """
     blocking = tuple(need for need in needs if need.blocks(anyway=anyway))
     if blocking:
@@ -68,7 +68,7 @@ def refuse(needs: tuple[Requirement, ...], *, anyway: bool) -> None:
 
 
 def refusal(blocking: tuple[Requirement, ...]) -> Irreproducible:
-    """Return the error that names every reason and its remedy."""
+    """Return the error with all reasons and remedies."""
     return Irreproducible(
         "This run can't be reproduced: "
         + "; ".join(f"{need.subject}: {need.detail}" for need in blocking)
@@ -78,10 +78,10 @@ def refusal(blocking: tuple[Requirement, ...]) -> Irreproducible:
 
 
 def look_for_image(client: "DockerClient", wanted: Image) -> Requirement:
-    """Return whether the image is here, or a registry serves it; nothing is pulled."""
-    found = resolve.local(client, wanted)
-    if found is not None:
-        return check_image(wanted, found)
+    """Return whether the image is local or a registry serves it; nothing is pulled."""
+    image = resolve.local(client, wanted)
+    if image is not None:
+        return check_image(wanted, image)
     for source in resolve.sources(wanted):
         if registry.ask(client, source):
             return Requirement(subject="image", state="to be pulled", detail=source)
@@ -89,49 +89,50 @@ def look_for_image(client: "DockerClient", wanted: Image) -> Requirement:
 
 
 def missing_image(wanted: Image) -> Requirement:
-    """Return the need for an image that nobody has, or that the record does not name."""
+    """Return the requirement for an image that is not available or not in the record."""
     if not wanted.reference:
-        known = f"only its digest, sha256:{wanted.digest}" if wanted.digest else "none"
+        known = f", only the digest sha256:{wanted.digest}" if wanted.digest else ""
         return Requirement(
             subject="image",
             state="missing",
-            detail=f"the container that wrote the record was told no image, and knew {known}",
-            remedy=f"Start containers with -e {contract.ENV_IMAGE}=NAME@sha256:…: they record it.",
+            detail=f"{contract.ENV_IMAGE} was not set, so the record names no image{known}",
+            remedy=f"Start containers with -e {contract.ENV_IMAGE}=NAME@sha256:… to record it.",
         )
-    asked = resolve.sources(wanted)
-    where = f"not here, and not served by {', '.join(asked)}" if asked else "not on this machine"
+    sources = resolve.sources(wanted)
+    where = "not on this machine"
+    where += f", and not served by {', '.join(sources)}" if sources else ""
     return Requirement(
         subject="image",
         state="missing",
         detail=f"{wanted.reference} is {where}",
-        remedy="Where it is, `invoke push` it to a registry that both machines reach and "
-        "`invoke pull NAME@sha256:…` it here, or `invoke save` it there and `invoke load` it here.",
+        remedy="On the machine that has it, `invoke push` it to a registry and here "
+        "`invoke pull NAME@sha256:…`, or `invoke save` it there and `invoke load` it here.",
     )
 
 
-def check_image(wanted: Image, found: Image) -> Requirement:
-    """Return whether *found* is the image of the record."""
-    problem = resolve.mismatch(wanted, found)
+def check_image(wanted: Image, present: Image) -> Requirement:
+    """Return whether *present* is the image of the record."""
+    problem = resolve.mismatch(wanted, present)
     if problem:
-        remedy = "The record or the image was changed. Take both from where the run was made."
-        detail = f"{found.reference} is another one: {problem}"
+        remedy = "The record or the image was changed. Copy both from the original machine."
+        detail = f"{present.reference} is a different image: {problem}"
         return Requirement(subject="image", state="other", detail=detail, remedy=remedy)
-    return Requirement(subject="image", state="here", detail=found.reference)
+    return Requirement(subject="image", state="here", detail=present.reference)
 
 
-def _code(found: FoundRun) -> tuple[Requirement, rebuild.Source | None]:
-    code = found.run.code
-    if code.where == "mounted" and found.run.written_by == "container":
-        # Paths of a container mean nothing here, and no folder of this machine is meant.
-        detail = f"{code.target} was mounted into a container that the kit did not start"
-        remedy = "Train it by `invoke train SCRIPT`, whose image holds it, or put it into an image."
+def _code(original: FoundRun) -> tuple[Requirement, rebuild.Source | None]:
+    code = original.run.code
+    if code.where == "mounted" and original.run.written_by == "container":
+        # A path in another machine's container must not select a folder on this machine.
+        detail = f"{code.target} was mounted into a standalone container"
+        remedy = "Train it with `invoke train SCRIPT`, which adds it to the image."
         return Requirement(subject="code", state="missing", detail=detail, remedy=remedy), None
     if code.where == "image":
-        dirty = "; the checkout had changes, and the image holds them" if code.git_dirty else ""
+        dirty = "; it contains uncommitted changes of the checkout" if code.git_dirty else ""
         detail = f"{code.target}, in the image{dirty}"
         return Requirement(subject="code", state="here", detail=detail), None
     try:
-        source = rebuild.source(found)
+        source = rebuild.source(original)
     except Irreproducible as error:
         return (
             Requirement(
@@ -139,23 +140,25 @@ def _code(found: FoundRun) -> tuple[Requirement, rebuild.Source | None]:
                 state="missing",
                 detail=error.what.rstrip("."),
                 remedy=error.remedy,
-                # A record from elsewhere must not choose which folder of this machine is code.
-                passable=found.folder is not None,
+                # A record from elsewhere must not select a folder on this machine.
+                passable=original.folder is not None,
             ),
             None,
         )
-    patched = " with its patch (files that git did not track are not in it)" if source.patch else ""
+    patched = " with its patch (without files not tracked by git)" if source.patch else ""
     detail = f"mounted; rebuilt from commit {source.commit[:12]} of {source.root}{patched}"
     return Requirement(subject="code", state="here", detail=detail), source
 
 
-def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None]:
-    if not found.run.data:
+def _data(original: FoundRun, folder: str | None) -> tuple[Requirement, Data | None]:
+    if not original.run.data:
         return Requirement(subject="data", state="here", detail="none was mounted"), None
-    wanted = found.run.data[0]
-    # A record from elsewhere must not choose which folder of this machine is opened.
-    if folder is None and (found.run.written_by == "container" or found.folder is None):
-        why = "a container wrote the record" if found.folder else "the record is from W&B"
+    wanted = original.run.data[0]
+    # A record from elsewhere must not select a folder on this machine.
+    if folder is None and (original.run.written_by == "container" or original.folder is None):
+        why = (
+            "a standalone container wrote the record" if original.folder else "the run is from W&B"
+        )
         return _elsewhere(wanted, why), None
     place = Path(folder or wanted.source).expanduser()
     try:
@@ -163,12 +166,12 @@ def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None
         data.check_readable(files, user.of_container())
         here = data.fingerprint_folder(place, files)
     except DataError as error:
-        remedy = f"Name the folder with {_contents(wanted)} by --data."
+        remedy = f"Pass the folder with {_contents(wanted)} as --data."
         detail = error.what.rstrip(".")
         return Requirement(subject="data", state="missing", detail=detail, remedy=remedy), None
     if wanted.fingerprint is None:
-        detail = f"nobody took a fingerprint of them: {here.source} may be the same, or not"
-        remedy = "Give --anyway to train on that folder."
+        detail = f"no fingerprint was recorded, so {here.source} may be different data"
+        remedy = "Pass --anyway to train on that folder."
         return Requirement(
             subject="data", state="other", detail=detail, remedy=remedy, passable=True
         ), here
@@ -177,101 +180,104 @@ def _data(found: FoundRun, folder: str | None) -> tuple[Requirement, Data | None
             subject="data", state="here", detail=f"{here.source}, {here.fingerprint}"
         ), here
     detail = (
-        f"{here.source} is other data: {here.fingerprint} ({here.files} files, "
+        f"{here.source} is different data: {here.fingerprint} ({here.files} files, "
         f"{here.size_bytes} bytes), the record says {wanted.fingerprint} ({wanted.files} files, "
         f"{wanted.size_bytes} bytes)"
     )
-    remedy = "Give the folder as it was with --data, or --anyway to train on this one."
+    remedy = "Pass the original data as --data, or pass --anyway to train on this folder."
     need = Requirement(subject="data", state="other", detail=detail, remedy=remedy, passable=True)
     return need, here
 
 
 def _elsewhere(wanted: Data, why: str) -> Requirement:
-    """Return the need for data that lay where only a container, elsewhere, could see them."""
-    place = f"they lay at {wanted.source}" if wanted.source else "nobody told it where they lay"
+    """Return the requirement for data whose recorded path does not apply to this machine."""
+    place = f"came from {wanted.source}" if wanted.source else "has no recorded source"
     return Requirement(
         subject="data",
         state="missing",
-        detail=f"{why}, and {place}",
-        remedy=f"Name the folder with {_contents(wanted)} by --data.",
+        detail=f"{why}, and the data {place}",
+        remedy=f"Pass the folder with {_contents(wanted)} as --data.",
     )
 
 
 def _contents(wanted: Data) -> str:
     if wanted.fingerprint is None:
-        return "the same data (no fingerprint was taken, so --anyway as well)"
+        return "the same data (no fingerprint was recorded, so add --anyway)"
     return f"{wanted.files} files and {wanted.fingerprint}"
 
 
-def _device(found: FoundRun, *, runtime: bool) -> tuple[gpus.Selection | None, Requirement]:
-    topology = found.run.topology
-    problem = _of_several(found)
+def _device(original: FoundRun, *, runtime: bool) -> tuple[gpus.Selection | None, Requirement]:
+    topology = original.run.topology
+    problem = _of_several(original)
     if problem is not None:
         return None, problem
-    # As many as there were, not as was asked: `all` may be another number here. What several
-    # machines trained, one of them can: the number of processes decides, not where they are.
-    names = found.run.hardware.gpus or found.run.environment.get("gpus", ())
+    # The number of GPUs, because `all` may be another number on this machine. One machine can
+    # rerun a run of several: results depend on the number of processes, not on their machine.
+    names = original.run.hardware.gpus or original.run.environment.get("gpus", ())
     number = len(names) or (int(topology.gpus) if topology.gpus.isdecimal() else 0)
     asked = "0" if topology.gpus == "0" else str(number * topology.nodes or "all")
     try:
         selection = gpus.select(asked, hardware.probe(), runtime=runtime)
     except SamerunError as error:
-        detail, remedy = error.what.rstrip("."), "Reproduce it on a machine with such GPUs."
+        detail, remedy = error.what.rstrip("."), "Use a machine with the required GPUs."
         return None, Requirement(subject="machine", state="missing", detail=detail, remedy=remedy)
     device = "CPU" if asked == "0" else ", ".join(gpu.name for gpu in selection.gpus)
     detail = f"{device}, {topology.world_size} process{'es' if topology.world_size > 1 else ''}"
     if topology.nodes > 1:
-        detail += f", which were on {topology.nodes} machines"
+        detail += f", originally on {topology.nodes} machines"
     return selection, Requirement(subject="machine", state="here", detail=detail)
 
 
-def _of_several(found: FoundRun) -> Requirement | None:
-    """Return why a run of several machines can't be made again; None if it can."""
-    topology = found.run.topology
+def _of_several(original: FoundRun) -> Requirement | None:
+    """Return the problem with a run of several machines; None if it can be rerun."""
+    topology = original.run.topology
     if topology.node_rank:
         detail = f"this is the record of node {topology.node_rank}, which has no result"
         return Requirement(
             subject="machine", state="missing", detail=detail, remedy="Give the run of node 0."
         )
-    sizes = [len(one.nodes) for one in found.run.rounds]
+    sizes = [len(one.nodes) for one in original.run.rounds]
     if len(set(sizes)) > 1:
-        detail = f"its nodes changed while it trained ({', then '.join(map(str, sizes))})"
-        remedy = "A job of a fixed number of nodes (`--nodes 2`) can be made again."
+        detail = f"the number of its nodes changed ({', then '.join(map(str, sizes))})"
+        remedy = "Train with a fixed number of nodes (`--nodes 2`) for a reproducible run."
         return Requirement(subject="machine", state="missing", detail=detail, remedy=remedy)
     return None
 
 
-def _result(found: FoundRun) -> Iterator[Requirement]:
-    """Yield the need for something to compare with, where the record holds nothing."""
-    if not has_result(found):
+def _result(original: FoundRun) -> Iterator[Requirement]:
+    """Yield the requirement of a result to compare with, if the record has none."""
+    if not has_result(original):
         yield Requirement(
             subject="result",
             state="missing",
-            detail=f"the record holds no metrics and no weights ({found.run.outcome.state})",
-            remedy="Without them there is nothing to compare with; --anyway trains all the same.",
+            detail=f"the record has no metrics and no weights ({original.run.outcome.state})",
+            remedy="Pass --anyway to rerun it without a comparison.",
             passable=True,
         )
 
 
-def has_result(found: FoundRun) -> bool:
-    """Whether the run recorded anything that another can be compared with."""
-    return bool(found.trace.epochs or found.run.result.get("weights_sha256"))
+def has_result(original: FoundRun) -> bool:
+    """Whether the run recorded results that can be compared."""
+    return bool(original.trace.epochs or original.run.result.get("weights_sha256"))
 
 
-def warnings(found: FoundRun, selection: gpus.Selection) -> Iterator[str]:
-    """Yield how this machine differs from the one of the record, before hours are spent."""
-    was = found.run.hardware
+def warnings(original: FoundRun, selection: gpus.Selection) -> Iterator[str]:
+    """Yield the differences between this machine and the record's that may change results."""
+    was = original.run.hardware
     this = hardware.describe(selection.gpus, was.engine)
     if was.gpus != this.gpus:
-        yield f"It ran on {', '.join(was.gpus)}; here are {', '.join(this.gpus)}: other bits."
+        yield (
+            f"GPUs: {', '.join(was.gpus)} originally, {', '.join(this.gpus)} here. "
+            "Results will differ."
+        )
     if was.driver != this.driver:
-        yield f"The NVIDIA driver was {was.driver}, here it is {this.driver}: bits may differ."
+        yield f"NVIDIA driver: {was.driver} originally, {this.driver} here. Results may differ."
     if was.cpu != this.cpu:
-        yield f"The CPU was {was.cpu}, here it is {this.cpu}: bits may differ."
+        yield f"CPU: {was.cpu} originally, {this.cpu} here. Results may differ."
     if was.cores != this.cores:
-        yield f"It had {was.cores} cores, here are {this.cores}; threads are as they were then."
+        yield f"Cores: {was.cores} originally, {this.cores} here. The number of threads is kept."
 
 
-def script_target(found: FoundRun) -> str:
-    """Return the path of the script in the container, as the image or the mount has it."""
-    return f"{contract.CODE}/{Path(found.run.code.target).name}"
+def script_target(original: FoundRun) -> str:
+    """Return the path of the script in the container."""
+    return f"{contract.CODE}/{Path(original.run.code.target).name}"

@@ -1,4 +1,4 @@
-"""A training to the last bit: per epoch its metrics, each step's loss, each tensor's hash."""
+"""The exact trace of a training: per epoch, metrics, each step's loss, each tensor's hash."""
 
 import dataclasses
 import json
@@ -14,9 +14,9 @@ from samerun.core.record import Run
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
     """
-    One epoch; numbers as ``float.hex``, so that nothing is lost.
+    One epoch, with exact numbers (``float.hex``).
 
-    *losses* and *tensors* are empty where only metrics are known.
+    *losses* and *tensors* are empty if only metrics are known.
     """
 
     fit: int
@@ -28,7 +28,7 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """A run's record and its epochs; *exact* where steps and tensors are known."""
+    """A run's record and its epochs; *exact* if steps and tensors are known."""
 
     run: Run
     epochs: tuple[Epoch, ...]
@@ -36,18 +36,18 @@ class Trace:
 
 
 def trace(run: Run, folder: Path | None) -> Trace:
-    """Return the trace of the run in *folder*; of its record alone where the file is absent."""
+    """Return the trace of the run in *folder*, or from its record only if the file is missing."""
     content = b""
     if folder is not None:
         try:
             content = files.read_plain(folder / contract.STEPS)
-        except OSError:  # An older image, or nothing was trained.
+        except OSError:  # From an older image, or without any training.
             content = b""
     return trace_of(run, content)
 
 
 def trace_of(run: Run, content: bytes) -> Trace:
-    """Return the trace of *run*, whose ``epochs.jsonl`` is *content*; empty: there is none."""
+    """Return the trace of *run* from the content of its ``epochs.jsonl``, which may be empty."""
     exact = tuple(_read(content))
     if exact:
         return Trace(run=run, epochs=exact, exact=True)
@@ -55,15 +55,15 @@ def trace_of(run: Run, content: bytes) -> Trace:
 
 
 def _read(content: bytes) -> Iterator[Epoch]:
-    """Read the lines; a torn one ends it, and of an epoch told twice the last word counts."""
-    told: dict[tuple[int, int], Epoch] = {}
+    """Parse the lines up to a truncated one; the last line of an epoch wins."""
+    epochs: dict[tuple[int, int], Epoch] = {}
     for line in content.splitlines():
         try:
             epoch = _epoch(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             break
-        told[epoch.fit, epoch.epoch] = epoch
-    yield from told.values()
+        epochs[epoch.fit, epoch.epoch] = epoch
+    yield from epochs.values()
 
 
 def _epoch(raw: Mapping[str, Any]) -> Epoch:
@@ -91,12 +91,12 @@ def _hex(value: Any) -> str | None:
 
 
 def metrics_only(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
-    """Return *epochs* numbered through, without steps and tensors: what two kinds share."""
+    """Return *epochs* numbered consecutively, without steps and tensors, for comparison."""
     return tuple(
         dataclasses.replace(e, fit=0, epoch=i, losses=(), tensors={}) for i, e in enumerate(epochs)
     )
 
 
 def number(text: str | None) -> float | None:
-    """Return the number that ``float.hex`` wrote."""
+    """Return the number in ``float.hex`` format."""
     return None if text is None else float.fromhex(text)

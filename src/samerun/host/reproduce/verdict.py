@@ -1,4 +1,4 @@
-"""Whether a run came out the same as another: two traces in, one verdict out."""
+"""Compare the traces of two runs, and return a verdict."""
 
 import math
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from samerun.host.reproduce import causes, traces
 from samerun.host.reproduce.traces import Epoch, Trace
 
 Outcome = Literal["identical", "within tolerance", "different"]
-# Digits that are shown of a number: enough to see where two floats part.
+# Enough digits to distinguish any two floats.
 DIGITS = 17
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line of a verdict; *same* is None where nothing is known."""
+    """One line of a verdict; *same* is None if unknown."""
 
     subject: str
     same: bool | None
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """Where two trainings first part; *step* counts from 0 within its epoch."""
+    """Where two trainings first differ; *step* counts from 0 within its epoch."""
 
     fit: int
     epoch: int
@@ -50,7 +50,7 @@ class Divergence:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What came of it; *largest* is the largest relative difference of a metric or a loss."""
+    """The verdict; *largest* is the largest relative difference of a metric or a loss."""
 
     outcome: Outcome
     findings: tuple[Finding, ...]
@@ -61,7 +61,7 @@ class Verdict:
 
 
 def judge(original: Trace, again: Trace, tolerance: float) -> Verdict:
-    """Compare what two runs were given, what they ran on, and what came of it."""
+    """Compare the inputs, the hardware and the results of two runs."""
     one, two = _alike(original, again)
     first = next(_differences(one, two), None)
     weights = _weights(original, again)
@@ -84,7 +84,7 @@ def judge(original: Trace, again: Trace, tolerance: float) -> Verdict:
 
 
 def _alike(original: Trace, again: Trace) -> tuple[tuple[Epoch, ...], tuple[Epoch, ...]]:
-    """Return the epochs of both in the finest form that both have."""
+    """Return the epochs of both at the finest level of detail that both have."""
     if original.exact and again.exact:
         return original.epochs, again.epochs
     return traces.metrics_only(original.epochs), traces.metrics_only(again.epochs)
@@ -93,12 +93,12 @@ def _alike(original: Trace, again: Trace) -> tuple[tuple[Epoch, ...], tuple[Epoc
 def _outcome(*, is_same: bool, largest: float | None, tolerance: float) -> Outcome:
     if is_same:
         return "identical"
-    # Of weights there are hashes only: close or far, they say no more than "not the same".
+    # Weights have only hashes, which don't show how large a difference is.
     return "within tolerance" if largest is not None and largest <= tolerance else "different"
 
 
 def _differences(one: tuple[Epoch, ...], two: tuple[Epoch, ...]) -> Iterator[Divergence]:
-    """Yield the places where the trainings part, in the order of the training."""
+    """Yield the differences between the trainings, in training order."""
     for a, b in zip(one, two, strict=False):
         yield from _within(a, b)
     if len(one) != len(two):
@@ -159,14 +159,14 @@ def _shown(text: str | None) -> str:
 
 def largest_difference(one: tuple[Epoch, ...], two: tuple[Epoch, ...]) -> float | None:
     """
-    Return the largest difference of a metric or loss; None where nothing can be compared.
+    Return the largest difference of a metric or loss; None if nothing can be compared.
 
-    Relative to the larger of the two, or absolute where both are below 1.
+    It is relative to the larger of the two, or absolute if both are below 1.
     """
     if len(one) != len(two):
         return math.inf
-    found = [difference(x, y) for a, b in zip(one, two, strict=True) for x, y in _pairs(a, b)]
-    return max(found, default=None)
+    values = [difference(x, y) for a, b in zip(one, two, strict=True) for x, y in _pairs(a, b)]
+    return max(values, default=None)
 
 
 def _pairs(a: Epoch, b: Epoch) -> Iterator[tuple[str | None, str | None]]:
@@ -178,7 +178,7 @@ def _pairs(a: Epoch, b: Epoch) -> Iterator[tuple[str | None, str | None]]:
 
 
 def difference(one: str | None, two: str | None) -> float:
-    """Return how far two numbers are apart; infinitely where one is absent or not finite."""
+    """Return the difference of two numbers; infinite if one is absent or not finite."""
     if one == two:
         return 0.0
     a, b = traces.number(one), traces.number(two)
@@ -188,7 +188,7 @@ def difference(one: str | None, two: str | None) -> float:
 
 
 def given(original: Trace, again: Trace) -> Iterator[Finding]:
-    """Yield what the two were given and ran on."""
+    """Yield findings about the inputs and the hardware."""
     a, b = original.run, again.run
     yield image(a.image, b.image)
     yield finding("code", causes.code(a), causes.code(b))
@@ -200,19 +200,19 @@ def given(original: Trace, again: Trace) -> Iterator[Finding]:
 
 
 def image(one: Image, two: Image) -> Finding:
-    """Return whether the images hold the same, and what each is known by."""
+    """Return whether the images have the same content, and their digests."""
     layers = bool(one.layers_digest and two.layers_digest)
-    named = [i.layers_digest if layers else i.digest or i.layers_digest for i in (one, two)]
+    digests = [i.layers_digest if layers else i.digest or i.layers_digest for i in (one, two)]
     return Finding(
         subject="image",
         same=identity.same_image(one, two),
-        original=named[0] or "not recorded",
-        again=named[1] or "not recorded",
+        original=digests[0] or "not recorded",
+        again=digests[1] or "not recorded",
     )
 
 
 def finding(subject: str, one: str | None, two: str | None) -> Finding:
-    """Return whether two values are the same; None is one that nobody recorded."""
+    """Return whether two values are the same; None means that a value was not recorded."""
     same = None if one is None or two is None else one == two
     return Finding(
         subject=subject, same=same, original=one or "not recorded", again=two or "not recorded"
@@ -268,10 +268,10 @@ def _weights(original: Trace, again: Trace) -> Finding:
 
 
 def _notes(original: Trace, again: Trace) -> Iterator[str]:
-    """Yield what a reader must know of how far this verdict reaches."""
+    """Yield notes on the limits of this verdict."""
     if not (original.exact and again.exact):
-        yield "Losses of steps and hashes of tensors are not known of both: metrics were compared."
+        yield "Only metrics were compared: a run has no losses of steps and hashes of tensors."
     if original.run.result.get("weights_sha256") is None:
-        yield "The original's weights are not recorded: nothing is said of them."
+        yield "Weights were not compared: the original has no hash of its weights."
     if original.run.code.git_dirty and original.run.code.where == "image":
-        yield "The original ran from a checkout with changes; the image holds what ran."
+        yield "The original's checkout had uncommitted changes; the image contains them."

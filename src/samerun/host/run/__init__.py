@@ -1,1 +1,1 @@
-"""Runs on this disk, whatever started them: their folders, ends, lists, delivery."""
+"""Runs on this disk, no matter what started them: folders, recovery, listing, sync."""

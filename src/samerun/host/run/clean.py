@@ -1,4 +1,4 @@
-"""`invoke clean`: what can go without anything being lost."""
+"""`invoke clean`: remove what is no longer needed."""
 
 import contextlib
 import re
@@ -27,7 +27,7 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What would go, and why the rest of what was asked for stays."""
+    """What would be removed, and why other selected runs are kept."""
 
     folders: tuple[Path, ...]
     containers: tuple[str, ...]
@@ -39,7 +39,7 @@ class Plan:
         return bool(self.folders or self.containers or self.names)
 
     def lines(self) -> list[str]:
-        """Return it for a reader."""
+        """Return the lines to print."""
         return [
             *(f"keep    {text}" for text in self.kept),
             *(f"remove  {folder}" for folder in self.folders),
@@ -50,33 +50,33 @@ class Plan:
 
 def age(text: str) -> timedelta:
     """
-    Read ``30m``, ``12h``, ``7d`` or ``2w``.
+    Parse ``30m``, ``12h``, ``7d`` or ``2w``.
 
     Raises:
-        UsageError: It is none.
+        UsageError: It has another form.
     """
     if re.fullmatch(r"[0-9]{1,6}[mhdw]", text):
         return timedelta(**{UNITS[text[-1]]: int(text[:-1])})
-    raise UsageError(f"{text!r} is no age.", "Write e.g. 12h, 7d or 2w.")
+    raise UsageError(f"Invalid age: {text!r}.", "Use e.g. 12h, 7d or 2w.")
 
 
 def plan(
     client: "DockerClient", output: Path, chosen: Sequence[str], older_than: str | None
 ) -> Plan:
     """
-    Return what can go: the *chosen* runs, or all older than *older_than*.
+    Return what can be removed: the *chosen* runs, or all older than *older_than*.
 
-    Without either no run's folder goes, only what is orphaned.
+    Without either, no run's folder is removed, only leftover containers and image names.
     """
     limit = datetime.now(UTC) - age(older_than) if older_than else None
-    wanted = [folder_of(name, str(output)) for name in chosen]
+    candidates = [folder_of(name, str(output)) for name in chosen]
     if not chosen and limit:
-        wanted = list(listing.records(output))
+        candidates = list(listing.records(output))
     gone, kept = [], []
-    for folder in wanted:
-        refusal = why_kept(client, folder, limit)
-        if refusal:
-            kept.append(f"{folder}: {refusal}")
+    for folder in candidates:
+        reason = why_kept(client, folder, limit)
+        if reason:
+            kept.append(f"{folder}: {reason}")
         else:
             gone.append(folder)
     return Plan(
@@ -88,20 +88,20 @@ def plan(
 
 
 def why_kept(client: "DockerClient", folder: Path, limit: datetime | None) -> str | None:
-    """Return why the run in *folder* stays; None if it can go."""
+    """Return why the run in *folder* is kept; None if it can be removed."""
     try:
         run = listing.settled(client, folder)
     except (SamerunError, OSError):
         return "its record can't be read"
     if recover.is_open(run) or folders.is_held(folder):
-        return "it is going on"
+        return "it is still in progress"
     if run.outcome.state in recover.OPEN and limit is not None:
-        return f"{run.hardware.engine} may still run it; name it to remove it"
+        return f"{run.hardware.engine} may still be running it; pass --run to remove it"
     if not synced.is_safe_to_remove(folder, run):
-        return "W&B may lack some of it: `invoke sync` first"
+        return "W&B may not have all of it; run `invoke sync` first"
     if run.outcome.state in ("preempted", "killed") and limit is not None:
-        return f"it is {run.outcome.state}, and can go on; name it to remove it"
-    return "it is younger" if limit and _ended(run) > limit else None
+        return f"it is {run.outcome.state} and can be resumed; pass --run to remove it"
+    return "it is newer" if limit and _ended(run) > limit else None
 
 
 def _ended(run: Run) -> datetime:
@@ -109,7 +109,7 @@ def _ended(run: Run) -> datetime:
 
 
 def orphans(client: "DockerClient") -> "list[Container]":
-    """Return ended containers of runs whose folder is gone, or whose record is complete."""
+    """Return ended containers of runs with no folder or with a completed record."""
     return [c for c in recover.containers(client) if c.status == "exited" and _is_orphan(c)]
 
 
@@ -133,23 +133,23 @@ def _names(client: "DockerClient", output: Path, gone: list[Path]) -> list[str]:
 
 
 def carry_out(client: "DockerClient", planned: Plan) -> list[str]:
-    """Remove what *planned* names; return what could not be removed."""
-    failed = [text for text in map(_remove, planned.folders) if text]
+    """Remove everything in *planned*; return a line for each failure."""
+    failures = [text for text in map(_remove, planned.folders) if text]
     for container in orphans(client):
         if container.name in planned.containers:
             process.remove(container)
     for name in planned.names:
         pins.forget(client, name)
-    return failed
+    return failures
 
 
 def _remove(folder: Path) -> str | None:
     try:
         with folders.held(folder):
-            # Checked again with the folder in hand: a `--resume` may have been quicker.
+            # Check again while we hold the lock: a `--resume` may have started meanwhile.
             if recover.is_open(record.read(folder)):
-                return f"{folder} is going on"
+                return f"{folder}: it is still in progress"
             shutil.rmtree(folder)
     except (OSError, RunBusy, RecordError, OutputError) as error:
-        return f"{folder} stays: {error}"
+        return f"{folder} was not removed: {error}"
     return None

@@ -1,4 +1,4 @@
-"""A run's folder on the host: made once, held by one command, written to the last word."""
+"""A run's folder on the host: created once, locked by one command, with the final record."""
 
 import contextlib
 import errno
@@ -14,18 +14,18 @@ from samerun.core.errors import OutputError, RunBusy
 from samerun.core.record import Run
 from samerun.host.machine import user
 
-# The folder keeps this much free for the last word, for the day its disk is full.
+# Space reserved in the folder, so that the final record can be written to a full disk.
 RESERVE_BYTES = contract.FULL_BYTES
-# Who only looks whether a folder is held holds it for a moment.
+# Checking whether a folder is locked locks it for a moment.
 PATIENCE_S = 1.0
 
 
 def make(folder: Path, patch: bytes, owner: tuple[int, int]) -> None:
     """
-    Make the run's folder and its first files, the property of the run's user.
+    Create the run's folder and its first files, owned by the run's user.
 
     Raises:
-        OutputError: It exists already, or can't be written.
+        OutputError: It already exists, or can't be written.
     """
     new = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
@@ -43,18 +43,19 @@ def make(folder: Path, patch: bytes, owner: tuple[int, int]) -> None:
 @contextlib.contextmanager
 def held(folder: Path, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """
-    Hold *folder* for this process alone; the kernel lets go of it when the process dies.
+    Lock *folder* for this process; the kernel releases the lock when the process dies.
 
     Raises:
-        RunBusy: Another command holds it.
+        RunBusy: Another command has locked it.
     """
-    # Of the folder itself: a file in it the container could exchange.
+    # The lock is on the folder itself, because the container could replace a file in it.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     if not _try_lock(descriptor, patience_s):
         os.close(descriptor)
         raise RunBusy(
-            f"Another command is at work on {folder}.",
-            f"`invoke logs {folder.name} -f` shows it, `invoke stop {folder.name}` ends it.",
+            f"{folder} is locked by another samerun command.",
+            f"Follow the run with `invoke logs {folder.name} -f`, stop it with "
+            f"`invoke stop {folder.name}`, or wait.",
         )
     try:
         yield
@@ -76,7 +77,7 @@ def _try_lock(descriptor: int, patience_s: float) -> bool:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether another command holds *folder*."""
+    """Whether another command has locked *folder*."""
     try:
         with held(folder, 0):
             return False
@@ -85,43 +86,47 @@ def is_held(folder: Path) -> bool:
 
 
 def reserve(folder: Path, owner: tuple[int, int]) -> None:
-    """Lay out the room for the last version of the record."""
+    """Reserve disk space for the final record."""
     path = folder / contract.RESERVE
-    with contextlib.suppress(OSError):  # The run may have put anything there.
+    with contextlib.suppress(OSError):  # The run may have created anything there.
         path.unlink(missing_ok=True)
         with path.open("xb") as file:
-            file.write(os.urandom(RESERVE_BYTES))  # No file system stores that in less.
+            file.write(os.urandom(RESERVE_BYTES))  # Random bytes can't be compressed.
         user.give(path, owner)
 
 
 def write(folder: Path, run: Run, owner: tuple[int, int]) -> None:
-    """Write the record, the property of the run's user."""
+    """Write the record, owned by the run's user."""
     record.write(folder, run)
     user.give(folder / contract.RECORD, owner)
 
 
 def open_log(folder: Path, owner: tuple[int, int]) -> BinaryIO:
     """
-    Open the log, at its end, and never through a link that the run laid in its place.
+    Open the log for appending, without following a link that the run may have created.
 
     Raises:
-        OutputError: Something else lies there.
+        OutputError: The path is not a writable file.
     """
     path = folder / contract.LOG
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags, 0o644)
     except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror}.", "Remove it.") from error
+        raise OutputError(
+            f"{path} can't be written: {error.strerror}.", "Remove it, or make it writable."
+        ) from error
     user.give(path, owner)
-    return os.fdopen(descriptor, "ab", buffering=0)  # Else a full disk would fail at closing.
+    return os.fdopen(
+        descriptor, "ab", buffering=0
+    )  # Unbuffered, so that a full disk does not fail on close.
 
 
 def finish(folder: Path, run: Run, owner: tuple[int, int]) -> Run:
-    """Write the final record, with all that the container has reported."""
+    """Write the final record, with all reports of the container."""
     run = parts.assemble(folder, run)
     for name in (contract.RESERVE, contract.STOP):
-        with contextlib.suppress(OSError):  # The run may have put anything there.
+        with contextlib.suppress(OSError):  # The run may have created anything there.
             (folder / name).unlink(missing_ok=True)
     user.disarm(folder)
     try:
@@ -130,7 +135,8 @@ def finish(folder: Path, run: Run, owner: tuple[int, int]) -> Run:
         raise OutputError(
             f"The record can't be written to {folder}: {error.strerror}; "
             f"the run ended with exit code {run.outcome.exit_code}.",
-            f"{_remedy(error)} Its container is kept: `invoke runs` then completes the record.",
+            f"{_remedy(error)} Then run `invoke runs`, which completes the record: the container "
+            "is kept.",
         ) from error
     return run
 
@@ -138,7 +144,7 @@ def finish(folder: Path, run: Run, owner: tuple[int, int]) -> Run:
 def _remedy(error: OSError) -> str:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return "Make room on that disk."
+            return "Free space on that disk."
         case errno.EROFS:
             return "Its file system is read-only: check the disk, and mount it writable."
     return "Make the folder writable."
@@ -146,33 +152,33 @@ def _remedy(error: OSError) -> str:
 
 def check_room(folder: Path) -> None:
     """
-    Refuse a folder whose disk has no room for another start.
+    Refuse a folder whose disk has no space for another start.
 
     Raises:
-        OutputError: With the number of bytes that are free.
+        OutputError: There is too little space.
     """
     status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
     if free < LEAST_FREE_BYTES or surroundings.is_full(folder):
         raise OutputError(
-            f"Only {free / 2**20:.0f} MiB are free under {folder}, or no inodes.",
-            "Make room, or choose another --output.",
+            f"Only {free / 2**20:.0f} MiB are free under {folder}, or it has no free inodes.",
+            "Free space, or choose another --output.",
         )
 
 
 def ask_to_stop(folder: Path) -> None:
-    """Leave word for the command that follows the run: it was stopped, don't start it again."""
+    """Create the file that prevents the command that follows the run from restarting it."""
     with contextlib.suppress(FileExistsError), (folder / contract.STOP).open("x"):
         pass
 
 
 def is_asked_to_stop(folder: Path) -> bool:
-    """Whether someone left that word."""
+    """Whether that file exists."""
     return os.path.lexists(folder / contract.STOP)
 
 
 def forget_failure(folder: Path) -> None:
-    """Remove what the last start told of its failure, before the next one."""
+    """Remove the failure reports of the last start, before the next one."""
     reports = folder / contract.PARTS
     if not reports.is_symlink():
         with contextlib.suppress(OSError):
@@ -181,7 +187,7 @@ def forget_failure(folder: Path) -> None:
 
 
 def shown(folder: Path) -> str:
-    """Return *folder* relative to here where that is shorter."""
+    """Return *folder* relative to the current one if it is inside."""
     try:
         return str(folder.relative_to(Path.cwd()))
     except ValueError:
@@ -193,7 +199,10 @@ def folder_of(name: str, output: str = "runs") -> Path:
     for path in (Path(name), Path(output) / name):
         if (path / "run.json").is_file():
             return path.resolve()
-    raise OutputError(f"There is no run {name!r} here or in {output}/.", "Give its folder.")
+    raise OutputError(
+        f"There is no run {name!r} here or in {output}/.",
+        "Give its folder; `invoke runs` lists the runs.",
+    )
 
 
 LEAST_FREE_BYTES = 100 * 2**20
@@ -204,13 +213,15 @@ def free_folder(output: Path, name: str) -> Path:
     Return the run's folder, which must not exist yet; nothing is created.
 
     Raises:
-        OutputError: It exists, its parent can't be written, or its disk is full.
+        OutputError: It exists, its parent is not writable, or its disk is full.
     """
     folder = output.expanduser().resolve() / name
     if folder.exists():
-        raise OutputError(f"The run's folder {folder} exists already.", "Choose another --name.")
+        raise OutputError(f"The run's folder {folder} already exists.", "Choose another --name.")
     existing = next(p for p in folder.parents if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"{existing} can't be written by you.", "Choose another --output.")
+        raise OutputError(
+            f"You have no permission to write to {existing}.", "Choose another --output."
+        )
     check_room(existing)
     return folder

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 STEP_S = 0.3
-# How long the command that follows a run has for its last words, beyond the container's end.
+# How long the command that follows a run may take to finish after the container's end.
 LAST_WORDS_S = 60.0
 
 
@@ -45,7 +45,7 @@ class Listed:
 
 
 def engine_or_none() -> "DockerClient | None":
-    """Return the engine where one answers: records can be read without."""
+    """Return the engine, None if there is none: records can be read without it."""
     try:
         return engine.connect()
     except (EngineMissing, EnginePermission):
@@ -53,9 +53,9 @@ def engine_or_none() -> "DockerClient | None":
 
 
 def records(output: Path) -> Iterator[Path]:
-    """Yield the folders under *output* that hold a record, the oldest first."""
-    found = [p.parent for p in output.expanduser().resolve().glob(f"*/{contract.RECORD}")]
-    yield from sorted(found, key=_modified)
+    """Yield the folders under *output* that have a record, the oldest first."""
+    paths = [p.parent for p in output.expanduser().resolve().glob(f"*/{contract.RECORD}")]
+    yield from sorted(paths, key=_modified)
 
 
 def _modified(folder: Path) -> float:
@@ -66,7 +66,7 @@ def _modified(folder: Path) -> float:
 
 
 def settled(client: "DockerClient | None", folder: Path) -> Run:
-    """Return the record in *folder*, completed if the run ended with nobody watching."""
+    """Return the record in *folder*, completed if the run's command died before its end."""
     run = record.read(folder)
     if client is None or not recover.is_open(run) or folders.is_held(folder):
         return run
@@ -104,10 +104,10 @@ def _listed(client: "DockerClient | None", folder: Path) -> Listed:
 
 
 def main_metric(run: Run) -> str:
-    """Return the last metric of the last epoch: the user's own, where there is one."""
+    """Return the last metric of the last epoch, which is the user's own if there is one."""
     metrics = run.result.get("metrics")
-    found = metrics.items() if isinstance(metrics, dict) else ()
-    numbers = [(k, v) for k, v in found if isinstance(v, int | float) and k != "train_loss"]
+    items = metrics.items() if isinstance(metrics, dict) else ()
+    numbers = [(k, v) for k, v in items if isinstance(v, int | float) and k != "train_loss"]
     return f"{numbers[-1][0]} {numbers[-1][1]:.4f}" if numbers else ""
 
 
@@ -116,12 +116,12 @@ def log(folder: Path, *, follow: bool) -> Iterator[bytes]:
     Yield what the run printed; with *follow* until it ends.
 
     Raises:
-        OutputError: There is no log, or something else in its place.
+        OutputError: There is no log file.
     """
     client = engine_or_none() if recover.is_open(record.read(folder)) else None
     container = recover.container_of(client, folder) if client else None
     if container is not None and not folders.is_held(folder):
-        # Nobody copies its output any longer.
+        # The command that copied its output has died.
         yield from container.logs(stream=True, follow=follow)
         return
     yield from _tail(folder, follow=follow)
@@ -132,11 +132,15 @@ def _tail(folder: Path, *, follow: bool) -> Iterator[bytes]:
         opened = files.open_plain(folder / contract.LOG)
     except OSError as error:
         own = record.read(folder).written_by == "container"
-        remedy = "What started its container has it: kubectl, sky or docker logs." if own else ""
+        remedy = (
+            "Read it where the container was started: `kubectl logs`, `sky logs` or `docker logs`."
+            if own
+            else "Check that the run's folder is complete and readable."
+        )
         raise OutputError(f"{folder} has no log: {error.strerror}.", remedy) from error
     with opened as file:
         while True:
-            # Asked before reading: what is printed up to the end is then read after it.
+            # Checked before reading, so that output printed until the end is read.
             more = follow and folders.is_held(folder)
             while chunk := file.read(1 << 16):
                 yield chunk
@@ -150,14 +154,14 @@ def stop(folder: Path, *, kill: bool, say: Callable[[str], None]) -> Run:
     Stop the run in *folder*, wait for its end, and return its record.
 
     Raises:
-        RunBusy: The command that follows it did not let go.
+        RunBusy: The command that follows it did not end in time.
     """
     client = engine.connect()
     run = record.read(folder)
     if not recover.is_open(run) and not folders.is_held(folder):
         elsewhere = run.outcome.state in recover.OPEN
-        where = f"It was not started from here, but by {run.hardware.engine}: stop it there."
-        say(where if elsewhere else "It is not going on.")
+        where = f"It was started by {run.hardware.engine}, not from this machine; stop it there."
+        say(where if elsewhere else "It has already ended.")
         return run
     folders.ask_to_stop(folder)
     until = time.monotonic() + contract.STOP_TIMEOUT_S + LAST_WORDS_S
@@ -168,7 +172,9 @@ def stop(folder: Path, *, kill: bool, say: Callable[[str], None]) -> Run:
         elif not folders.is_held(folder):
             return recover.settle(client, folder)
         if time.monotonic() > until:
-            raise RunBusy(f"{folder} is still held by another command.", "Look what it does.")
+            raise RunBusy(
+                f"{folder} is still locked by another samerun command.", "Stop it or wait."
+            )
         time.sleep(STEP_S)
 
 
@@ -181,4 +187,4 @@ def _end(container: "Container", *, kill: bool) -> None:
     try:
         container.kill()
     except APIError:
-        return  # It ended by itself.
+        return  # It has already ended.

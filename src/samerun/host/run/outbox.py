@@ -1,9 +1,9 @@
 """
-What `invoke sync` shows to the container that has the key: copies that no run can have prepared.
+The folders that `invoke sync` mounts in the container with the key: safe copies of a run's.
 
-wandb writes into a run's folder while it uploads, follows links there, and reads settings beside
-it. So it gets the run's folder read-only and, over each W&B folder, a copy made here: plain files,
-and links only as what they lead to within the run.
+During an upload, wandb writes to W&B's folders in the run's folder, follows links there, and
+reads settings next to them. So the run's folder is mounted read-only, and over each W&B folder a
+copy with only plain files; a link within the run is replaced by its target.
 """
 
 import errno
@@ -20,32 +20,32 @@ from samerun.core.errors import RecordError
 from samerun.core.record import Mount
 from samerun.host.machine import cache, user
 
-# wandb's own names of a run's folder.
+# wandb's names of run folders.
 _RUN_FOLDER = re.compile(r"(offline-)?run-[A-Za-z0-9_-]+")
 
 
 def mounts(folder: Path, dirs: Sequence[str], owner: tuple[int, int]) -> tuple[Mount, ...]:
     """
-    Return the mounts for *dirs*, W&B folders as the container names them, of the run in *folder*.
+    Return the mounts for the run in *folder*; *dirs* are the container's paths of W&B folders.
 
-    The copies stay: wandb notes in them how far an upload came, so that one that was killed
+    The copies are kept: wandb records the progress of an upload in them, so a killed upload
     continues and sends nothing twice.
 
     Raises:
-        RecordError: One of them is no W&B folder, or holds a link that leads out of the run.
+        RecordError: One of them is not a W&B folder, or has a link that points out of the run.
     """
     key = hashlib.sha256(str(folder).encode()).hexdigest()
-    made = [Mount(source=str(folder), target=contract.OUTPUT)]
+    result = [Mount(source=str(folder), target=contract.OUTPUT)]
     for name in dirs:
         source = _source(folder, name)
         target = cache.folder("outbox") / key / source.name
         _copy(folder, source, target, owner)
-        made.append(Mount(source=str(target), target=name, read_only=False))
-    return tuple(made)
+        result.append(Mount(source=str(target), target=name, read_only=False))
+    return tuple(result)
 
 
 def forget(folder: Path) -> None:
-    """Remove the copies of the run in *folder*, which the server has completely."""
+    """Remove the copies of the run in *folder*, after a complete upload."""
     key = hashlib.sha256(str(folder).encode()).hexdigest()
     shutil.rmtree(cache.folder("outbox") / key, ignore_errors=True)
 
@@ -54,7 +54,7 @@ def _source(folder: Path, name: str) -> Path:
     parts = PurePosixPath(name).parts
     inside = Path(*parts[2:]) if parts[:2] == ("/", "output") else None
     if inside is None or ".." in parts or not _RUN_FOLDER.fullmatch(inside.name):
-        raise _refusal(folder, f"{name} is not a W&B folder of it")
+        raise _refusal(folder, f"{name} is not one of its W&B folders")
     source = folder / inside
     if not stat.S_ISDIR(source.lstat().st_mode) or source.resolve() != folder.resolve() / inside:
         raise _refusal(folder, f"{inside} is a link")
@@ -76,7 +76,7 @@ def _copy(folder: Path, source: Path, target: Path, owner: tuple[int, int]) -> N
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield plain files and links below *folder*; folders that are links are not entered."""
+    """Yield plain files and links below *folder*; links to folders are not followed."""
     for place, _, names in os.walk(folder, followlinks=False):
         for name in names:
             path = Path(place) / name
@@ -86,10 +86,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _followed(folder: Path, path: Path) -> Path:
-    """Return the file itself, or the plain file within the run that the link *path* leads to."""
+    """Return *path*, or for a link its target, which must be a plain file within the run."""
     if not path.is_symlink():
         return path
-    # `wandb.save` links files of the run, by the container's paths.
+    # `wandb.save` creates links to files of the run, with the container's paths.
     lead = PurePosixPath(path.readlink())
     output = PurePosixPath(contract.OUTPUT)
     led = folder / lead.relative_to(output) if lead.is_relative_to(output) else path.parent / lead
@@ -98,14 +98,14 @@ def _followed(folder: Path, path: Path) -> Path:
         not led.resolve().is_relative_to(root)
         or Path(os.path.normpath(led)).resolve() != led.resolve()
     ):
-        raise _refusal(folder, f"{path.relative_to(folder)} leads out of it, to {lead}")
+        raise _refusal(folder, f"{path.relative_to(folder)} is a link out of it, to {lead}")
     if not led.is_file():
-        raise _refusal(folder, f"{path.relative_to(folder)} leads to {lead}, which is not a file")
+        raise _refusal(folder, f"{path.relative_to(folder)} is a link to {lead}, which is no file")
     return led.resolve()
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make *target* the content of *source*: by a hard link, else by a copy."""
+    """Create *target* as a hard link to *source*, or as a copy if that fails."""
     try:
         same = target.lstat()
         if (same.st_size, same.st_mtime_ns) == _stamp(source):
@@ -129,6 +129,5 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _refusal(folder: Path, why: str) -> RecordError:
     return RecordError(
         f"Nothing of {folder} was uploaded: {why}.",
-        "A run that is only what it seems leaves no such thing; look at it, remove it, then "
-        "sync again.",
+        "A normal run does not create this: inspect it, remove it, and run `invoke sync` again.",
     )

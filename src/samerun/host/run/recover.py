@@ -1,4 +1,4 @@
-"""Runs whose own command died: find their container, and complete their record."""
+"""Recover runs whose command died: find their container, and complete their record."""
 
 import contextlib
 import re
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 OPEN = ("prepared", "running")
-# Bytes by which the beginning of a container's output is looked for in the log.
+# Number of bytes used to find the start of a container's output in the log.
 KNOWN_BY = 16
-# Nanoseconds, which Python's parser does not take.
+# Nanoseconds, which Python can't parse.
 _FRACTION = re.compile(r"\.\d+")
 
 
 def container_of(client: "DockerClient", folder: Path) -> "Container | None":
-    """Return the container, ended or not, of the run in *folder*; names alone prove nothing."""
+    """Return the container, running or ended, that has *folder* mounted; None if there is none."""
     labeled = {"label": f"{contract.LABEL_RUN}={folder.name}"}
-    for found in client.containers.list(all=True, filters=labeled):
-        if output_of(found) == folder:
-            return found
+    for container in client.containers.list(all=True, filters=labeled):
+        if output_of(container) == folder:
+            return container
     return None
 
 
@@ -42,7 +42,7 @@ def containers(client: "DockerClient") -> "list[Container]":
 
 
 def output_of(container: "Container") -> Path | None:
-    """Return the run's folder, as the engine mounted it."""
+    """Return the run's folder, from the container's mounts."""
     return _source(container, contract.OUTPUT)
 
 
@@ -55,19 +55,19 @@ def _source(container: "Container", target: str) -> Path | None:
 
 def is_open(run: Run) -> bool:
     """
-    Whether the record awaits its end from this side.
+    Whether the host must still complete the record.
 
-    One that a container writes itself is another engine's business, perhaps elsewhere.
+    A standalone container completes its own record, perhaps on another machine.
     """
     return run.written_by == "host" and run.outcome.state in OPEN
 
 
 def settle(client: "DockerClient", folder: Path) -> Run:
     """
-    Return the record of the run in *folder*, completed if nobody else did.
+    Return the record of the run in *folder*, completed if necessary.
 
     Raises:
-        RunBusy: It is going on, with or without the command that started it.
+        RunBusy: The run is in progress, with or without the command that started it.
     """
     with folders.held(folder):
         run = record.read(folder)
@@ -76,8 +76,8 @@ def settle(client: "DockerClient", folder: Path) -> Run:
         container = container_of(client, folder)
         if container is not None and container.status not in ("exited", "dead", "created"):
             raise RunBusy(
-                f"The run {run.name} is going on, though the command that started it is gone.",
-                f"`invoke logs {run.name} -f` shows it, `invoke stop {run.name}` ends it.",
+                f"The run {run.name} is still in progress; the command that started it has died.",
+                f"Follow it: `invoke logs {run.name} -f`. Stop it: `invoke stop {run.name}`.",
             )
         return _complete(container, run, folder)
 
@@ -115,7 +115,7 @@ def ending_of(
     duration_s: float,
     engine_lost: bool,
 ) -> Ending:
-    """Return the facts about the end of *run*, from the engine's ``State`` of its container."""
+    """Return the facts about the end of *run*, with the engine's ``State`` of its container."""
     return Ending(
         exit_code=int(state["ExitCode"]),
         duration_s=duration_s,
@@ -141,8 +141,8 @@ def _time(text: str) -> datetime | None:
 
 
 def _save_log(container: "Container", folder: Path, owner: tuple[int, int]) -> None:
-    """Append what the container printed after its follower's death."""
-    with contextlib.suppress(Exception):  # The record is worth more than its log.
+    """Append what the container printed after the death of its command."""
+    with contextlib.suppress(Exception):  # The record must be completed even without its log.
         whole = container.logs()
         with folders.open_log(folder, owner) as log:
             log.write(rest(_read(folder / contract.LOG), whole))
@@ -154,7 +154,7 @@ def _read(path: Path) -> bytes:
 
 
 def rest(saved: bytes, whole: bytes) -> bytes:
-    """Return what of *whole*, a container's output, is not at the end of *saved* yet."""
+    """Return the part of *whole*, a container's output, that is not yet at the end of *saved*."""
     start = saved.find(whole[:KNOWN_BY]) if whole else -1
     while start >= 0:
         if whole.startswith(saved[start:]):
@@ -171,6 +171,6 @@ def _redact(folder: Path, netrc: Path | None) -> None:
 
 
 def _forget_key(netrc: Path | None) -> None:
-    """Remove the key's file, which the dead command could not."""
+    """Remove the key file, which the command could not remove because it died."""
     if netrc is not None and netrc.name == "netrc" and netrc.parent.name.startswith("samerun-"):
         shutil.rmtree(netrc.parent, ignore_errors=True)

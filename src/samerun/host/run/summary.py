@@ -1,4 +1,4 @@
-"""A run in lines of text: what it is, how it went, what to do next."""
+"""A run in lines of text: what it is, its result, what to do next."""
 
 import shlex
 from pathlib import Path
@@ -10,7 +10,7 @@ from samerun.host.run.folders import shown
 
 
 def headline(run: Run) -> str:
-    """Return one line: what runs where."""
+    """Return one line about image and devices of the run."""
     topology = run.topology
     device = "CPU" if topology.gpus == "0" else f"GPUs: {', '.join(run.hardware.gpus)}"
     number = f"{topology.procs} process{'es' if topology.procs > 1 else ''}"
@@ -21,7 +21,7 @@ def headline(run: Run) -> str:
 
 
 def summarize(run: Run, folder: Path) -> str:
-    """Return the closing lines: result, where things lie, how to go on."""
+    """Return the closing lines: result, paths, next commands."""
     result = run.result.get("metrics", {})
     metrics = ", ".join(f"{k} {v:.4f}" for k, v in result.items() if isinstance(v, float))
     place = shown(folder)
@@ -31,11 +31,11 @@ def summarize(run: Run, folder: Path) -> str:
         *(("nodes", text) for text in [rounds(run)] if text),
         *(("failed", text) for text in [failure(run)] if text),
         *(("remedy", text) for text in [remedy(run)] if text),
-        *(("go on", text) for text in [go_on(run, folder)] if text),
-        ("image", run.image.digest or "not known"),
+        *(("resume", text) for text in [go_on(run, folder)] if text),
+        ("image", run.image.digest or "unknown"),
         ("record", f"{place}/run.json"),
         ("W&B", _wandb(run, place)),
-        ("again", again(run) if run.image.digest else "not known in which image"),
+        ("again", again(run) if run.image.digest else "unknown, because the image is unknown"),
         *(("unknown", text) for text in run.unknown),
     ]
     if any(entry.mode == "offline" for entry in run.wandb):
@@ -60,33 +60,33 @@ def rounds(run: Run) -> str:
 
 
 def failure(run: Run) -> str:
-    """Return in one line how the training failed, as the container told it; empty if not."""
-    told = run.outcome.failure or {}
-    words = [str(told[name]) for name in ("kind", "what", "where") if told.get(name)]
-    rank = f"rank {told['rank']}: " if told.get("rank") is not None else ""
+    """Return one line about the container's failure report; empty if there is none."""
+    report = run.outcome.failure or {}
+    words = [str(report[name]) for name in ("kind", "what", "where") if report.get(name)]
+    rank = f"rank {report['rank']}: " if report.get("rank") is not None else ""
     return f"{rank}{', '.join(words)}"[:500] if words else ""
 
 
 def go_on(run: Run, folder: Path) -> str:
-    """Return the command that goes on with a run that was ended from outside; else empty."""
+    """Return the command that resumes an interrupted run; empty for all others."""
     if run.outcome.state not in ("preempted", "killed", "stopped") or run.code.where == "mounted":
         return ""
     return f"invoke train --resume {shlex.quote(shown(folder))}"
 
 
 def remedy(run: Run) -> str:
-    """Return what to do about a run that its surroundings ended; empty for all others."""
+    """Return the remedy for a run that ended for lack of memory, disk or data; else empty."""
     reason = run.outcome.reason or ""
     if reason == contract.OUT_OF_MEMORY:
         limit = run.launch.memory if run.launch else None
         return (
-            f"it used up its --memory{f' of {limit}' if limit else ''} (/tmp and shared memory "
-            "count): a smaller batch, fewer loader workers, or a larger --memory"
+            f"it used all of its --memory{f' of {limit}' if limit else ''}, including /tmp and "
+            "shared memory: use a smaller batch, fewer loader workers, or a larger --memory"
         )
     if reason == contract.OUTPUT_FULL:
-        return "make room there, or choose another --output"
+        return "free space there, or choose another --output"
     if reason.startswith(contract.DATA_GONE):
-        return "is the disk still mounted? then train again"
+        return "check that the disk of the data is mounted, then train again"
     return ""
 
 
@@ -97,10 +97,10 @@ def _wandb(run: Run, place: str) -> str:
 
 
 def again(run: Run) -> str:
-    """Return the line that runs the same again in the same image."""
+    """Return the command that reruns the training in the same image."""
     words = ["invoke", "train", run.code.target, "--gpus", run.topology.gpus]
     if run.code.kind == "recipe" and run.image.reference:
-        # A script's code is in its image; named again, it would lie in there twice.
+        # With a script, the option would add the script to an image that already has it.
         words += ["--image", run.image.reference]
     elif run.image.cuda and run.image.cuda != DEFAULT_CUDA:
         words += ["--cuda", run.image.cuda]

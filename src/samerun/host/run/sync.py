@@ -1,4 +1,4 @@
-"""`invoke sync`: deliver what W&B's server lacks of a run, and check there that it arrived."""
+"""`invoke sync`: upload what W&B is missing of a run, and check that it arrived."""
 
 import dataclasses
 import json
@@ -28,14 +28,14 @@ from samerun.host.tracking.graphql import Api
 if TYPE_CHECKING:
     from docker import DockerClient
 
-WORKDIR = "/tmp"  # noqa: S108 - in the container, of its own.
-# The server may take a while to show what it was given.
+WORKDIR = "/tmp"  # noqa: S108 - in the container
+# The server may take a while to show what was uploaded.
 PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sender:
-    """A run, and what it takes to send it: the engine's, the user's and W&B's."""
+    """A run, and what is needed to upload it."""
 
     client: "DockerClient"
     run: Run
@@ -48,41 +48,45 @@ class Sender:
 
 def choose(name: str | None, output: Path, *, every: bool) -> list[Path]:
     """
-    Return the folders of the runs to deliver.
+    Return the folders of the runs to upload.
 
     Raises:
-        UsageError: Neither a run nor all of them, or both.
+        UsageError: Neither a run nor --all was given, or both.
     """
     if bool(name) == every:
-        raise UsageError("Which run?", "Give its name or folder, or --all.")
+        given = "Both a run and --all were given." if name else "No run was given."
+        raise UsageError(given, "Give one run's name or folder, or --all.")
     if name:
         return [folder_of(name, str(output))]
-    found = []
+    incomplete = []
     for folder in listing.records(output):
         run = record.read(folder)
         if run.wandb and synced.state(folder, run) != "yes" and not folders.is_held(folder):
-            found.append(folder)
-    return found
+            incomplete.append(folder)
+    return incomplete
 
 
 def sync(folder: Path, key_file: Path | None, network_name: str | None) -> list[str]:
     """
-    Deliver the run in *folder*; return a line for each of its W&B runs.
+    Upload the run in *folder*; return a line for each of its W&B runs.
 
-    It happens in the run's image, where artifacts lie at the paths that W&B noted. What
-    the server has already is not sent again.
+    The upload runs in the run's image, where artifacts have the paths in W&B's logs. Data that
+    the server already has is not sent again.
 
     Raises:
-        KeyFileError: No key was found, or the server refuses it.
+        KeyFileError: No key was found, or the server rejects it.
         RecordError: The run logged nothing to W&B.
-        RunBusy: It is going on.
-        SyncIncomplete: The server lacks something, also after the delivery.
+        RunBusy: The run is in progress.
+        SyncIncomplete: Something is missing on the server even after the upload.
     """
     if not record.read(folder).wandb:
-        raise RecordError(f"{folder} has no W&B run.", "There is nothing to deliver.")
+        raise RecordError(
+            f"{folder} has no W&B run, so there is nothing to upload.",
+            "Give a run that logs to W&B; `invoke runs` lists them.",
+        )
     key = keys.find(key_file)
     if key is None:
-        raise KeyFileError("No W&B key was found.", "Set WANDB_API_KEY or give --api-key-file.")
+        raise KeyFileError("No W&B key was found.", "Set WANDB_API_KEY or pass --api-key-file.")
     client = engine.connect()
     run = recover.settle(client, folder)
     integrity.verify(folder, run)
@@ -99,51 +103,51 @@ def sync(folder: Path, key_file: Path | None, network_name: str | None) -> list[
         image=image,
     )
     with folders.held(folder):
-        found = [_deliver(sender, logged) for logged in read(sender)]
-        return _conclude(sender, found)
+        differences = [_deliver(sender, logged) for logged in read(sender)]
+        return _conclude(sender, differences)
 
 
 def _image(client: "DockerClient", run: Run) -> str:
     """
-    Return the run's image; this checkout's where the record names none.
+    Return the run's image, or this checkout's if the record names none.
 
-    What W&B noted is read and sent by any image of the kit: nothing is trained here.
+    Any samerun image can read and upload W&B's logs.
 
     Raises:
-        ImageNotFound: It is not on this machine.
+        ImageNotFound: The image is not on this machine.
     """
     return identity.identify(client, run.image.reference or tag(DEFAULT_CUDA)).reference
 
 
-def _conclude(sender: Sender, found: list[Difference]) -> list[str]:
-    """Note what the server has; SyncIncomplete if that is not all."""
-    noted = [dataclasses.asdict(difference) for difference in found]
-    complete = all(difference.is_complete for difference in found)
-    synced.note(sender.folder, sender.run, noted, complete=complete)
-    lines = [difference.line() for difference in found]
+def _conclude(sender: Sender, differences: list[Difference]) -> list[str]:
+    """Write down what the server has; SyncIncomplete if something is missing."""
+    entries = [dataclasses.asdict(difference) for difference in differences]
+    complete = all(difference.is_complete for difference in differences)
+    synced.note(sender.folder, sender.run, entries, complete=complete)
+    lines = [difference.line() for difference in differences]
     if complete:
         outbox.forget(sender.folder)
     else:
         raise SyncIncomplete(
             "W&B's server has " + "; ".join(lines) + ".",
-            "What is missing is on disk: try again later. An artifact whose files are gone "
-            "from the run's folder can't be delivered.",
+            "Run `invoke sync` again later: the missing data is still on disk, except for "
+            "artifacts whose files were deleted from the run's folder.",
         )
     return lines
 
 
 def _deliver(sender: Sender, logged: Logged) -> Difference:
     entity = delivery.entity_of(sender.api, logged)
-    found = delivery.compare(logged, delivery.ask(sender.api, entity, logged))
-    # A run without rows and artifacts is there as soon as the server knows it.
-    if found.is_complete and _is_known(sender, entity, logged):
-        return found
+    difference = delivery.compare(logged, delivery.ask(sender.api, entity, logged))
+    # A run without rows and artifacts is complete only if the server has the run itself.
+    if difference.is_complete and _is_known(sender, entity, logged):
+        return difference
     _send(sender, logged)
     until = time.monotonic() + PATIENCE_S
     while True:
-        found = delivery.compare(logged, delivery.ask(sender.api, entity, logged))
-        if found.is_complete or time.monotonic() > until:
-            return found
+        difference = delivery.compare(logged, delivery.ask(sender.api, entity, logged))
+        if difference.is_complete or time.monotonic() > until:
+            return difference
         time.sleep(2)
 
 
@@ -165,21 +169,22 @@ def read(sender: Sender) -> list[Logged]:
     _clear(plan)
     done = subprocess.run(plan.argv(), capture_output=True, text=True, check=False)
     try:
-        found: list[dict[str, Any]] = json.loads(done.stdout)
-        return delivery.group(found)
+        logs: list[dict[str, Any]] = json.loads(done.stdout)
+        return delivery.group(logs)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RecordError(
-            f"The W&B logs in {sender.folder} can't be read: {last}", "See `invoke show`."
+            f"The W&B logs in {sender.folder} can't be read: {last}",
+            "Check that its folder wandb/ is complete and readable.",
         ) from error
 
 
 def _send(sender: Sender, logged: Logged) -> None:
     owner = user.of_folder(sender.folder)
     mounts = outbox.mounts(sender.folder, logged.dirs, owner)
-    # wandb's exit code is 0 also for what did not arrive: the server is asked instead.
+    # wandb exits with 0 even if data did not arrive, so the server is queried instead.
     arguments = ("sync", "--include-online", "--include-synced", *logged.dirs)
-    # Where the key lies can't be known to what the run wrote: wandb uploads any path named there.
+    # A random path, because wandb uploads any path that a run's files name.
     place = f"/run/secrets/{token_hex(16)}/netrc"
     with keys.lent(sender.key, *owner) as netrc:
         plan = _spec(sender, "wandb", arguments, mounts, sender.network)
@@ -189,7 +194,7 @@ def _send(sender: Sender, logged: Logged) -> None:
 
 
 def _clear(plan: ContainerSpec) -> None:
-    """Remove the container of a sync that was killed; the run's folder is held, so it is ours."""
+    """Remove the container of a killed sync; we hold the run's lock, so it is not in use."""
     name = f"samerun-{plan.run}"
     subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
@@ -202,10 +207,10 @@ def _spec(
     network_name: str,
 ) -> ContainerSpec:
     """
-    Return a container that reads what the run left, and believes nothing of it.
+    Return a container that reads the run's files without trusting them.
 
-    Its working directory is its own, so that neither Python nor wandb takes code or settings
-    from the run's folder.
+    Its working directory is not the run's folder, so neither Python nor wandb loads code or
+    settings from there.
     """
     run, folder = sender.run, sender.folder
     settings = {n: os.environ[n] for n in contract.FORWARDED if n in os.environ}
@@ -214,7 +219,7 @@ def _spec(
     uid, gid = user.of_folder(folder)
     own = {"PYTHONSAFEPATH": "1", "WANDB_DIR": WORKDIR, "WANDB_CONFIG_DIR": WORKDIR}
     return ContainerSpec(
-        # Of this folder: a run of the same name may lie in another one.
+        # With the folder's inode, because another folder may have a run with the same name.
         run=f"{run.name}-sync-{folder.stat().st_ino}",
         image=sender.image,
         user=f"{uid}:{gid}",

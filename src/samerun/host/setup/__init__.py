@@ -1,1 +1,1 @@
-"""Bring a machine to the point where it can build and train, and say what is missing."""
+"""Set a machine up so that it can build and train, and report what is missing."""

@@ -1,4 +1,4 @@
-"""`invoke doctor`: one line per thing that a run needs, and the command that fixes it."""
+"""`invoke doctor`: one line per requirement of a run, with the command that fixes it."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from samerun.host.tracking import keys, server
 if TYPE_CHECKING:
     from docker import DockerClient
 
-# A cold build holds packages, layers and the unpacked image at once.
+# A build without a cache needs space for packages, layers and the unpacked image.
 BUILD_BYTES = 25 * 10**9
 LEAST_MEMORY_BYTES = 4 * 10**9
 LEAST_KEY_CHARACTERS = 40
@@ -26,7 +26,7 @@ LEAST_KEY_CHARACTERS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """One line: *fix* is empty where all is well; *optional* lines are no failure."""
+    """One line; *fix* is empty if nothing is wrong, an *optional* line is not a failure."""
 
     subject: str
     text: str
@@ -35,14 +35,14 @@ class Diagnosis:
 
 
 def examine(project: Project) -> Iterator[Diagnosis]:
-    """Look at everything in turn; a thing that can't be looked at is a finding too."""
+    """Run all checks in order; a check that fails with an error gives a line too."""
     checks: tuple[Callable[[Project], Diagnosis], ...] = (
         _engine,
         _buildx,
         _store,
         _disk,
         _memory,
-        _cage,
+        _seccomp,
         _network,
         _gpu,
         _base,
@@ -68,7 +68,7 @@ def _buildx(project: Project) -> Diagnosis:
         return Diagnosis(subject="buildx", text=version)
     return Diagnosis(
         subject="buildx",
-        text="absent: builds use the BuildKit of the docker command itself",
+        text="not installed: builds use the BuildKit in the docker command",
         fix="sudo apt-get install docker-buildx-plugin (or docker-buildx)",
         optional=True,
     )
@@ -80,40 +80,41 @@ def _store(project: Project) -> Diagnosis:
         return Diagnosis(subject="store", text="containerd: digests are known without a push")
     return Diagnosis(
         subject="store",
-        text="classic: before a push the identity is the config's digest only",
+        text="classic: before a push, an image has only the config's digest",
         fix='echo \'{"features":{"containerd-snapshotter":true}}\' | sudo tee '
-        "/etc/docker/daemon.json && sudo systemctl restart docker (images are built again)",
+        "/etc/docker/daemon.json && sudo systemctl restart docker (images must be rebuilt)",
         optional=True,
     )
 
 
 def _disk(project: Project) -> Diagnosis:
     root = Path(engine.inspect(engine.connect()).root)
-    place = next(p for p in (root, *root.parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    text = f"{free / 1e9:.0f} GB free under {place}"
+    folder = next(p for p in (root, *root.parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.0f} GB free under {folder}"
     if free >= BUILD_BYTES:
         return Diagnosis(subject="disk", text=text)
     return Diagnosis(
         subject="disk",
-        text=f"{text}; a first build needs {BUILD_BYTES / 1e9:.0f}",
+        text=f"{text}; the first build needs {BUILD_BYTES / 1e9:.0f} GB",
         fix="docker builder prune; docker image prune",
     )
 
 
 def _memory(project: Project) -> Diagnosis:
     size = hardware.memory_bytes()
-    fix = "" if size >= LEAST_MEMORY_BYTES else "Train with a smaller --batch-size, or elsewhere."
+    fix = "Train with a smaller --batch-size, or on a machine with more memory."
+    fix = "" if size >= LEAST_MEMORY_BYTES else fix
     return Diagnosis(subject="memory", text=f"{size / 1e9:.0f} GB", fix=fix)
 
 
-def _cage(project: Project) -> Diagnosis:
+def _seccomp(project: Project) -> Diagnosis:
     options = engine.connect().info().get("SecurityOptions") or []
     if any("name=seccomp" in option and "unconfined" not in option for option in options):
-        return Diagnosis(subject="cage", text="seccomp filters the runs' system calls")
+        return Diagnosis(subject="seccomp", text="system calls of runs are filtered")
     return Diagnosis(
-        subject="cage",
-        text="the engine filters no system calls (seccomp)",
+        subject="seccomp",
+        text="the engine does not filter system calls",
         fix='remove "seccomp-profile" from /etc/docker/daemon.json, then restart Docker',
     )
 
@@ -122,46 +123,46 @@ def _network(project: Project) -> Diagnosis:
     if not network.separates():
         return Diagnosis(
             subject="network",
-            text="runs that have a network can reach each other",
+            text="runs with network access can reach each other",
             fix="sudo modprobe br_netfilter",
             optional=True,
         )
     if os.geteuid() != 0:
         return Diagnosis(
             subject="network",
-            text="runs don't reach each other; whether they reach this machine only root can see",
+            text="runs can't reach each other; only root can check whether they reach this machine",
             optional=True,
         )
     if network.is_shielded():
-        return Diagnosis(subject="network", text="runs reach neither each other nor this machine")
+        return Diagnosis(subject="network", text="runs can't reach each other or this machine")
     return Diagnosis(
         subject="network",
-        text="runs that have a network can reach this machine's own services",
+        text="runs with network access can reach this machine's services",
         fix="sudo invoke setup",
         optional=True,
     )
 
 
 def _gpu(project: Project) -> Diagnosis:
-    found = hardware.probe()
-    if not found:
+    present = hardware.probe()
+    if not present:
         return Diagnosis(subject="gpu", text="none: training uses the CPU", optional=True)
-    names = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in found)
+    names = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in present)
     client = engine.connect()
-    gpus.select("all", found, runtime=engine.inspect(client).serves_gpus)
-    built = _built(client)
-    facts = identity.architectures(client, tag(built)) if built else {}
-    gpus.check_support(found, built or "13", facts.get("architectures", ()))
-    return Diagnosis(subject="gpu", text=f"{names}, driver {found[0].driver}")
+    gpus.select("all", present, runtime=engine.inspect(client).serves_gpus)
+    cuda = _built_cuda(client)
+    facts = identity.architectures(client, tag(cuda)) if cuda else {}
+    gpus.check_support(present, cuda or "13", facts.get("architectures", ()))
+    return Diagnosis(subject="gpu", text=f"{names}, driver {present[0].driver}")
 
 
 def _base(project: Project) -> Diagnosis:
     if base.is_reachable(engine.connect(), project):
-        return Diagnosis(subject="base", text="here, or its registry answers")
+        return Diagnosis(subject="base", text="available locally or from its registry")
     has_tool = shutil.which("mmdebstrap") is not None
     return Diagnosis(
         subject="base",
-        text="no registry answers; it will be bootstrapped from Debian's packages",
+        text="its registry does not respond; it will be bootstrapped from Debian packages",
         fix="" if has_tool else "sudo apt-get install mmdebstrap",
         optional=has_tool,
     )
@@ -169,15 +170,15 @@ def _base(project: Project) -> Diagnosis:
 
 def _image(project: Project) -> Diagnosis:
     client = engine.connect()
-    cuda = _built(client)
+    cuda = _built_cuda(client)
     if cuda is None:
         return Diagnosis(subject="image", text="not built yet", fix="invoke build", optional=True)
     raw = client.api.inspect_image(tag(cuda))
     return Diagnosis(subject="image", text=f"{tag(cuda)} {raw['Id'][:19]}…")
 
 
-def _built(client: "DockerClient") -> str | None:
-    """Return the CUDA release of the image that is here, the newest first."""
+def _built_cuda(client: "DockerClient") -> str | None:
+    """Return the newest CUDA release for which the image is on this machine."""
     return next((cuda for cuda in CUDA_VERSIONS if base.has(client, tag(cuda))), None)
 
 
@@ -193,8 +194,8 @@ def _key(project: Project) -> Diagnosis:
     if len(key.value) < LEAST_KEY_CHARACTERS:
         return Diagnosis(
             subject="key",
-            text=f"the key from {key.source} has {len(key.value)} characters; 40 is the least",
-            fix="Copy it again from W&B's settings page.",
+            text=f"the key from {key.source} has {len(key.value)} characters, at least 40 expected",
+            fix="Copy it again from your W&B settings page.",
         )
     return Diagnosis(subject="key", text=f"found in {key.source}")
 
@@ -202,17 +203,17 @@ def _key(project: Project) -> Diagnosis:
 def _wandb(project: Project) -> Diagnosis:
     url = server.base_url()
     if setup.reaches(url):
-        return Diagnosis(subject="wandb", text=f"{url} answers")
+        return Diagnosis(subject="wandb", text=f"{url} responds")
     return Diagnosis(
         subject="wandb",
-        text=f"{url} does not answer: runs are recorded offline",
-        fix="Check the network, a proxy or WANDB_BASE_URL; later `invoke sync RUN`.",
+        text=f"{url} does not respond: runs are recorded offline",
+        fix="Check the network, the proxy and WANDB_BASE_URL; upload later with `invoke sync RUN`.",
         optional=True,
     )
 
 
 def line(finding: Diagnosis) -> str:
-    """Return the finding as shown."""
+    """Return the line to print."""
     mark = "ok   " if not finding.fix else ("note " if finding.optional else "WRONG")
     text = f"{mark}  {finding.subject:<7} {finding.text}"
     return f"{text}\n                → {finding.fix}" if finding.fix else text

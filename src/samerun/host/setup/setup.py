@@ -1,7 +1,7 @@
 """
-`invoke setup`: from a bare Debian or Ubuntu machine to a running engine.
+`invoke setup`: install and start an engine on a bare Debian or Ubuntu machine.
 
-What to do is a list of steps, made from what the machine is; `--dry` prints it.
+The steps are a list computed from the machine's state; `--dry` prints it.
 """
 
 import json
@@ -24,13 +24,13 @@ DOCKER_REPOSITORY = "https://download.docker.com/linux"
 NVIDIA_REPOSITORY = "https://nvidia.github.io/libnvidia-container"
 LOG = "/var/log/dockerd.log"
 START_TIMEOUT_S = 60
-# The containerd store keeps an image's digest without a push.
+# In the containerd store, an image has its manifest digest before any push.
 DAEMON_CONFIG = {"features": {"containerd-snapshotter": True}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What decides the steps."""
+    """The state of the machine, which determines the steps."""
 
     system: str
     codename: str
@@ -43,13 +43,13 @@ class Machine:
     has_mmdebstrap: bool
     has_gpu: bool
     gpu_runtime: bool
-    # Runs are kept from this host's own services, or we can't keep them from it.
+    # Runs can't reach this host's services, or we can't set the rules for it.
     shielded: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One shell command and why it is run."""
+    """One shell command and its purpose."""
 
     why: str
     command: str
@@ -57,10 +57,10 @@ class Step:
 
 def plan(machine: Machine) -> list[Step]:
     """
-    Return the steps for *machine*; none where all is there.
+    Return the steps for *machine*; empty if nothing is missing.
 
     Raises:
-        SetupFailed: A system other than Debian and Ubuntu without an engine.
+        SetupFailed: There is no engine, and the system is not Debian or Ubuntu.
     """
     steps: list[Step] = []
     if not machine.engine_answers:
@@ -69,7 +69,7 @@ def plan(machine: Machine) -> list[Step]:
     if machine.base_needs_bootstrap and not machine.has_mmdebstrap:
         steps.append(
             Step(
-                why="no registry answers, so the base is made from Debian's packages",
+                why="install mmdebstrap to bootstrap the base image: its registry does not respond",
                 command=f"{_APT} mmdebstrap debian-archive-keyring",
             )
         )
@@ -78,7 +78,7 @@ def plan(machine: Machine) -> list[Step]:
     if machine.engine_answers and not machine.shielded:
         steps.append(
             Step(
-                why="keep runs from this machine's own services and the cloud's metadata service",
+                why="block runs from this machine's services and the cloud's metadata service",
                 command=network.script(),
             )
         )
@@ -93,16 +93,20 @@ _APT = "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y 
 def _install(machine: Machine) -> list[Step]:
     if machine.system not in ("debian", "ubuntu"):
         raise SetupFailed(
-            f"No engine answers, and {machine.system or 'this system'} is not Debian or Ubuntu.",
-            "Install Docker Engine (docs.docker.com/engine/install), then try again.",
+            "No Docker Engine responds, and samerun can install one only on Debian and Ubuntu, "
+            f"not on {machine.system or 'this system'}.",
+            "Install Docker Engine (docs.docker.com/engine/install), then run the command again.",
         )
     config = shlex.quote(json.dumps(DAEMON_CONFIG))
     settings = Step(
-        why="keep images in containerd's store, where digests do not need a push",
+        why="use the containerd image store, where images have their digest before a push",
         command=f"mkdir -p /etc/docker && test -e /etc/docker/daemon.json "
         f"|| echo {config} > /etc/docker/daemon.json",
     )
-    return [settings, *(_from_docker(machine) if machine.docker_repository else _own(machine))]
+    return [
+        settings,
+        *(_from_docker(machine) if machine.docker_repository else _from_distribution(machine)),
+    ]
 
 
 def _from_docker(machine: Machine) -> list[Step]:
@@ -110,7 +114,7 @@ def _from_docker(machine: Machine) -> list[Step]:
     source = f"deb [signed-by={key}] {url} {machine.codename} stable"
     return [
         Step(
-            why="add Docker's own package repository",
+            why="add Docker's package repository",
             command=f"{_APT} ca-certificates curl && install -d /etc/apt/keyrings "
             f"&& curl -fsSL {url}/gpg -o {key} "
             f"&& echo {shlex.quote(source)} > /etc/apt/sources.list.d/docker.list",
@@ -122,16 +126,16 @@ def _from_docker(machine: Machine) -> list[Step]:
     ]
 
 
-def _own(machine: Machine) -> list[Step]:
-    """Return the distribution's own engine; Debian 12's has no buildx, Debian 13's runs on it."""
+def _from_distribution(machine: Machine) -> list[Step]:
+    """Return the distribution's engine; on Debian 12, which has no buildx, that of Debian 13."""
     if machine.codename != "bookworm":
         packages = "docker.io docker-buildx" + (" docker-cli" if machine.system == "debian" else "")
         return [Step(why="install the distribution's engine", command=f"{_APT} {packages}")]
     packages = "docker.io docker-cli docker-buildx containerd"
-    wanted = " ".join(f"{name}/trixie" for name in packages.split())
+    pinned = " ".join(f"{name}/trixie" for name in packages.split())
     return [
         Step(
-            why="let apt see Debian 13, for nothing but what is asked for by name",
+            why="add Debian 13 to apt, only for packages requested explicitly",
             command=f"{_APT} debian-archive-keyring && "
             "printf 'Types: deb\\nURIs: %s\\nSuites: trixie\\nComponents: main\\n"
             "Signed-By: /usr/share/keyrings/debian-archive-trixie-stable.gpg\\n' "
@@ -141,17 +145,15 @@ def _own(machine: Machine) -> list[Step]:
             "> /etc/apt/preferences.d/samerun",
         ),
         Step(
-            why="install Debian 13's engine: 12's is 20.10, without buildx and containerd's store",
-            command=f"{_APT} iptables {wanted}",
+            why="install Debian 13's engine (12 has 20.10, without buildx and containerd store)",
+            command=f"{_APT} iptables {pinned}",
         ),
     ]
 
 
 def _start(machine: Machine) -> Step:
     if machine.systemd:
-        return Step(
-            why="start the engine, now and at boot", command="systemctl enable --now docker"
-        )
+        return Step(why="start the engine now and at boot", command="systemctl enable --now docker")
     return Step(
         why="start the engine (this machine has no systemd)",
         command=f"setsid nohup dockerd > {LOG} 2>&1 < /dev/null &",
@@ -163,7 +165,7 @@ def _nvidia(machine: Machine) -> list[Step]:
     restart = "systemctl restart docker" if machine.systemd else "pkill -HUP dockerd"
     return [
         Step(
-            why="let containers reach the GPUs",
+            why="give containers access to the GPUs",
             command=f"{_APT} curl gpg && curl -fsSL {NVIDIA_REPOSITORY}/gpgkey "
             f"| gpg --dearmor -o {key} && echo 'deb [signed-by={key}] "
             f"{NVIDIA_REPOSITORY}/stable/deb/$(ARCH) /' "
@@ -175,7 +177,7 @@ def _nvidia(machine: Machine) -> list[Step]:
 
 
 def look(project: Project) -> Machine:
-    """Look at this machine; nothing is changed."""
+    """Return the state of this machine, without changing anything."""
     release = _os_release()
     answers, runtime, needs_base = _engine_state(project)
     installed = shutil.which("dockerd") is not None
@@ -201,7 +203,7 @@ def _is_shielded() -> bool:
 
 
 def _engine_state(project: Project) -> tuple[bool, bool, bool]:
-    """Return: an engine answers; it has NVIDIA's runtime; the base must be bootstrapped."""
+    """Return: an engine responds; it has NVIDIA's runtime; the base must be bootstrapped."""
     from samerun.host.image import base
 
     try:
@@ -212,7 +214,7 @@ def _engine_state(project: Project) -> tuple[bool, bool, bool]:
 
 
 def reaches(url: str) -> bool:
-    """Whether an HTTP server answers at *url* within five seconds, whatever it says."""
+    """Whether an HTTP server at *url* responds within five seconds, with any status."""
     try:
         urllib.request.urlopen(url, timeout=5).close()  # noqa: S310 - only our own https URLs
     except urllib.error.HTTPError:
@@ -233,10 +235,10 @@ def _os_release() -> dict[str, str]:
 
 def setup(project: Project, say: Callable[[str], None], *, dry: bool) -> None:
     """
-    Carry out the steps, twice: what the base needs is known once an engine runs.
+    Run the steps in two passes: the base's steps are known only once an engine runs.
 
     Raises:
-        SetupFailed: Not root, or a step failed; with its command and output.
+        SetupFailed: The user is not root, or a step failed; with its command and output.
     """
     for _ in range(1 if dry else 2):
         machine = look(project)
@@ -244,17 +246,17 @@ def setup(project: Project, say: Callable[[str], None], *, dry: bool) -> None:
         for step in steps:
             say(f"{step.why}:\n    {step.command}")
             if not dry:
-                _carry_out(step, root=machine.root)
+                _run_step(step, root=machine.root)
         if not steps:
             break
     if not dry:
         _confirm(say)
 
 
-def _carry_out(step: Step, *, root: bool) -> None:
+def _run_step(step: Step, *, root: bool) -> None:
     if not root:
         raise SetupFailed(
-            "Setting up this machine needs root.",
+            "Setting up this machine requires root.",
             "Run `sudo .venv/bin/invoke setup` (or another path to invoke).",
         )
     done = subprocess.run(
@@ -267,7 +269,9 @@ def _carry_out(step: Step, *, root: bool) -> None:
     )
     if done.returncode:
         lines = "\n".join((done.stdout or "").splitlines()[-12:])
-        raise SetupFailed(f"`{step.command}` failed:\n{lines}", "Mend that, then run it again.")
+        raise SetupFailed(
+            f"`{step.command}` failed:\n{lines}", "Fix the problem, then run the command again."
+        )
     if "dockerd" in step.command or "systemctl" in step.command:
         _wait_for_engine()
 
@@ -283,10 +287,11 @@ def _wait_for_engine() -> None:
             return
     tail = Path(LOG).read_text(encoding="utf-8").splitlines()[-8:] if Path(LOG).exists() else []
     raise SetupFailed(
-        f"The engine did not answer within {START_TIMEOUT_S} s.\n" + "\n".join(tail), f"See {LOG}."
+        f"The engine did not respond within {START_TIMEOUT_S} s.\n" + "\n".join(tail),
+        f"Read its log: {LOG} or `journalctl -u docker`.",
     )
 
 
 def _confirm(say: Callable[[str], None]) -> None:
     facts = engine.inspect(engine.connect())
-    say(f"Docker Engine {facts.version} answers ({facts.store} store, buildx {facts.buildx}).")
+    say(f"Docker Engine {facts.version} is running ({facts.store} store, buildx {facts.buildx}).")

@@ -1,1 +1,1 @@
-"""What W&B's server is asked, and with which key. It imports core only."""
+"""The W&B key, and queries to W&B's server; imports only core."""

@@ -1,4 +1,4 @@
-"""What a run logged, against what W&B's server has of it: rows and artifacts, counted."""
+"""Compare the rows and artifacts that a run logged with those on W&B's server."""
 
 import json
 import os
@@ -43,25 +43,25 @@ VIEWER = "query SamerunViewer { viewer { entity } }"
 
 @dataclass(frozen=True, kw_only=True)
 class Logged:
-    """One W&B run as its logs on disk have it: one log for every start."""
+    """One W&B run according to its logs on disk; there is one log per start."""
 
     id: str
     entity: str | None
     project: str
     dirs: tuple[str, ...]
-    # Pairs of step and time in milliseconds, a tuple per log.
+    # One tuple per log, of pairs of step and time in milliseconds.
     logs: tuple[tuple[tuple[int, int], ...], ...]
     artifacts: frozenset[tuple[str, str]]
 
     @property
     def rows(self) -> int:
-        """Rows in all logs."""
+        """Number of rows in all logs."""
         return sum(map(len, self.logs))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """What the server has of a run."""
+    """The part of a run that is on the server."""
 
     rows: tuple[tuple[int, int], ...] = ()
     artifacts: tuple[tuple[str, str], ...] = ()
@@ -70,7 +70,7 @@ class Delivered:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """What is missing on the server, and what it has twice."""
+    """What is missing on the server, and what is there twice."""
 
     id: str
     rows: int
@@ -81,26 +81,26 @@ class Difference:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the server lacks nothing."""
+        """Whether nothing is missing on the server."""
         return not self.missing_rows and not self.missing_artifacts
 
     def line(self) -> str:
-        """Return it for a reader."""
+        """Return the line to print."""
         text = f"{self.id}: {self.rows - self.missing_rows} of {self.rows} rows, "
-        there = self.artifacts - len(self.missing_artifacts)
-        text += f"{there} of {self.artifacts} artifacts"
+        arrived = self.artifacts - len(self.missing_artifacts)
+        text += f"{arrived} of {self.artifacts} artifacts"
         if self.missing_artifacts:
             text += f" (missing: {', '.join(self.missing_artifacts)})"
         return text + (f", {self.doubled_rows} rows twice" if self.doubled_rows else "")
 
 
-def group(found: Sequence[dict[str, Any]]) -> list[Logged]:
-    """Put the logs of one W&B run together, in the order in which they were written."""
-    ids = list(dict.fromkeys(entry["id"] for entry in found if entry.get("id")))
-    return [_grouped([entry for entry in found if entry.get("id") == key]) for key in ids]
+def group(logs: Sequence[dict[str, Any]]) -> list[Logged]:
+    """Group the logs by W&B run, in the order in which they were written."""
+    ids = list(dict.fromkeys(log["id"] for log in logs if log.get("id")))
+    return [_merge([log for log in logs if log.get("id") == key]) for key in ids]
 
 
-def _grouped(entries: list[dict[str, Any]]) -> Logged:
+def _merge(entries: list[dict[str, Any]]) -> Logged:
     return Logged(
         id=entries[0]["id"],
         entity=entries[-1].get("entity") or None,
@@ -112,20 +112,20 @@ def _grouped(entries: list[dict[str, Any]]) -> Logged:
 
 
 def entity_of(api: Api, logged: Logged) -> str:
-    """Return whose run it is: as logged, else as set, else the key's own."""
-    named = logged.entity or os.environ.get("WANDB_ENTITY")
-    return named or str((api.query(VIEWER, {}).get("viewer") or {}).get("entity"))
+    """Return the run's entity: from the log, else WANDB_ENTITY, else the key's default."""
+    entity = logged.entity or os.environ.get("WANDB_ENTITY")
+    return entity or str((api.query(VIEWER, {}).get("viewer") or {}).get("entity"))
 
 
 def ask(api: Api, entity: str, logged: Logged) -> Delivered:
-    """Return what the server has of *logged*."""
-    place = {"entity": entity, "project": logged.project, "run": logged.id}
-    run = _run(api.query(RUN, place))
+    """Query the server for its part of the run *logged*."""
+    path = {"entity": entity, "project": logged.project, "run": logged.id}
+    run = _run(api.query(RUN, path))
     if run is None:
         return Delivered()
     return Delivered(
-        rows=tuple(_rows(api, place, _last_step(run))),
-        artifacts=tuple(_artifacts(api, place)),
+        rows=tuple(_rows(api, path, _last_step(run))),
+        artifacts=tuple(_artifacts(api, path)),
         state=str(run.get("state")),
     )
 
@@ -140,61 +140,61 @@ def _last_step(run: dict[str, Any]) -> int:
     return int(keys.get("lastStep", -1))
 
 
-def _rows(api: Api, place: dict[str, str], last: int) -> list[tuple[int, int]]:
-    found = []
+def _rows(api: Api, path: dict[str, str], last: int) -> list[tuple[int, int]]:
+    rows: list[tuple[int, int]] = []
     for step in range(0, last + 1, PAGE):
         page = {"minStep": step, "maxStep": step + PAGE, "samples": PAGE}
-        run = _run(api.query(ROWS, place | page)) or {}
-        rows = [json.loads(row) if isinstance(row, str) else row for row in run["history"]]
-        found += [(int(r["_step"]), round(float(r.get("_timestamp", 0)) * 1000)) for r in rows]
-    return found
+        run = _run(api.query(ROWS, path | page)) or {}
+        parsed = [json.loads(row) if isinstance(row, str) else row for row in run["history"]]
+        rows += [(int(r["_step"]), round(float(r.get("_timestamp", 0)) * 1000)) for r in parsed]
+    return rows
 
 
-def _artifacts(api: Api, place: dict[str, str]) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+def _artifacts(api: Api, path: dict[str, str]) -> list[tuple[str, str]]:
+    artifacts: list[tuple[str, str]] = []
     after = None
     while True:
-        run = _run(api.query(ARTIFACTS, {**place, "after": after})) or {}
+        run = _run(api.query(ARTIFACTS, {**path, "after": after})) or {}
         page = run["outputArtifacts"]
         nodes = [edge["node"] for edge in page["edges"]]
-        found += [(n["artifactSequence"]["name"], str(n["digest"])) for n in nodes]
+        artifacts += [(n["artifactSequence"]["name"], str(n["digest"])) for n in nodes]
         if not page["pageInfo"]["hasNextPage"]:
-            return found
+            return artifacts
         after = page["pageInfo"]["endCursor"]
 
 
 def compare(logged: Logged, delivered: Delivered) -> Difference:
     """
-    Return what the server lacks.
+    Return what is missing on the server.
 
-    A row is known by its time. One that a later start logged anew under its step is not
-    missed. Of an artifact the versions are counted: a digest changes on the server where
-    an artifact names another one.
+    Rows are identified by their time. A row is not missing if a later start logged its step
+    again. Artifacts are compared by name and number of versions, because the server changes
+    the digest of an artifact that references another one.
     """
-    there = Counter(time for _, time in delivered.rows)
+    times = Counter(time for _, time in delivered.rows)
     names = Counter(name for name, _ in set(delivered.artifacts))
-    wanted = Counter(name for name, _ in logged.artifacts)
-    lacking = wanted - names
+    expected = Counter(name for name, _ in logged.artifacts)
+    missing = expected - names
     return Difference(
         id=logged.id,
         rows=logged.rows,
-        missing_rows=_missing(logged, delivered, there),
-        doubled_rows=_doubled(logged, there),
-        artifacts=wanted.total(),
-        missing_artifacts=tuple(lacking.elements()),
+        missing_rows=_count_missing(logged, delivered, times),
+        doubled_rows=_count_doubled(logged, times),
+        artifacts=expected.total(),
+        missing_artifacts=tuple(missing.elements()),
     )
 
 
-def _missing(logged: Logged, delivered: Delivered, there: Counter[int]) -> int:
+def _count_missing(logged: Logged, delivered: Delivered, times: Counter[int]) -> int:
     at_step = dict(delivered.rows)
     later: set[int] = set()
     missing = 0
     for log in reversed(logged.logs):
-        missing += sum(not there[time] and at_step.get(step) not in later for step, time in log)
+        missing += sum(not times[time] and at_step.get(step) not in later for step, time in log)
         later |= {time for _, time in log}
     return missing
 
 
-def _doubled(logged: Logged, there: Counter[int]) -> int:
-    here = Counter(time for log in logged.logs for _, time in log)
-    return sum(max(0, there[time] - count) for time, count in here.items())
+def _count_doubled(logged: Logged, times: Counter[int]) -> int:
+    local = Counter(time for log in logged.logs for _, time in log)
+    return sum(max(0, times[time] - count) for time, count in local.items())

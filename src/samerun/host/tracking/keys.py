@@ -1,4 +1,4 @@
-"""The W&B key: found on the host, handed over as a file on tmpfs, shown nowhere."""
+"""The W&B key: read on the host, passed to the container as a file on tmpfs, never shown."""
 
 import contextlib
 import mmap
@@ -13,13 +13,13 @@ from samerun.core import contract, files
 from samerun.core.errors import KeyFileError
 from samerun.host.tracking import server
 
-# Memory-backed on every Linux; elsewhere the key lies in a private temporary folder.
+# In memory on every Linux; elsewhere the key is in a private temporary folder.
 TMPFS = Path("/dev/shm")  # noqa: S108
 
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key and where it was found; its value is in no ``repr``."""
+    """A key and its source; no ``repr`` shows its value."""
 
     value: str = field(repr=False)
     source: str
@@ -30,7 +30,7 @@ def find(file: Path | None = None) -> Key | None:
     Return the key from *file*, ``WANDB_API_KEY`` or the netrc file, in this order.
 
     Raises:
-        KeyFileError: *file* can't be read or is empty.
+        KeyFileError: *file* can't be read, or does not hold exactly one key.
     """
     if file is not None:
         return Key(value=_read(file), source=str(file))
@@ -46,12 +46,12 @@ def _read(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileError(
             f"--api-key-file {file} can't be read: {type(error).__name__}.",
-            "Check its path and its rights.",
+            "Check its path and permissions.",
         ) from error
     if not value or len(value.split()) != 1:
         raise KeyFileError(
             f"--api-key-file {file} must hold one key and nothing else.",
-            "Copy the key from W&B's settings into it, on one line.",
+            "Write the key from your W&B settings to it, on one line.",
         )
     return value
 
@@ -67,29 +67,29 @@ def _from_netrc(path: Path) -> Key | None:
 @contextlib.contextmanager
 def lent(key: Key | None, uid: int, gid: int) -> Iterator[Path | None]:
     """
-    Yield a netrc file with *key* that *uid* alone can read; it is gone afterwards.
+    Yield a netrc file with *key* that only *uid* can read; it is deleted afterwards.
 
-    wandb reads netrc itself, so the key is in no process's environment either.
+    wandb reads the netrc file itself, so the key is in no process's environment.
     """
     if key is None:
         yield None
         return
-    place = TMPFS if os.access(TMPFS, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="samerun-", dir=place) as folder:
+    parent = TMPFS if os.access(TMPFS, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="samerun-", dir=parent) as folder:
         path = Path(folder) / "netrc"
         _write_once(path, f"machine {server.host()}\n  login user\n  password {key.value}\n")
-        _hand_over(path, uid, gid)
+        _set_owner(path, uid, gid)
         yield path
 
 
 def _write_once(path: Path, text: str) -> None:
-    # Through the descriptor that made the file: nobody but root may open one of mode 0400 again.
+    # Through the descriptor that creates it, because only root can reopen a file of mode 0400.
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
 
 
-def _hand_over(path: Path, uid: int, gid: int) -> None:
+def _set_owner(path: Path, uid: int, gid: int) -> None:
     if os.geteuid() == 0:
         os.chown(path.parent, uid, gid)
         os.chown(path, uid, gid)
@@ -97,18 +97,18 @@ def _hand_over(path: Path, uid: int, gid: int) -> None:
 
 def redact(folder: Path, key: Key | None) -> None:
     """
-    Star the key out of all logs under *folder*.
+    Overwrite the key in all logs under *folder* with asterisks.
 
-    wandb 0.31 writes its settings, and the key in them, to its internal log once a
-    script sets WANDB_DEBUG. Links are not followed: a run may have laid them.
+    wandb 0.31 writes its settings, including the key, to its internal log if a script sets
+    WANDB_DEBUG. Links are not followed, because a run may have created them.
     """
     for path in folder.rglob("*") if key is not None else ():
         if path.suffix == ".log" or path.name == contract.LOG:
             with contextlib.suppress(OSError, ValueError):  # ValueError: the file is empty.
-                _star_out(path, key.value.encode() if key else b"")
+                _mask(path, key.value.encode() if key else b"")
 
 
-def _star_out(path: Path, value: bytes) -> None:
+def _mask(path: Path, value: bytes) -> None:
     with files.open_plain(path, os.O_RDWR) as file, mmap.mmap(file.fileno(), 0) as content:
         at = content.find(value)
         while at >= 0:

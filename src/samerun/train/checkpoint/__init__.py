@@ -1,7 +1,7 @@
 """
-Checkpoints from which a training goes on to the same bits.
+Checkpoints from which a training resumes with bit-identical results.
 
-`install` extends ``Learner.fit`` so that scripts need no change; `keeper` is the callback
-that writes and restores, `snapshot` says what the next step depends on, `store` keeps it
-on disk, `agree` lets the processes of one training decide as one.
+`install` extends ``Learner.fit``, so scripts need no changes. `callback` writes and restores
+checkpoints, `snapshot` captures the state that the next step depends on, `store` manages the
+files, and `ranks` makes the processes of a training decide together.
 """

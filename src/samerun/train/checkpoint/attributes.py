@@ -1,9 +1,9 @@
 """
-What callbacks and metrics remember between steps.
+The state of callbacks and metrics between steps.
 
-A callback with ``state_dict`` and ``load_state_dict`` says itself what that is. Of all
-others, every attribute that a checkpoint can hold is kept: it is either state, or the same
-again because the script that made the callback is the same.
+A callback with ``state_dict`` and ``load_state_dict`` defines it itself. For all others, every
+attribute that a checkpoint can hold is saved: it is either state, or a constant that the same
+script sets to the same value.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,13 @@ from typing import Any
 
 from samerun.train.checkpoint.plain import NotPlain, plain, restored
 
-# fastai's own wiring, and what a fit sets anew.
+# fastai's internal attributes, and those that each fit sets.
 NOT_STATE = {"learn", "run", "run_train", "run_valid", "order", "name", "cbs"}
 
 
 def capture(thing: Any) -> dict[str, Any]:
     """Return the state of one callback or metric."""
-    # Of the class: an instance passes on what it lacks to the learner, and that to the model.
+    # Check the class: an instance delegates missing attributes to the learner and the model.
     if hasattr(type(thing), "state_dict") and hasattr(type(thing), "load_state_dict"):
         return {"own": plain(thing.state_dict())}
     state = {}
@@ -32,17 +32,17 @@ def capture(thing: Any) -> dict[str, Any]:
 
 
 def restore(thing: Any, state: dict[str, Any]) -> None:
-    """Give *thing* the state that `capture` returned."""
+    """Set the state of *thing* to what `capture` returned."""
     if "own" in state:
         thing.load_state_dict(state["own"])
         return
     for name, value in state["attributes"].items():
-        # Past fastai's own __setattr__, which asks the learner for each name.
+        # Bypasses fastai's __setattr__, which looks up each name in the learner.
         vars(thing)[name] = restored(value, vars(thing).get(name))
 
 
 def by_name(callbacks: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """Give each callback a name of its own: two of one kind have numbers."""
+    """Yield each callback with a unique name; further ones of the same kind are numbered."""
     seen: dict[str, int] = {}
     for callback in callbacks:
         number = seen[callback.name] = seen.get(callback.name, -1) + 1

@@ -1,4 +1,4 @@
-"""The callback that writes checkpoints, and gives a fit back what one holds."""
+"""The callback that writes checkpoints, and restores one at the start of a fit."""
 
 import dataclasses
 import sys
@@ -17,12 +17,12 @@ from samerun.train.hooks import observe
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
-# With as many ranks DDP's second layout of its buckets changes the order of additions.
+# From this number of ranks on, DDP's second bucket layout changes the order of additions.
 _RANKS_WITH_LAYOUT = 3
 
 
 class CheckpointCallback(Callback):
-    """One fit's checkpoints; the last of all callbacks, so that it sees what they left."""
+    """The checkpoints of one fit; runs after all other callbacks, to save their state."""
 
     order, remove_on_fetch = 10_000, True
 
@@ -34,15 +34,15 @@ class CheckpointCallback(Callback):
         self.written_at = time.monotonic()
         self.epoch_generators: dict[str, Any] | None = None
 
-    # -- going on ------------------------------------------------------------------------
+    # -- resuming ------------------------------------------------------------------------
 
     @property
     def first_epoch(self) -> int:
-        """The epoch that the fit goes on in."""
+        """The epoch in which the fit starts or resumes."""
         return self.kept.place.epoch if self.kept else 0
 
     def before_fit(self) -> None:
-        """Give the learner what the checkpoint holds, after all callbacks have set up."""
+        """Restore the checkpoint, after all callbacks have set up."""
         if self.kept is None:
             return
         state = self.kept.state
@@ -65,7 +65,7 @@ class CheckpointCallback(Callback):
             observe.load_state(self._of_rank("witness"))
 
     def _warm_up(self) -> None:
-        """Let DDP lay out its buckets as it does after the first step."""
+        """Run one step, so that DDP creates the bucket layout that it has after the first step."""
         learn = self.learn
         layout = self.ranks.size >= _RANKS_WITH_LAYOUT
         if not layout or not isinstance(learn.model, DistributedDataParallel):
@@ -79,14 +79,14 @@ class CheckpointCallback(Callback):
             parameter.grad = None
 
     def batches(self) -> Any:
-        """Iterate over the training batches, those before the checkpoint's left out."""
+        """Iterate over the training batches, skipping those before the checkpoint."""
         skip = self.kept.place.batch if self.kept else 0
         if skip:
             generators.restore(self._of_rank("epoch_generators"), self.learn.dls)
         self.epoch_generators = generators.capture(self.learn.dls)
         numbered = enumerate(self.learn.dl)
         for _ in range(skip):
-            # Loaded again, because later items may depend on what these drew.
+            # Load them, because later items may depend on random numbers drawn for these.
             next(numbered)
         if skip:
             generators.restore(self._of_rank("generators"))
@@ -97,7 +97,7 @@ class CheckpointCallback(Callback):
     # -- writing -------------------------------------------------------------------------
 
     def after_batch(self) -> None:
-        """Write if a signal, the clock or the count asks for it."""
+        """Write a checkpoint if the policy or a signal requires it."""
         if not self.learn.training:
             return
         due = self.policy.due_after_batch(self.learn.train_iter, self.written_at)
@@ -108,7 +108,7 @@ class CheckpointCallback(Callback):
             stopping.leave(self.place.name)
 
     def after_epoch(self) -> None:
-        """Write at the end of an epoch; the last one's is written when the fit has ended."""
+        """Write a checkpoint at the end of an epoch, except the last; `after_fit` writes that."""
         self.kept = None
         (stop,) = self.ranks.most(stopping.asked() or reporting.pause_is_asked())
         epoch = self.learn.epoch
@@ -119,14 +119,14 @@ class CheckpointCallback(Callback):
             stopping.leave(self.place.name)
 
     def after_fit(self) -> None:
-        """Write the fit's end, so that a later start need not train it again."""
+        """Write the end of the fit, so that a later start need not repeat it."""
         self.write(dataclasses.replace(self.place, done=True, epoch=self.learn.n_epoch, batch=0))
 
     def _at(self, epoch: int, batch: int) -> Position:
         return dataclasses.replace(self.place, epoch=epoch, batch=batch)
 
     def write(self, place: Position) -> None:
-        """Write a checkpoint; what fails is said, and training goes on."""
+        """Write a checkpoint; a failure prints one line, and training continues."""
         self.place = dataclasses.replace(place, done=False)
         began = time.perf_counter()
         ranks = self.ranks.gather(self._own(place))
@@ -159,7 +159,7 @@ _written: dict[str, Any] = {"count": 0, "seconds": 0.0}
 
 
 def report_written(file: str, size: int, seconds: float) -> None:
-    """Report the newest checkpoint, and what they cost so far; sizes in bytes."""
+    """Report the newest checkpoint, with *size* in bytes, and the total time so far."""
     _written["count"] += 1
     _written["seconds"] = round(_written["seconds"] + seconds, 4)
     last = {"last": file, "last_bytes": size, "last_seconds": round(seconds, 4)}
@@ -168,7 +168,7 @@ def report_written(file: str, size: int, seconds: float) -> None:
 
 
 def report_resumed(place: Position) -> None:
-    """Say, and report, where the training goes on."""
+    """Print and report the checkpoint from which the training resumes."""
     if reporting.rank() == 0:
-        sys.stderr.write(f"samerun: going on from checkpoint {place.name}.\n")
+        sys.stderr.write(f"samerun: resuming from checkpoint {place.name}.\n")
         reporting.resumed({"checkpoint": place.name, "epoch": place.epoch, "batch": place.batch})

@@ -1,4 +1,4 @@
-"""The states of all random generators that a training draws from."""
+"""The states of all random generators that a training uses."""
 
 import random
 from typing import Any
@@ -20,7 +20,7 @@ def capture(loaders: Any) -> dict[str, Any]:
 
 
 def restore(state: dict[str, Any], loaders: Any = None) -> None:
-    """Set all generators; those of the loaders only where *loaders* are given."""
+    """Restore all generators; those of the loaders only if *loaders* are given."""
     kind, keys, position, has_gauss, gauss = state["numpy"]
     random.setstate(_python_state(state["python"]))
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
@@ -29,17 +29,17 @@ def restore(state: dict[str, Any], loaders: Any = None) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu())
     if loaders is None:
         return
-    for loader, drawn in zip(own_loaders(loaders), state["loaders"], strict=False):
-        loader.rng.setstate(_python_state(drawn))
+    for loader, generator in zip(own_loaders(loaders), state["loaders"], strict=False):
+        loader.rng.setstate(_python_state(generator))
 
 
 def own_loaders(loaders: Any) -> list[Any]:
-    """Return the fastai loaders that have a generator of their own, unwrapped."""
+    """Return the fastai loaders that have their own generator, unwrapped."""
     return [loader for loader in map(unwrapped, loaders.loaders) if hasattr(loader, "rng")]
 
 
 def unwrapped(loader: Any) -> Any:
-    """Return the loader inside a ``DistributedDL``: its generator draws the order."""
+    """Return the loader inside a ``DistributedDL``; its generator determines the order."""
     while type(loader).__name__ == "DistributedDL":
         loader = loader.dl
     return loader

@@ -1,4 +1,4 @@
-"""The fits of this process, counted, and the checkpoints that an earlier start left of them."""
+"""The fits of this process, and their checkpoints from an earlier start."""
 
 import os
 import weakref
@@ -18,14 +18,14 @@ from samerun.train.report import reporting
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A checkpoint that a fit goes on from."""
+    """A checkpoint from which a fit resumes."""
 
     place: Position
     state: Mapping[str, Any]
 
 
 class History:
-    """Which fit this is, and what to do about it; one object per process."""
+    """Counts the fits and finds their checkpoints; one object per process."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -35,7 +35,7 @@ class History:
         self._resuming = True
 
     def store(self, *, shared: bool) -> Store:
-        """Return where checkpoints lie; processes with a training each have a folder each."""
+        """Return the store; processes that train separately have separate folders."""
         folder = reporting.folder() / contract.CHECKPOINTS
         if not shared and reporting.rank():
             folder /= f"rank-{reporting.rank()}"
@@ -44,7 +44,7 @@ class History:
         return self._stores[folder]
 
     def begin(self, learn: Any) -> Position:
-        """Count a fit, and return its place."""
+        """Count a fit, and return its position."""
         known = [n for n, ref in enumerate(self._learners) if ref() is learn]
         if not known:
             self._learners.append(weakref.ref(learn))
@@ -54,23 +54,23 @@ class History:
 
     def kept(self, place: Position, store: Store, ranks: SingleProcess) -> Kept | None:
         """
-        Return what the fit at *place* goes on from; None to run it from its start.
+        Return the checkpoint from which the fit at *place* resumes; None to start it anew.
 
-        An earlier fit whose end is kept comes back as that. Whatever lies behind the first
-        fit that has to train again is removed, for that training writes it anew.
+        For a completed fit, this is the checkpoint of its end. All checkpoints after the first
+        fit that has to train are removed, because that training rewrites them.
         """
         if not self._resuming:
             return None
-        found = ranks.first(self._find(place, store, ranks.size) if ranks.rank == 0 else None)
-        kept = Kept(place=found[0], state=found[1]) if found else None
-        if kept is None or not kept.place.done:
+        pair = ranks.first(self._find(place, store, ranks.size) if ranks.rank == 0 else None)
+        checkpoint = Kept(place=pair[0], state=pair[1]) if pair else None
+        if checkpoint is None or not checkpoint.place.done:
             self._resuming = False
             if ranks.rank == 0:
-                store.discard_after(kept.place if kept else place)
-        return kept
+                store.discard_after(checkpoint.place if checkpoint else place)
+        return checkpoint
 
     def is_superseded(self, place: Position, store: Store, ranks: SingleProcess) -> bool:
-        """Whether a later fit of the same learner is kept, and this one's end no more."""
+        """Whether a later fit of the same learner has a checkpoint, but this one has none."""
         if not self._resuming:
             return False
         later = [
@@ -86,22 +86,22 @@ class History:
         mine = [entry for entry in store.entries() if entry.place.fit == place.fit]
         for entry in sorted(mine, key=lambda entry: entry.place, reverse=True):
             state = store.load(entry)
-            if state is not None and not _splits_otherwise(entry.place, state, size):
+            if state is not None and not _has_other_split(entry.place, state, size):
                 return entry.place, state
         return None
 
 
 def is_elastic() -> bool:
-    """Whether the number of processes may be another one than at the last start."""
+    """Whether the number of processes may differ from the last start."""
     return os.environ.get(contract.ENV_ELASTIC) == "1"
 
 
-def _splits_otherwise(place: Position, state: Mapping[str, Any], size: int) -> bool:
+def _has_other_split(place: Position, state: Mapping[str, Any], size: int) -> bool:
     """
-    Whether a checkpoint from within an epoch was made by another number of processes.
+    Whether a checkpoint within an epoch is from a different number of processes.
 
-    Each takes a stretch of the epoch's items, so what is left to do of that epoch is no
-    stretch for any other number: the job goes on from the epoch's start.
+    Each process trains on a range of the epoch's items, so another number of processes can't
+    continue within the epoch: the job resumes from the epoch's start.
     """
     return is_elastic() and bool(place.batch) and state.get("processes") != size
 
@@ -110,10 +110,10 @@ def check_fits(
     place: Position, state: Mapping[str, Any], learn: Any, n_epoch: int, size: int
 ) -> None:
     """
-    Refuse a checkpoint of another training.
+    Refuse a checkpoint of a different training.
 
     Raises:
-        ResumeError: With what differs, and both values.
+        ResumeError: They differ; the message holds both values.
     """
     pairs = {
         "format": (state.get("format"), FORMAT),
@@ -128,15 +128,15 @@ def check_fits(
             continue
         one, two = _first_difference(str(theirs), str(ours))
         raise ResumeError(
-            f"Checkpoint {place.name} was made with {name} {one}, the training has {two}.",
+            f"Checkpoint {place.name} was written with {name} {one}, this training has {two}.",
             "Resume with the same code, arguments and processes, or start a new run.",
         )
 
 
 def of_rank(state: Mapping[str, Any], rank: int) -> Any:
-    """Return what the process *rank* kept of its own; a new one begins like another."""
-    kept = state["ranks"]
-    return kept[rank % len(kept)]
+    """Return the state of the process *rank*; an additional process gets another one's."""
+    states = state["ranks"]
+    return states[rank % len(states)]
 
 
 def _first_difference(one: str, two: str) -> tuple[str, str]:

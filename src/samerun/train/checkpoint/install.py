@@ -1,8 +1,8 @@
 """
-Extend ``Learner`` so that every fit is kept, in scripts that know nothing of it.
+Extend ``Learner`` so that every fit writes checkpoints, without changes to scripts.
 
-Installed by the container's hook, after fastai's learner, where `contract.ENV_CHECKPOINTS` is
-set: whatever a script imports of fastai, it trains with that.
+Installed by the container's hook if `contract.ENV_CHECKPOINTS` is set, after the import of
+``fastai.learner``, with which every script trains.
 """
 
 import functools
@@ -22,10 +22,10 @@ from samerun.train.report import reporting
 
 def install(learner: Any) -> None:
     """Extend the ``Learner`` of the module ``fastai.learner``."""
-    wanted = checkpoint_policy.from_environment()
-    if wanted is None or not reporting.is_recorded():
+    policy = checkpoint_policy.from_environment()
+    if policy is None or not reporting.is_recorded():
         return
-    cls, past = learner.Learner, History(wanted)
+    cls, past = learner.Learner, History(policy)
     cls.fit = _fit(cls.fit, past)
     cls._do_fit = _do_fit(cls._do_fit)
     cls.all_batches = _all_batches(cls.all_batches)
@@ -34,58 +34,58 @@ def install(learner: Any) -> None:
 def _fit(original: Any, past: History) -> Any:
     @functools.wraps(original)
     def fit(self: Any, n_epoch: int, *args: Any, cbs: Any = None, **kwargs: Any) -> Any:
-        if _finds_rates(self, cbs) or _keeper(self) is not None:
+        if _finds_rates(self, cbs) or _callback(self) is not None:
             return original(self, n_epoch, *args, cbs=cbs, **kwargs)
-        place, together = past.begin(self), ranks(self)
-        store = past.store(shared=together.size > 1)
-        if past.is_superseded(place, store, together):
+        place, group = past.begin(self), ranks(self)
+        store = past.store(shared=group.size > 1)
+        if past.is_superseded(place, store, group):
             return None
-        kept = past.kept(place, store, together)
-        if kept is not None and kept.place.done:
-            return _bring_to_its_end(self, kept, n_epoch, together)
-        keeper = CheckpointCallback(place, kept, store, together, past.policy)
-        with self.added_cbs(keeper), stopping.heard():
+        checkpoint = past.kept(place, store, group)
+        if checkpoint is not None and checkpoint.place.done:
+            return _restore_end(self, checkpoint, n_epoch, group)
+        callback = CheckpointCallback(place, checkpoint, store, group, past.policy)
+        with self.added_cbs(callback), stopping.heard():
             return original(self, n_epoch, *args, cbs=cbs, **kwargs)
 
     return fit
 
 
 def _finds_rates(learn: Any, cbs: Any) -> bool:
-    """Whether this fit is ``lr_find``'s: it undoes itself, and is done again by a new start."""
-    # Looked up, not imported: fastai's schedules import the learner, which is loaded first.
+    """Whether this is the fit of ``lr_find``, which restores the model; a new start repeats it."""
+    # Not imported, because fastai's schedules import the learner, which is loaded first.
     schedule = sys.modules.get("fastai.callback.schedule")
-    given = cbs if isinstance(cbs, list | tuple) else [cbs]
+    added = cbs if isinstance(cbs, list | tuple) else [cbs]
     return schedule is not None and any(
-        isinstance(cb, schedule.LRFinder) for cb in [*given, *learn.cbs]
+        isinstance(cb, schedule.LRFinder) for cb in [*added, *learn.cbs]
     )
 
 
-def _bring_to_its_end(learn: Any, kept: Kept, n_epoch: int, together: SingleProcess) -> None:
-    """Leave the learner as a fit that an earlier start completed did; nothing is trained."""
+def _restore_end(learn: Any, checkpoint: Kept, n_epoch: int, group: SingleProcess) -> None:
+    """Restore the learner's state at the end of a completed fit, without training."""
     if not learn.opt:
         learn.create_opt()
     learn.n_epoch = n_epoch
-    history.check_fits(kept.place, kept.state, learn, n_epoch, together.size)
-    own = history.of_rank(kept.state, together.rank)
-    snapshot.restore(learn, dict(kept.state))
-    snapshot.restore_own(learn, dict(kept.state), own["callbacks"])
+    history.check_fits(checkpoint.place, checkpoint.state, learn, n_epoch, group.size)
+    own = history.of_rank(checkpoint.state, group.rank)
+    snapshot.restore(learn, dict(checkpoint.state))
+    snapshot.restore_own(learn, dict(checkpoint.state), own["callbacks"])
     generators.restore(own["generators"], learn.dls)
-    if together.rank == 0:
+    if group.rank == 0:
         observe.load_state(own["witness"])
-    report_resumed(kept.place)
+    report_resumed(checkpoint.place)
 
 
 def _do_fit(original: Any) -> Any:
     @functools.wraps(original)
     def do_fit(self: Any) -> None:
-        keeper = _keeper(self)
-        if keeper is None or not keeper.first_epoch:
+        callback = _callback(self)
+        if callback is None or not callback.first_epoch:
             original(self)
             return
         bar = getattr(getattr(self, "progress", None), "mbar", None)
         if bar is not None:
-            bar.update(0)  # Else a bar that begins later has no start to count from.
-        for epoch in range(keeper.first_epoch, self.n_epoch):
+            bar.update(0)  # Otherwise a bar that begins at a later epoch has no start time.
+        for epoch in range(callback.first_epoch, self.n_epoch):
             self.epoch = epoch
             self._with_events(self._do_epoch, "epoch", CancelEpochException)
 
@@ -95,16 +95,16 @@ def _do_fit(original: Any) -> Any:
 def _all_batches(original: Any) -> Any:
     @functools.wraps(original)
     def all_batches(self: Any) -> None:
-        keeper = _keeper(self)
-        if keeper is None or not (self.training and self.model.training):
+        callback = _callback(self)
+        if callback is None or not (self.training and self.model.training):
             original(self)
             return
         self.n_iter = len(self.dl)
-        for number, batch in keeper.batches():
+        for number, batch in callback.batches():
             self.one_batch(number, batch)
 
     return all_batches
 
 
-def _keeper(learn: Any) -> CheckpointCallback | None:
+def _callback(learn: Any) -> CheckpointCallback | None:
     return next((cb for cb in learn.cbs if isinstance(cb, CheckpointCallback)), None)

@@ -1,7 +1,8 @@
 """
 Values that a checkpoint may hold: plain ones, and tensors.
 
-Nothing else, so that reading a checkpoint runs no code (``torch.load(weights_only=True)``).
+Other values are excluded, so that reading a checkpoint (``torch.load(weights_only=True)``)
+runs no code.
 """
 
 from collections.abc import Mapping
@@ -14,17 +15,17 @@ from fastcore.foundation import L
 
 
 class NotPlain(TypeError):
-    """A value has no form that a checkpoint may hold."""
+    """A checkpoint can't hold this value."""
 
 
 def plain(value: Any) -> Any:
     """
     Return *value* as None, bool, int, float, str, tensor, or list, tuple, dict of these.
 
-    Tensors are copied to the host: training goes on while the file is written.
+    Tensors are copied to the host.
 
     Raises:
-        NotPlain: With the type that has no such form.
+        NotPlain: The type is another one; the message is its name.
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
@@ -48,7 +49,7 @@ def _plain_container(value: Any) -> Any:
 
 
 def restored(value: Any, like: Any = None) -> Any:
-    """Return a value of a checkpoint, in the kind of list and on the device of *like*."""
+    """Return a value from a checkpoint, with the list type and the device of *like*."""
     from pathlib import Path
 
     if isinstance(value, dict) and value.keys() == {"__path__"}:

@@ -1,8 +1,8 @@
 """
-The processes of one training decide as one.
+Common decisions of the processes of one training.
 
-A group of gloo's beside that of the training, because these are numbers of the CPU: with
-NCCL alone each decision would wait for the GPU.
+They use a separate gloo group, because the numbers are on the CPU: with NCCL, each decision
+would wait for the GPU.
 """
 
 from datetime import timedelta
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import distributed
 
-# A rank may compile, or validate, for as long as that.
+# A rank may compile or validate for that long while the others wait.
 TIMEOUT = timedelta(hours=2)
 
 
 class SingleProcess:
-    """One process: nobody to ask."""
+    """A single process, which decides alone."""
 
     rank, size = 0, 1
 
@@ -34,7 +34,7 @@ class SingleProcess:
 
 
 class ProcessGroup(SingleProcess):
-    """Several processes on one model; made by all of them at the same moment."""
+    """Several processes with one model; all of them must create it at the same point."""
 
     def __init__(self) -> None:
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
@@ -53,19 +53,19 @@ class ProcessGroup(SingleProcess):
         return values
 
     def first(self, value: Any) -> Any:
-        """Return rank 0's value: its disk is the one that has checkpoints."""
+        """Return rank 0's value, because the checkpoints are on its disk."""
         holder = [value]
         distributed.broadcast_object_list(holder, src=0, group=self._group)
         return holder[0]
 
 
-_together: list[ProcessGroup] = []
+_groups: list[ProcessGroup] = []
 
 
 def ranks(learn: Any) -> SingleProcess:
-    """Return who trains *learn*: one group for all fits of the process."""
+    """Return the processes that train *learn*; all fits of a process share one group."""
     if not hasattr(learn, "distributed_trainer") or not distributed.is_initialized():
         return SingleProcess()
-    if not _together:
-        _together.append(ProcessGroup())
-    return _together[0]
+    if not _groups:
+        _groups.append(ProcessGroup())
+    return _groups[0]

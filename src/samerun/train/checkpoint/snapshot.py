@@ -14,7 +14,7 @@ from samerun.train.checkpoint.plain import plain, restored
 
 
 def capture(learn: Any) -> dict[str, Any]:
-    """Return what is the same on all ranks of a training."""
+    """Return the state that is the same on all ranks."""
     scaler = getattr(learn, "scaler", None)
     return {
         "model": plain(get_model(learn.model).state_dict()),
@@ -27,7 +27,7 @@ def capture(learn: Any) -> dict[str, Any]:
 
 
 def capture_own(learn: Any, skipped: tuple[type, ...]) -> dict[str, Any]:
-    """Return what differs by rank: callbacks and metrics; losses are of a rank's own batches."""
+    """Return the state that differs by rank: callbacks and metrics, e.g. losses."""
     return {
         name: _recorder(cb) if isinstance(cb, Recorder) else attributes.capture(cb)
         for name, cb in attributes.by_name(learn.cbs)
@@ -36,7 +36,7 @@ def capture_own(learn: Any, skipped: tuple[type, ...]) -> dict[str, Any]:
 
 
 def restore(learn: Any, state: dict[str, Any]) -> None:
-    """Give *learn* all that `capture` returned; its optimizer exists."""
+    """Restore in *learn*, which has an optimizer, what `capture` returned."""
     get_model(learn.model).load_state_dict(state["model"])
     learn.opt.load_state_dict(_for_optimizer(learn.opt, state["optimizer"]))
     parameters = dict(get_model(learn.model).named_parameters())
@@ -47,16 +47,16 @@ def restore(learn: Any, state: dict[str, Any]) -> None:
 
 
 def restore_own(learn: Any, state: dict[str, Any], own: dict[str, Any]) -> None:
-    """Give back what callbacks set anew at the start of an epoch: counters, sums, records."""
+    """Restore what callbacks reset at the start of an epoch: counters, sums, records."""
     learn.train_iter, learn.pct_train = state["train_iter"], state["pct_train"]
     for name, callback in attributes.by_name(learn.cbs):
-        kept = own.get(name)
-        if kept is None:
+        values = own.get(name)
+        if values is None:
             continue
         if isinstance(callback, Recorder):
-            _restore_recorder(learn, callback, kept)
+            _restore_recorder(learn, callback, values)
         else:
-            attributes.restore(callback, kept)
+            attributes.restore(callback, values)
 
 
 def shapes(model: Any) -> str:
@@ -71,7 +71,7 @@ def _optimizer_state(opt: Any) -> dict[str, Any]:
 
 
 def _for_optimizer(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """Return *state* as the optimizer wants it: fastai's own takes an L of hypers."""
+    """Return *state* in the optimizer's format: fastai's needs an L of hypers."""
     if not isinstance(opt, Optimizer):
         return state
     hypers = L(dict(group) for group in state["hypers"])
@@ -79,8 +79,8 @@ def _for_optimizer(opt: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gradients(learn: Any) -> dict[str, torch.Tensor] | None:
-    """Return the gradients in the midst of an accumulation; else the next step clears them."""
-    # Looked up, not imported: see `install`.
+    """Return the gradients during an accumulation; otherwise the next step clears them."""
+    # Not imported: see `install`.
     training = sys.modules.get("fastai.callback.training")
     kind = training.GradientAccumulation if training else ()
     accumulating = [cb for cb in learn.cbs if isinstance(cb, kind)]
@@ -109,8 +109,8 @@ def _restore_recorder(learn: Any, recorder: Any, state: dict[str, Any]) -> None:
     recorder.values = [L(row) for row in state["values"]]
     attributes.restore(recorder.smooth_loss, state["smooth_loss"])
     attributes.restore(recorder.loss, state["loss"])
-    for metric, kept in zip(recorder.metrics, state["metrics"], strict=False):
-        attributes.restore(metric, kept)
+    for metric, values in zip(recorder.metrics, state["metrics"], strict=False):
+        attributes.restore(metric, values)
     if recorder.losses:
         learn.smooth_loss = recorder.smooth_loss.value
     if recorder.values:

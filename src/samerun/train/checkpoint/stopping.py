@@ -12,7 +12,7 @@ from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_asked: list[int] = []
+_signals: list[int] = []
 
 
 class Preempted(SystemExit):
@@ -23,15 +23,15 @@ class Preempted(SystemExit):
 
 
 def asked() -> int:
-    """Return the signal that asked this process to stop; 0 if none did."""
-    return _asked[-1] if _asked else 0
+    """Return the signal that requested this process to stop; 0 if there was none."""
+    return _signals[-1] if _signals else 0
 
 
 @contextlib.contextmanager
 def heard() -> Iterator[None]:
-    """Note signals instead of dying of them; a second SIGINT interrupts at once."""
+    """Remember signals instead of ending the process; a second SIGINT interrupts at once."""
     before = {}
-    # Only the main thread may; elsewhere signals do what they did.
+    # Only the main thread may set handlers; in another one, signals keep theirs.
     with contextlib.suppress(ValueError):
         before = {number: signal.signal(number, _note) for number in SIGNALS}
     try:
@@ -42,23 +42,23 @@ def heard() -> Iterator[None]:
 
 
 def _note(number: int, frame: Any) -> None:
-    if number == signal.SIGINT and signal.SIGINT in _asked:
+    if number == signal.SIGINT and signal.SIGINT in _signals:
         raise KeyboardInterrupt
-    _asked.append(number)
+    _signals.append(number)
     name = signal.Signals(number).name
     sys.stderr.write(f"samerun: {name}: writing a checkpoint at the next batch, then stopping.\n")
 
 
 def leave(place: str) -> None:
     """
-    Tell W&B and the launcher of the checkpoint at *place*, and end the process.
+    Report the checkpoint at *place* to W&B and the launcher, and end the process.
 
     Raises:
         Preempted: Always.
     """
-    # One process of each machine: its own launcher asks.
+    # One process on each machine, because each machine's launcher reads the report.
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        quietly("note the stop", reporting.report, "preempted", {"checkpoint": place})
+        quietly("report the stop", reporting.report, "preempted", {"checkpoint": place})
     quietly("mark the W&B run as preempted", _mark_preempting)
     raise Preempted
 

@@ -1,8 +1,9 @@
 """
-Checkpoints on disk: written whole or not at all, checked before use.
+Checkpoints on disk: written atomically, checked before use.
 
-``FIT-EPOCH-BATCH.pt`` is what ``torch.save`` writes; the ``.json`` beside it, written last,
-has its SHA-256 and makes it count. A kill leaves a file without its JSON: it is passed over.
+``FIT-EPOCH-BATCH.pt`` is written by ``torch.save``. The ``.json`` file next to it, written
+last, holds its SHA-256 and makes it valid. A kill leaves a file without its JSON, which is
+ignored.
 """
 
 import hashlib
@@ -23,9 +24,9 @@ DONE_KEPT = 20
 @dataclass(frozen=True, kw_only=True, order=True)
 class Position:
     """
-    Where in a training: in *fit* (of *learner*) *epoch* epochs and *batch* batches are done.
+    A position in a training: *epoch* epochs and *batch* batches of *fit* (of *learner*) are done.
 
-    *done* is the end of a fit, after all that its callbacks do there.
+    *done* is the end of a fit, after all callbacks have run.
     """
 
     fit: int
@@ -36,13 +37,13 @@ class Position:
 
     @property
     def name(self) -> str:
-        """Name of its files, without suffix; the order of names is that of places."""
+        """Name of the files, without suffix; names sort in the order of positions."""
         return f"{self.fit:03d}-{'end' if self.done else f'{self.epoch:05d}-{self.batch:07d}'}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A checkpoint's JSON: its place, and what its file must be."""
+    """A checkpoint's JSON: its position, and the expected hash and size of its file."""
 
     place: Position
     path: Path
@@ -52,33 +53,33 @@ class Entry:
 
 class Store:
     """
-    The checkpoints in *folder*, the last *keep* of the open fit and the end of each other.
+    The checkpoints in *folder*: the last *keep* of the current fit, and the end of each other.
 
-    With *epochs* the last one of an epoch's end stays besides: another number of processes
-    can go on from no other.
+    With *epochs*, the last one from the end of an epoch is also kept, because another number
+    of processes can resume only from there.
     """
 
     def __init__(self, folder: Path, keep: int, *, epochs: bool = False) -> None:
         self.folder, self._keep, self._epochs = folder, keep, epochs
 
     def write(self, place: Position, state: dict[str, Any]) -> Entry:
-        """Write a checkpoint, then drop what it makes unneeded."""
+        """Write a checkpoint, then remove those that are no longer needed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{place.name}.pt"
         writer = _Hashing()
         _atomically(path, lambda file: torch.save({"format": FORMAT, **state}, writer.to(file)))
         entry = Entry(place=place, path=path, sha256=writer.digest(), bytes=writer.bytes)
-        described = {**asdict(place), "sha256": entry.sha256, "bytes": entry.bytes}
-        described["written"] = round(time.time(), 3)
-        text = json.dumps(described, indent=2) + "\n"
+        description = {**asdict(place), "sha256": entry.sha256, "bytes": entry.bytes}
+        description["written"] = round(time.time(), 3)
+        text = json.dumps(description, indent=2) + "\n"
         _atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
         self._drop(place)
         return entry
 
     def entries(self) -> list[Entry]:
-        """Return all that count, in the order of their places."""
-        found = [entry for path in self.folder.glob("*.json") if (entry := _entry(path))]
-        return sorted(found, key=lambda entry: entry.place)
+        """Return all valid checkpoints, in the order of their positions."""
+        entries = [entry for path in self.folder.glob("*.json") if (entry := _entry(path))]
+        return sorted(entries, key=lambda entry: entry.place)
 
     def load(self, entry: Entry) -> dict[str, Any] | None:
         """Return the state, on the host; None, and a line on stderr, if the file is damaged."""
@@ -89,11 +90,11 @@ class Store:
             problem = "its checksum differs"
         except OSError as error:
             problem = error.strerror or str(error)
-        sys.stderr.write(f"samerun: checkpoint {entry.path.name} is not used: {problem}.\n")
+        sys.stderr.write(f"samerun: ignoring checkpoint {entry.path.name}: {problem}.\n")
         return None
 
     def discard_after(self, place: Position) -> None:
-        """Remove what lies after *place*: the training is about to write it anew."""
+        """Remove all checkpoints after *place*, because the training rewrites them."""
         for entry in self.entries():
             if entry.place > place:
                 _remove(entry.path)
@@ -113,7 +114,7 @@ class Store:
 
 
 class _Hashing:
-    """A file that is only written to, and hashes what goes through it."""
+    """A write-only file that hashes its content."""
 
     def __init__(self) -> None:
         self._sha256, self.bytes = hashlib.sha256(), 0
@@ -130,7 +131,7 @@ class _Hashing:
         return self._file.write(data)
 
     def flush(self) -> None:
-        """Leave that to the end."""
+        """Do nothing; the file is flushed at the end."""
 
     def digest(self) -> str:
         return self._sha256.hexdigest()
@@ -155,10 +156,10 @@ def _atomically(path: Path, write: Any) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        # On a full disk its leftovers would keep it full.
+        # On a full disk, the partial file would take up the remaining space.
         temporary.unlink(missing_ok=True)
         raise
-    # The new name too must survive a power cut.
+    # The new name must also survive a power failure.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -1,4 +1,4 @@
-"""Worker processes of data loaders leave signals to the training."""
+"""Make worker processes of data loaders ignore signals, which the training handles."""
 
 import signal
 from typing import Any
@@ -8,10 +8,10 @@ from samerun.train.checkpoint.stopping import SIGNALS
 
 def install(load: Any) -> None:
     """
-    Let workers of the loaders of ``fastai.data.load`` ignore what asks the training to stop.
+    Make workers of the loaders of ``fastai.data.load`` ignore signals to stop.
 
-    A signal to the whole group would kill them, and their end the training, before the
-    checkpoint is written.
+    A signal to the process group would kill the workers, and thereby end the training before
+    it writes its checkpoint.
     """
     original = load.DataLoader.wif
 

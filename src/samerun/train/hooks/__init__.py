@@ -1,1 +1,1 @@
-"""What is done to a library when it has been imported: signing, observing, determinism."""
+"""Extensions of libraries, installed after their import: signing, recording, repairs."""

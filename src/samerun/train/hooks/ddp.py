@@ -1,9 +1,9 @@
 """
-What fastai's distributed training needs on the CPU, and two repairs for GPUs too.
+Repairs of fastai's distributed training, needed on the CPU and for seeded workers.
 
-Read in fastai 2.8.12: ``DistributedDL._broadcast`` calls ``.cuda()`` whatever the
-backend, and the wrapped loader never gets its worker initialization, so workers of a
-distributed loader are not seeded.
+In fastai 2.8.12, ``DistributedDL._broadcast`` calls ``.cuda()`` for every backend, and the
+wrapped loader's worker initialization is never called, so the workers of a distributed loader
+are not seeded.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ def install(distributed: Any) -> None:
 
 
 def _broadcast(self: Any, indices: Any, rank: int) -> list[int]:
-    """Send *indices* (int64, one dimension) from *rank* to all; the backend says where."""
+    """Broadcast *indices* (int64, one dimension) from *rank*, on the backend's device."""
     import torch
 
     tensor = torch.as_tensor(indices, dtype=torch.int64)

@@ -13,7 +13,7 @@ from samerun.train.report import reporting
 
 
 def install(learner: Any) -> None:
-    """Extend ``Learner.fit`` of the module ``fastai.learner``, where it is asked for."""
+    """Extend ``Learner.fit`` of the module ``fastai.learner``, if ``--stop-on-nan`` is given."""
     if os.environ.get(contract.ENV_STOP_ON_NAN) != "1" or not reporting.is_recorded():
         return
     original = learner.Learner.fit
@@ -27,7 +27,7 @@ def install(learner: Any) -> None:
 
 
 class Finite(Callback):
-    """Look at the loss before the step that it would spoil; this waits for the device."""
+    """Check the loss before the optimizer's step; this waits for the device."""
 
     order, remove_on_fetch, run_valid = -1000, True, False
 
@@ -36,12 +36,12 @@ class Finite(Callback):
         Refuse a loss that is not finite.
 
         Raises:
-            NotFinite: With the loss, its epoch and batch.
+            NotFinite: The loss is infinite or not a number.
         """
         learn = self.learn
         if hasattr(learn, "lr_finder") or torch.isfinite(learn.loss.detach()).all():
             return
         raise NotFinite(
             f"The loss is {float(learn.loss.mean())} in epoch {learn.epoch}, batch {learn.iter}.",
-            "Lower the learning rate, or look at the data of that batch.",
+            "Lower the learning rate, or check the data of that batch.",
         )

@@ -1,8 +1,8 @@
 """
-Note what a training made: time of the first batch, metrics per epoch, losses per step, hashes.
+Record a training's results: time of the first batch, metrics per epoch, losses, hashes.
 
-``Learner.fit`` is extended rather than a callback left on the learner, so that an
-exported learner does not need this package to be loaded.
+``Learner.fit`` is extended instead of adding a callback to the learner, so that an exported
+learner can be loaded without this package.
 """
 
 import functools
@@ -21,16 +21,16 @@ from samerun.train.hooks.tensor_hash import hash_history, hash_tensor, hash_weig
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
-# Over all fits of the process: fine_tune has two, and they are one training.
+# Over all fits of the process: the two fits of fine_tune are one training.
 _epochs: list[dict[str, float | None]] = []
 _fits = 0
 _batch_seen = False
-# Losses of the epoch's steps so far; tensors stay on their device until it ends.
+# Losses of the epoch's steps so far; tensors stay on their device until the epoch ends.
 _losses: list[Any] = []
 
 
 def install(learner: Any) -> None:
-    """Extend ``Learner.fit`` of the module ``fastai.learner``; on the main process only."""
+    """Extend ``Learner.fit`` of the module ``fastai.learner``, in the main process only."""
     if not reporting.is_recorded() or reporting.rank() != 0:
         return
     original = learner.Learner.fit
@@ -44,7 +44,7 @@ def install(learner: Any) -> None:
 
 
 class Witness(Callback):
-    """Report to the record; after all other callbacks, and never in lr_find or get_preds."""
+    """Reports to the record; runs after all other callbacks, not in lr_find or get_preds."""
 
     order = 1000
     remove_on_fetch = True
@@ -57,14 +57,14 @@ class Witness(Callback):
             _losses.clear()
 
     def before_batch(self) -> None:
-        """Note when the first batch of the training stood ready."""
+        """Report the time at which the first batch of the training was ready."""
         global _batch_seen
         if not _batch_seen:
             _batch_seen = True
             quietly("note the first batch", report_first_batch)
 
     def after_batch(self) -> None:
-        """Keep the step's loss where it is: nothing waits for the device."""
+        """Keep the step's loss on its device, so that nothing waits."""
         if self.learn.training and not hasattr(self.learn, "lr_finder"):
             loss = self.learn.loss
             _losses.append(loss.detach() if isinstance(loss, torch.Tensor) else loss)
@@ -76,13 +76,13 @@ class Witness(Callback):
             _losses.clear()
 
     def after_cancel_fit(self) -> None:
-        """Keep the epoch after which early stopping ended the fit: its end came past us."""
+        """Record the epoch after which early stopping ended the fit, before our after_epoch."""
         if _losses and len(self.learn.recorder.values) > self.learn.epoch:
             quietly("note the metrics", self._keep)
             _losses.clear()
 
     def after_fit(self) -> None:
-        """Report metrics and hashes; the model is out of its distributed wrapper by now."""
+        """Report metrics and hashes; the model's distributed wrapper is already removed."""
         if not hasattr(self.learn, "lr_finder"):
             quietly("record the result", report_result, self.learn.model.state_dict())
 
@@ -98,12 +98,12 @@ class Witness(Callback):
 
 
 def state() -> dict[str, Any]:
-    """Return all that was noted so far, for a checkpoint."""
+    """Return everything recorded so far, for a checkpoint."""
     return {"epochs": [dict(row) for row in _epochs], "fits": _fits, "losses": _floats(_losses)}
 
 
 def load_state(state: Mapping[str, Any]) -> None:
-    """Go on from what `state` returned; later lines of an earlier start are dropped."""
+    """Restore what `state` returned; later lines of an earlier start are dropped."""
     global _fits
     _epochs[:] = [dict(row) for row in state["epochs"]]
     _losses[:] = list(state["losses"])
@@ -112,7 +112,7 @@ def load_state(state: Mapping[str, Any]) -> None:
 
 
 def _exact(row: Mapping[str, float | None], model: Any) -> dict[str, Any]:
-    """Return an epoch to the last bit: metrics and losses in hex, a hash of each tensor."""
+    """Return an exact line for an epoch: metrics and losses in hex, a hash of each tensor."""
     tensors = get_model(model).state_dict()
     return {
         "metrics": {name: None if v is None else v.hex() for name, v in row.items()},
@@ -122,7 +122,7 @@ def _exact(row: Mapping[str, float | None], model: Any) -> dict[str, Any]:
 
 
 def _floats(losses: Sequence[Any]) -> list[float]:
-    """Return losses as floats, with one copy from the device for all that are tensors."""
+    """Return losses as floats, with a single copy from the device if all are tensors."""
     tensors = [loss for loss in losses if isinstance(loss, torch.Tensor)]
     if len(tensors) == len(losses) and all(t.ndim == 0 for t in tensors) and tensors:
         plain = [t.as_subclass(torch.Tensor).double() for t in tensors]
@@ -133,18 +133,18 @@ def _floats(losses: Sequence[Any]) -> list[float]:
 
 
 class _Steps:
-    """The file of the epochs; an earlier start may have left lines that come again."""
+    """The file of the epochs; it may hold lines of an earlier start that will be rewritten."""
 
     def __init__(self) -> None:
         self.known = False
 
     def append(self, line: Mapping[str, Any], before: int) -> None:
-        """Add a line behind the first *before* ones."""
+        """Append a line after the first *before* lines."""
         path = reporting.folder() / contract.STEPS
         path.parent.mkdir(exist_ok=True)
         if not self.known:
-            there = path.read_text(encoding="utf-8") if path.exists() else ""
-            files.write_atomically(path, "".join(there.splitlines(keepends=True)[:before]))
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+            files.write_atomically(path, "".join(text.splitlines(keepends=True)[:before]))
             self.known = True
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -154,7 +154,7 @@ _steps = _Steps()
 
 
 def _number(value: Any) -> float | None:
-    """Return *value* as a float, or None for what is no single number."""
+    """Return *value* as a float, or None if it is not a single number."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -168,7 +168,7 @@ def report_first_batch() -> None:
 
 
 def report_result(state: Mapping[str, Any]) -> None:
-    """Report the last epoch's metrics, all epochs, and the hashes over both and *state*."""
+    """Report the last epoch's metrics, all epochs, and the hashes of history and *state*."""
     result = {
         "metrics": _epochs[-1] if _epochs else {},
         "epochs": _epochs,

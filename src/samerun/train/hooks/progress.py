@@ -1,9 +1,9 @@
 """
-Draw fastai's progress bars only where somebody watches.
+Draw fastai's progress bars only if the host has a terminal.
 
-fastprogress 1.1 asks whether standard output *has* an ``isatty`` method, not what it
-says, and so fills logs with bars. A container has no terminal; the host says whether
-it has one.
+fastprogress 1.1 checks whether standard output *has* an ``isatty`` method, not what it
+returns, and so fills logs with bars. A container has no terminal, so the host passes on
+whether it has one.
 """
 
 import os
@@ -13,8 +13,8 @@ from samerun.core import contract
 
 
 def install(fastprogress: Any) -> None:
-    """Switch the bars of the module ``fastprogress.fastprogress`` off without a watcher."""
+    """Switch off the bars of the module ``fastprogress.fastprogress`` without a terminal."""
     if os.environ.get(contract.ENV_PROGRESS) != "1":
         fastprogress.NO_BAR = True
-        # Every bar prints its fill character once, to see if the terminal knows it.
+        # Every bar prints its fill character once, to test whether the terminal supports it.
         fastprogress.ConsoleProgressBar.fill = ""

@@ -1,4 +1,4 @@
-"""Hashes of what a training made, independent of any file format."""
+"""Hashes of a training's results, independent of any file format."""
 
 import hashlib
 import json
@@ -10,9 +10,9 @@ def hash_weights(state: Mapping[str, Any]) -> str:
     """
     Return the SHA-256 of a model's state.
 
-    Over every entry of ``state_dict()`` by name: name, dtype, shape, then the
-    elements' bytes in C order (little-endian). Entries that are not tensors count
-    with their ``repr``.
+    It covers every entry of ``state_dict()``, sorted by name: name, dtype, shape, then the
+    elements' bytes in C order (little-endian). For entries that are not tensors, it covers
+    their ``repr``.
     """
     digest = hashlib.sha256()
     for name in sorted(state):
@@ -21,7 +21,7 @@ def hash_weights(state: Mapping[str, Any]) -> str:
 
 
 def hash_tensor(name: str, value: Any) -> str:
-    """Return the SHA-256 of one entry of a model's state, as `hash_weights` counts it."""
+    """Return the SHA-256 of one entry of a model's state, encoded as in `hash_weights`."""
     digest = hashlib.sha256()
     _add(digest, name, value)
     return digest.hexdigest()
@@ -39,7 +39,7 @@ def _add(digest: Any, name: str, value: Any) -> None:
 
 
 def hash_history(epochs: Sequence[Mapping[str, float | None]]) -> str:
-    """Return the SHA-256 over all epochs' metrics, to the last bit (``float.hex``)."""
+    """Return the SHA-256 of all epochs' metrics, written exactly (``float.hex``)."""
     exact = [
         {k: v.hex() if isinstance(v, float) else v for k, v in epoch.items()} for epoch in epochs
     ]

@@ -1,8 +1,8 @@
 """
-Read W&B's own logs: ``python -m samerun.train.wandblog FOLDER...`` prints them as JSON.
+Read W&B's logs: ``python -m samerun.train.hooks.wandb_log FOLDER...`` prints them as JSON.
 
-wandb 0.31 has no reader in its package. A log is a header, then LevelDB's chunks in
-blocks of 32 KiB, each a protobuf record.
+The package wandb 0.31 has no reader. A log is a header, then protobuf records in LevelDB's
+format: chunks in blocks of 32 KiB.
 """
 
 import json
@@ -22,13 +22,13 @@ MAGIC = (b":W&B", 0xBEE1, 0)
 
 
 def records(data: bytes) -> Iterator[Any]:
-    """Yield the records of a log up to its end, or to where it is torn."""
+    """Yield the records of a log up to its end, or to the point where it is truncated."""
     if len(data) < HEADER.size or struct.unpack("<4sHB", data[:7]) != MAGIC:
         return
     at, parts = 7, b""
     while at + HEADER.size <= len(data):
         left = BLOCK - at % BLOCK
-        if left < HEADER.size:  # The rest of a block, too short for a header.
+        if left < HEADER.size:  # The rest of the block is too short for a header.
             at += left
             continue
         checksum, size, kind = HEADER.unpack(data[at : at + HEADER.size])
@@ -43,25 +43,25 @@ def records(data: bytes) -> Iterator[Any]:
 
 def read(path: Path) -> dict[str, Any]:
     """
-    Return what the server must have of the log *path*.
+    Return what the server must have according to the log *path*.
 
-    *rows* are pairs of step and time in milliseconds, which tells a row from all others
-    even where the server counts steps on; *artifacts* triples of name, type and digest.
+    *rows* are pairs of step and time in milliseconds, which identifies a row even if the
+    server renumbers steps; *artifacts* are triples of name, type and digest.
     """
-    found: dict[str, Any] = {"rows": [], "artifacts": [], "complete": False}
+    content: dict[str, Any] = {"rows": [], "artifacts": [], "complete": False}
     for entry in records(path.read_bytes()):
         kind = entry.WhichOneof("record_type")
         if kind == "run":
-            found |= {"id": entry.run.run_id, "entity": entry.run.entity}
-            found["project"] = entry.run.project
+            content |= {"id": entry.run.run_id, "entity": entry.run.entity}
+            content["project"] = entry.run.project
         elif kind == "history":
-            found["rows"].append([entry.history.step.num, _milliseconds(entry.history.item)])
+            content["rows"].append([entry.history.step.num, _milliseconds(entry.history.item)])
         elif kind == "artifact":
             artifact = entry.artifact
-            found["artifacts"].append([artifact.name, artifact.type, artifact.digest])
+            content["artifacts"].append([artifact.name, artifact.type, artifact.digest])
         elif kind == "exit":
-            found["complete"] = True
-    return found
+            content["complete"] = True
+    return content
 
 
 def _milliseconds(items: Any) -> int:
@@ -72,10 +72,10 @@ def _milliseconds(items: Any) -> int:
 
 
 def find(folders: Sequence[str]) -> list[Path]:
-    """Return the logs in W&B's folders *folders* and beside them, the oldest first."""
-    found = {log for name in folders for log in Path(name).parent.glob("*run-*/*.wandb")}
-    # Links lead elsewhere (latest-run), to what is found by its own name.
-    real = [log for log in found if not log.is_symlink() and not log.parent.is_symlink()]
+    """Return the logs in W&B's folders *folders* and next to them, the oldest first."""
+    logs = {log for name in folders for log in Path(name).parent.glob("*run-*/*.wandb")}
+    # Links (latest-run) point to folders that are listed by their own name.
+    real = [log for log in logs if not log.is_symlink() and not log.parent.is_symlink()]
     return sorted(real, key=lambda log: log.parent.name.removeprefix("offline-"))
 
 

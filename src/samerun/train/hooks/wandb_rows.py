@@ -1,10 +1,10 @@
 """
-No row lost, none doubled, when a training goes on in the W&B run of an earlier start.
+No lost and no duplicate rows when a training resumes in the W&B run of an earlier start.
 
-What wandb has taken reaches its file, or the server, seconds later: a kill loses that. And
-the steps since the last checkpoint are trained, and logged, once more. So every row is
-noted here first. After a resume it is looked up what has arrived; what is missing from
-before the checkpoint is sent again, and what is there already is not.
+Rows passed to wandb reach its file, or the server, seconds later, so a kill loses some. And
+the steps since the last checkpoint are trained and logged a second time. So every row is
+written to a journal first. After a resume, the journal is compared with the rows that arrived:
+rows missing from before the checkpoint are sent again, rows that arrived are not.
 """
 
 import json
@@ -23,7 +23,7 @@ API_TIMEOUT_S = 20
 
 
 def install(handover: Any) -> None:
-    """Look at all rows that the module ``samerun.callback.stream.bulk`` sends."""
+    """Filter all rows that the module ``samerun.callback.stream.bulk`` sends."""
     if reporting.is_recorded():
         handover.filters.append(admit)
 
@@ -32,14 +32,14 @@ _journals: dict[str, "Journal"] = {}
 
 
 def admit(run: Any, rows: Sequence[Row]) -> Sequence[Row]:
-    """Note *rows*, and return those that *run* does not have, after those that it lost."""
+    """Write *rows* to the journal; return the lost rows, then the new ones, of *run*."""
     if run.id not in _journals:
         _journals[run.id] = Journal(run)
     return _journals[run.id].admit(rows)
 
 
 def key(row: Row) -> Key:
-    """Return what names a row: its step, or for metrics alone their epoch."""
+    """Return what identifies a row: its step, or for metrics alone their epoch."""
     return row.get("train_step"), row.get("epoch")
 
 
@@ -48,19 +48,19 @@ class Journal:
 
     def __init__(self, run: Any) -> None:
         self._path = reporting.folder() / contract.PARTS / f"rows-{run.id}.jsonl"
-        before = quietly("read the noted rows", read, self._path) or []
+        before = quietly("read the journal of rows", read, self._path) or []
         self._lost: list[Row] = []
         self._there: set[Key] = set()
         if before:
-            times = quietly("ask what W&B has", arrived, run) or set()
-            # Sent by two starts, a row may have arrived from the earlier one only.
+            times = quietly("query the rows that W&B has", arrived, run) or set()
+            # If two starts sent a row, it may have arrived only from the earlier one.
             self._there = {key(row) for row in before if _milliseconds(row) in times}
             lost = {key(row): row for row in before if key(row) not in self._there}
             self._lost = list(lost.values())
         self._file = self._path.open("a", encoding="utf-8")
 
     def admit(self, rows: Sequence[Row]) -> list[Row]:
-        """Note *rows*; return what is to be sent."""
+        """Write *rows* to the journal; return the rows to send."""
         missing, self._lost = self._missing_before(rows), []
         new = [row for row in rows if key(row) not in self._there]
         self._file.writelines(json.dumps(row) + "\n" for row in [*missing, *new])
@@ -68,7 +68,7 @@ class Journal:
         return [*missing, *new]
 
     def _missing_before(self, rows: Sequence[Row]) -> list[Row]:
-        """Return the lost rows that do not come again with *rows*, the first of this start."""
+        """Return the lost rows that precede *rows*, the first rows of this start."""
         if not self._lost or not rows:
             return []
         first = _order(rows[0])
@@ -76,12 +76,12 @@ class Journal:
 
 
 def _order(row: Row) -> tuple[float, bool]:
-    """Return the place of a row on the axis of epochs; metrics come after their last step."""
+    """Return the position of a row in time; an epoch's metrics follow its last step."""
     return float(row.get("epoch") or 0.0), row.get("train_step") is None
 
 
 def read(path: Path) -> list[Row]:
-    """Return the rows noted in *path*; the last line of a killed start may be torn."""
+    """Return the rows in the journal *path*; a kill may have truncated a line."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -92,7 +92,7 @@ def read(path: Path) -> list[Row]:
 
 
 def arrived(run: Any) -> set[int]:
-    """Return the times, in milliseconds, of all rows that W&B has of *run*."""
+    """Return the times, in milliseconds, of all rows of *run* that W&B has."""
     from samerun.train.hooks import wandb_log
 
     if not run.offline:
@@ -104,8 +104,8 @@ def arrived(run: Any) -> set[int]:
 
 def _on_server(run: Any) -> set[int]:
     wandb = sys.modules["wandb"]
-    found = wandb.Api(timeout=API_TIMEOUT_S).run(f"{run.entity}/{run.project}/{run.id}")
-    rows = found.scan_history(keys=["_timestamp"], page_size=10_000)
+    stored = wandb.Api(timeout=API_TIMEOUT_S).run(f"{run.entity}/{run.project}/{run.id}")
+    rows = stored.scan_history(keys=["_timestamp"], page_size=10_000)
     return {_milliseconds(row) for row in rows}
 
 

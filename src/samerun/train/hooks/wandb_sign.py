@@ -1,8 +1,9 @@
 """
-Sign every W&B run with the image that it ran in.
+Add the image's digest and the record to every W&B run.
 
-``wandb.init(tags=...)`` replaces ``WANDB_TAGS``, so the digest is added once the run
-exists, whoever started it. Nothing here may stop a training: what fails is said once.
+``wandb.init(tags=...)`` replaces ``WANDB_TAGS``, so the digest is added after the run is
+created, no matter which code creates it. Nothing here may stop a training; a failure prints
+one line.
 """
 
 import atexit
@@ -17,12 +18,12 @@ from samerun.core import contract, parts, record
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
-# Seconds that W&B may take to answer before the run goes on offline; wandb's own are 90.
+# If W&B does not respond for so many seconds, the run is recorded offline; wandb's default is 90.
 INIT_TIMEOUT_S = 20
 
-# W&B runs of this process that have their record already.
+# W&B runs of this process to which the record was logged.
 _logged: set[str] = set()
-# Calls of ``wandb.init`` so far: the next start makes the same ones in the same order.
+# Calls of ``wandb.init`` so far: the next start makes the same calls in the same order.
 _inits = 0
 # W&B runs whose service has died, and how wandb 0.31 says so besides a ConnectionError.
 _gone: set[str] = set()
@@ -71,7 +72,7 @@ def _extend_init(wandb: Any) -> None:
         try:
             run = original(*args, **kwargs)
         except wandb.errors.CommError as error:
-            # Training needs no W&B: what can't be delivered today, `invoke sync` delivers.
+            # Training does not need W&B; `invoke sync` uploads the run later.
             what = str(error).strip().splitlines()[0]
             wandb.termwarn(f"W&B can't be reached ({what}); this run is recorded offline.")
             run = original(*args, **{**kwargs, "mode": "offline"})
@@ -82,7 +83,7 @@ def _extend_init(wandb: Any) -> None:
 
 
 def _extend_finish(cls: Any) -> None:
-    # The common end of finish(), of wandb.finish() and of `with wandb.init():`.
+    # finish(), wandb.finish() and `with wandb.init():` all call this method.
     original = cls._finish
 
     @functools.wraps(original)
@@ -131,7 +132,7 @@ def _is_gone(error: BaseException | None) -> bool:
 
 
 def _earlier_run() -> str | None:
-    """Return the id of the W&B run that an earlier start of this one began in this place."""
+    """Return the id of the W&B run that the same call of an earlier start created."""
     global _inits
     _inits += 1
     if reporting.start_number() == 1:
@@ -144,22 +145,22 @@ def _earlier_run() -> str | None:
 
 
 def sign(run: Any) -> None:
-    """Put the digest on *run* as a tag, and the identities into its config."""
+    """Add the digest to the tags of *run*, and image, code and data to its config."""
     if run.disabled:
         return
-    signed = _record()
-    digest = signed.image.digest
-    # A container started by hand may not know its own digest; W&B refuses an empty tag.
+    own = _record()
+    digest = own.image.digest
+    # A standalone container may not know its own digest; W&B refuses an empty tag.
     if digest and digest not in (run.tags or ()):
         run.tags = (*(run.tags or ()), digest)
-    run.config.update({contract.CONFIG_KEY: _config(signed)}, allow_val_change=True)
+    run.config.update({contract.CONFIG_KEY: _config(own)}, allow_val_change=True)
     reporting.report(f"wandb-{run.id}", describe(run, reporting.folder()))
-    # wandb's own handler at exit does not call finish(); ours, registered later, runs first.
+    # wandb's exit handler does not call finish(). Ours is registered later, so it runs first.
     atexit.register(quietly, "log the run's record", log_record, run)
 
 
 def describe(run: Any, folder: Path) -> dict[str, Any]:
-    """Return what the record keeps of a W&B run; *dir* is relative to the run's folder."""
+    """Return the record's entry for a W&B run; *dir* is relative to the run's folder."""
     path = Path(run.dir).parent
     return {
         "id": run.id,
@@ -175,7 +176,7 @@ def describe(run: Any, folder: Path) -> dict[str, Any]:
 
 
 def log_record(run: Any) -> None:
-    """Log the record, with all parts known by now, as an artifact of *run*; once."""
+    """Log the record, with all parts reported so far, as an artifact of *run*, once."""
     if run.disabled or run.id in _logged:
         return
     _logged.add(run.id)
@@ -193,11 +194,11 @@ def log_record(run: Any) -> None:
         run.log_artifact(artifact)
 
 
-def _config(signed: record.Run) -> dict[str, Any]:
-    """Return what a reader of the run needs to find the image and run it again."""
-    image = signed.image
+def _config(own: record.Run) -> dict[str, Any]:
+    """Return the config entry with what is needed to find the image and rerun the run."""
+    image = own.image
     return {
-        "run": signed.name,
+        "run": own.name,
         "image": image.reference,
         "digest": image.digest,
         "digest_kind": image.digest_kind,
@@ -208,14 +209,14 @@ def _config(signed: record.Run) -> dict[str, Any]:
         "base": image.base.reference,
         "lock": image.lock,
         "cuda": image.cuda,
-        "code": signed.code.where,
-        "command": list(signed.command),
-        "git_commit": signed.code.git_commit,
-        "git_dirty": signed.code.git_dirty,
-        "seed": signed.seed,
-        "world_size": signed.topology.world_size,
-        "data": [d.fingerprint for d in signed.data],
-        "reproduces": signed.reproduces,
+        "code": own.code.where,
+        "command": list(own.command),
+        "git_commit": own.code.git_commit,
+        "git_dirty": own.code.git_dirty,
+        "seed": own.seed,
+        "world_size": own.topology.world_size,
+        "data": [d.fingerprint for d in own.data],
+        "reproduces": own.reproduces,
     }
 
 

@@ -1,7 +1,6 @@
 """
-Several nodes, one training.
+Training on several nodes.
 
-`place` says which node this is and what it tells the others, `meeting` brings them
-together by the `store` of node 0, `job` trains round after round, and `verdict` decides
-what follows each.
+`card` describes a node to the others, `rendezvous` gathers the nodes through the `store` of
+node 0, `rounds` trains round after round, and `decision` decides what follows each round.
 """

@@ -1,9 +1,8 @@
 """
-Several nodes, one training: what each tells the others, and whether that fits.
+The card of a node, which describes it to the others, and the comparison of cards.
 
-torch's own rendezvous would start nodes that disagree on image, seed or data, and the
-result would be nobody's. So every node first lays down a card (see `meeting`), and node 0
-compares.
+torch's rendezvous would start nodes that differ in image, seed or data, and the result would
+not be reproducible. So every node first writes a card (see `rendezvous`), and node 0 compares.
 """
 
 import dataclasses
@@ -25,10 +24,10 @@ def card(
     command: Sequence[str], *, place: NodePlacement, seed: int, procs: int, threads: int
 ) -> Card:
     """
-    Return what this node tells the others: who it is, and what must be the same on all.
+    Return this node's card: its host, and the values that must be the same on all nodes.
 
-    Image and data come from the record; one that a cluster started may have none, and what
-    is not known is not compared.
+    Image and data come from the record. A container started by a cluster may have none;
+    unknown values are not compared.
     """
     run = _record()
     must = {
@@ -36,12 +35,13 @@ def card(
         "seed": seed,
         "nodes": f"{place.needed}:{place.count}" if place.is_elastic else str(place.count),
         "processes per node": procs,
-        "image": (run.image.layers_digest or run.image.digest if run else _told_digest()) or None,
+        "image": (run.image.layers_digest or run.image.digest if run else _expected_digest())
+        or None,
         "data": content.together(d.fingerprint for d in run.data) if run else None,
         "determinism": run.determinism if run else None,
     }
     hardware = dataclasses.asdict(run.hardware) if run else {}
-    # A container's own name is a random one.
+    # The host name in a container is random.
     host = (run.hardware.host if run else "") or socket.gethostname()
     return {"host": host, "must": must, "threads": threads, "hardware": hardware}
 
@@ -53,12 +53,12 @@ def _record() -> record.Run | None:
         return None
 
 
-def _told_digest() -> str:
+def _expected_digest() -> str:
     return os.environ.get(contract.ENV_IMAGE, "").rpartition("sha256:")[2]
 
 
 def disagreement(cards: Mapping[int, Mapping[str, Any]]) -> str:
-    """Return who, by rank, differs from node 0 in what, a line each; empty where all agree."""
+    """Return one line per value in which a node differs from node 0; empty if all agree."""
     first = cards[0]
     lines = []
     for rank in sorted(cards):
@@ -73,5 +73,5 @@ def disagreement(cards: Mapping[int, Mapping[str, Any]]) -> str:
 
 
 def named(rank: int, cards: Mapping[int, Mapping[str, Any]]) -> str:
-    """Return what messages call the node *rank*."""
+    """Return the name of the node *rank* for messages."""
     return f"Node {rank} ({cards[rank]['host']})" if rank in cards else f"Node {rank}"

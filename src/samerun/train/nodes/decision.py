@@ -1,8 +1,8 @@
 """
-What follows when a round of training on several nodes is over: pure decisions.
+The decision after a round of training on several nodes, as pure functions.
 
-A round is what torch's launchers train between two changes of the nodes. It ends by its
-own end, by a failure, because a node was asked to stop, or because one was lost.
+A round is the training between two changes of the nodes. It ends because the training is
+finished or failed, because a node received a signal to stop, or because one was lost.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 from samerun.core import contract
 from samerun.core.errors import NodeLost
 
-# What a process says whose partner went away: true, and not the reason.
+# Errors of a process whose peer failed: they are consequences, not the cause.
 FOLLOWS = re.compile(
     r"connection (was )?(closed|reset|refused)|broken pipe|nccl|gloo|socket ?timeout|DistBackend",
     re.IGNORECASE,
@@ -23,9 +23,9 @@ FOLLOWS = re.compile(
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """
-    How a round ended on one node: with *code*, as a shell has it.
+    How a round ended on one node, with exit code *code*.
 
-    *leaves*: a signal asked this very node to stop. *ordered*: node 0 ended the round here.
+    *leaves*: this node received a signal to stop. *ordered*: node 0 ended the round here.
     """
 
     code: int
@@ -37,10 +37,10 @@ class Report:
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """
-    What node 0 decides: another round with the nodes *left*, or the end with *code*.
+    The decision of node 0: another round with the nodes *left*, or the end with *code*.
 
-    *failed* is the node whose failure it was, *why* the reason in words that begin with a
-    node's name, ``{1}``.
+    *failed* is the node that failed first. *why* is the reason, starting with the nodes as
+    placeholders, ``{1}``.
     """
 
     left: tuple[int, ...] = ()
@@ -56,39 +56,39 @@ class Decision:
 
 
 def decide(
-    members: Sequence[int], words: Mapping[int, Report], least: int, *, grows: bool = False
+    members: Sequence[int], reports: Mapping[int, Report], least: int, *, grows: bool = False
 ) -> Decision:
     """
-    Return what follows.
+    Return the decision.
 
     Args:
-        members: Ranks of the nodes of the round; *words* lacks those that were lost.
-        words: What each node that is still there said.
-        least: So many nodes, node 0 among them, can go on.
-        grows: The round was stopped to take a node in.
+        members: Ranks of the nodes of the round; lost ones have no report.
+        reports: The report of each remaining node.
+        least: The job can continue with so many nodes, including node 0.
+        grows: The round was stopped to add a node.
     """
-    lost = [rank for rank in members if rank not in words]
-    leaving = [rank for rank in members if rank in words and words[rank].leaves]
+    lost = [rank for rank in members if rank not in reports]
+    leaving = [rank for rank in members if rank in reports and reports[rank].leaves]
     left = tuple(rank for rank in members if rank not in lost and rank not in leaving)
-    if _is_through(words):
+    if _is_finished(reports):
         return Decision()
-    can_go_on = len(left) >= least and 0 in left
+    can_continue = len(left) >= least and 0 in left
     why = f"{_listed(lost)} lost" if lost else f"{_listed(leaving)} asked to stop"
-    if (lost or leaving) and can_go_on:
-        # The code is for those that leave.
-        return Decision(left=left, code=_code_of_stop(words), why=why)
+    if (lost or leaving) and can_continue:
+        # The code is for the nodes that leave.
+        return Decision(left=left, code=_code_of_stop(reports), why=why)
     if lost:
         return Decision(code=NodeLost.exit_code, why=why)
     if leaving:
-        return Decision(code=_code_of_stop(words), why=why)
-    if grows and all(word.code == contract.EXIT_PREEMPTED for word in words.values()):
+        return Decision(code=_code_of_stop(reports), why=why)
+    if grows and all(report.code == contract.EXIT_PREEMPTED for report in reports.values()):
         return Decision(left=left)
-    return _failure(words)
+    return _failure(reports)
 
 
-def _is_through(words: Mapping[int, Report]) -> bool:
-    """Whether rank 0 is through: then all had a part in every step, whatever came after."""
-    return 0 in words and all(w.code == 0 or (r and w.leaves) for r, w in words.items())
+def _is_finished(reports: Mapping[int, Report]) -> bool:
+    """Whether rank 0 has finished: then all nodes took part in every step."""
+    return 0 in reports and all(w.code == 0 or (r and w.leaves) for r, w in reports.items())
 
 
 def _listed(ranks: Sequence[int]) -> str:
@@ -96,28 +96,28 @@ def _listed(ranks: Sequence[int]) -> str:
     return f"{names} {'were' if len(ranks) > 1 else 'was'}"
 
 
-def _code_of_stop(words: Mapping[int, Report]) -> int:
-    """Return 75 where a checkpoint was written; else what the node that was stopped said."""
-    codes = [word.code for word in words.values()]
+def _code_of_stop(reports: Mapping[int, Report]) -> int:
+    """Return 75 if a checkpoint was written, else the code of the stopped node."""
+    codes = [report.code for report in reports.values()]
     if contract.EXIT_PREEMPTED in codes:
         return contract.EXIT_PREEMPTED
-    return next((word.code for word in words.values() if word.leaves), 0)
+    return next((report.code for report in reports.values() if report.leaves), 0)
 
 
-def _failure(words: Mapping[int, Report]) -> Decision:
-    """Return the end of a training that failed by itself, with the code of the first failure."""
-    failed = {r: w for r, w in words.items() if w.code and not w.ordered} or dict(words)
-    rank = min(failed, key=lambda rank: (_follows(failed[rank]), _time(failed[rank]), rank))
-    word = failed[rank]
-    why = f"{{{rank}}} failed first, with exit code {word.code}"
-    return Decision(code=word.code, why=why, failed=rank, failure=word.failure)
+def _failure(reports: Mapping[int, Report]) -> Decision:
+    """Return the decision for a failed training, with the code of the first failure."""
+    failed = {r: w for r, w in reports.items() if w.code and not w.ordered} or dict(reports)
+    rank = min(failed, key=lambda rank: (_is_consequence(failed[rank]), _time(failed[rank]), rank))
+    report = failed[rank]
+    why = f"{{{rank}}} failed first, with exit code {report.code}"
+    return Decision(code=report.code, why=why, failed=rank, failure=report.failure)
 
 
-def _follows(word: Report) -> bool:
+def _is_consequence(report: Report) -> bool:
     """Whether a node failed because another did."""
-    return bool(FOLLOWS.search(str((word.failure or {}).get("what", ""))))
+    return bool(FOLLOWS.search(str((report.failure or {}).get("what", ""))))
 
 
-def _time(word: Report) -> float:
-    time = (word.failure or {}).get("time")
+def _time(report: Report) -> float:
+    time = (report.failure or {}).get("time")
     return time if isinstance(time, float) else float("inf")

@@ -1,4 +1,4 @@
-"""Which network interface leads to another node."""
+"""The network interface that leads to another node."""
 
 import fcntl
 import os
@@ -14,12 +14,12 @@ def interface_towards(host: str) -> str | None:
     """
     Return the name of the network interface that leads to *host*; None if none is found.
 
-    gloo and NCCL choose by the machine's own name, which Debian and Ubuntu resolve to
-    127.0.1.1: no other node reaches that.
+    By default, gloo and NCCL resolve the machine's own name, for which Debian and Ubuntu have
+    127.0.1.1, an address that no other node can reach.
     """
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, 9))  # Sends nothing; the kernel chooses the way.
+            probe.connect((host, 9))  # Sends nothing; the kernel chooses the interface.
             address = probe.getsockname()[0]
     except OSError:
         return None
@@ -30,14 +30,14 @@ def _ipv4(interface: str) -> str | None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         request = struct.pack("256s", interface.encode()[:15])
         try:
-            answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, request)
+            reply = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, request)
         except OSError:
             return None
-    return socket.inet_ntoa(answer[20:24])
+    return socket.inet_ntoa(reply[20:24])
 
 
 def set_interface(nodes: NodePlacement) -> None:
-    """Let gloo and NCCL talk over the interface that leads to node 0, unless told otherwise."""
+    """Make gloo and NCCL use the interface that leads to node 0, unless the user chose one."""
     name = interface_towards(nodes.address[0])
     if name:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)

@@ -1,7 +1,7 @@
 """
-The store that node 0 serves at the rendezvous' address, and the line of a node to it.
+The store that node 0 serves at the rendezvous address, and a node's connection to it.
 
-torch's own, because torch is there on every node; what stands in it is JSON.
+It is torch's TCPStore, because every node has torch; the values are JSON.
 """
 
 import json
@@ -15,16 +15,18 @@ from samerun.core.errors import RendezvousFailed
 from samerun.core.placement import NodePlacement
 
 BEAT_S = 0.25
-# As torch's own rendezvous: three beats of five seconds each.
+# The same as torch's rendezvous: three heartbeats of five seconds each.
 SILENCE_S = 15.0
+# A call that is under way ends by then, unless node 0 vanished in the midst of it.
+PARTING_S = 5.0
 
 
 class Lost(Exception):
-    """Node 0 does not answer any longer."""
+    """Node 0 no longer responds."""
 
 
 class Store:
-    """What all nodes read and write, by keys; made anew for each thread that waits."""
+    """The shared store; each thread that waits needs its own instance."""
 
     def __init__(self, nodes: NodePlacement, *, serves: bool = False) -> None:
         if not serves:
@@ -32,25 +34,25 @@ class Store:
         try:
             self._store = _open(nodes, serves=serves)
         except (RuntimeError, ValueError, TimeoutError) as error:
-            # DistError is a RuntimeError; its text ends with a stack of C++ frames.
+            # DistError is a RuntimeError; its message ends with a C++ stack trace.
             what = str(error).splitlines()[0] if str(error) else repr(error)
             raise RendezvousFailed(_unreachable(nodes, what), _remedy(nodes)) from None
 
     def put(self, key: str, value: Any) -> None:
-        """Write *value*, anything that JSON can hold."""
+        """Write *value*, which must be JSON-serializable."""
         self._call("set", f"samerun/{key}", json.dumps(value))
 
     def put_first(self, key: str, value: Any) -> Any:
-        """Write *value* if the key is new; return what stands there now."""
+        """Write *value* if the key is new; return the stored value."""
         return json.loads(self._call("compare_set", f"samerun/{key}", "", json.dumps(value)))
 
     def get(self, key: str) -> Any:
-        """Return what stands there; None if nothing does."""
+        """Return the stored value; None if there is none."""
         name = f"samerun/{key}"
         return json.loads(self._call("get", name)) if self.has(key) else None
 
     def has(self, key: str) -> bool:
-        """Whether anything stands there."""
+        """Whether the key has a value."""
         return bool(self._call("check", [f"samerun/{key}"]))
 
     def count(self, key: str, more: int = 0) -> int:
@@ -65,32 +67,32 @@ class Store:
 
 
 def _open(nodes: NodePlacement, *, serves: bool) -> Any:
-    """Open torch's store; its own limit does not count where something else listens there."""
+    """Open torch's store with a time limit, since its own fails if another program listens."""
     from torch.distributed import TCPStore
 
-    found: list[Any] = []
+    result: list[Any] = []
 
     def make() -> None:
         limit = timedelta(seconds=nodes.timeout_s)
         try:
-            found.append(
+            result.append(
                 TCPStore(*nodes.address, is_master=serves, wait_for_workers=False, timeout=limit)
             )
         except (RuntimeError, ValueError) as error:
-            found.append(error)
+            result.append(error)
 
     thread = threading.Thread(target=make, daemon=True)
     thread.start()
     thread.join(nodes.timeout_s + SILENCE_S)
-    if not found:
-        raise TimeoutError("what listens there is no store of torch's")
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
+    if not result:
+        raise TimeoutError("another program listens there")
+    if isinstance(result[0], Exception):
+        raise result[0]
+    return result[0]
 
 
 def _await_port(nodes: NodePlacement) -> None:
-    """Wait until node 0 listens; torch's own waiting fills the log with stacks of C++."""
+    """Wait until node 0 listens; torch's waiting would fill the log with C++ stack traces."""
     ends = time.monotonic() + nodes.timeout_s
     while True:
         try:
@@ -107,21 +109,24 @@ def _await_port(nodes: NodePlacement) -> None:
 def _unreachable(nodes: NodePlacement, what: str) -> str:
     if nodes.rank == 0:
         return f"Node 0 can't serve the rendezvous at {nodes.endpoint}: {what}."
-    return f"Node 0 did not answer at {nodes.endpoint} within {nodes.timeout_s} s: {what}."
+    return f"Node 0 did not respond at {nodes.endpoint} within {nodes.timeout_s} s: {what}."
 
 
 def _remedy(nodes: NodePlacement) -> str:
     if nodes.rank == 0:
-        return "--rdzv names an address of node 0 itself, and a free port."
-    return "Is node 0 started, and does its firewall let this port and those of NCCL or gloo in?"
+        return "Set --rdzv to an address of node 0 itself, with a free port."
+    return (
+        "Check that node 0 is started, and that its firewall accepts this port and those of NCCL "
+        "or gloo."
+    )
 
 
 class Pulse(threading.Thread):
     """
-    Beats in the store, and listens there for what node 0 says.
+    Sends heartbeats to the store, and reads node 0's messages from it.
 
-    A thread with a connection of its own: where node 0 vanishes without a word, a call
-    waits for it until the kernel gives up, and the training must not.
+    A thread with its own connection: if node 0 vanishes without closing the connection, a call
+    blocks until the kernel gives up, and the training must not wait for that.
     """
 
     def __init__(self, store: Store, identity: str) -> None:
@@ -130,19 +135,25 @@ class Pulse(threading.Thread):
         self._keys: tuple[str, ...] = ()
         self._heard: dict[str, Any] = {}
         self._answered, self._broken = time.monotonic(), False
+        self._ended = threading.Event()
 
     def run(self) -> None:
-        """Beat until node 0 is gone."""
+        """Send heartbeats until `end`, or until node 0 is lost."""
         try:
-            while True:
+            while not self._ended.is_set():
                 self._store.count(f"beat/{self._identity}", 1)
                 for key in self._keys:
                     if key not in self._heard and (value := self._store.get(key)) is not None:
                         self._heard[key] = value
                 self._answered = time.monotonic()
-                time.sleep(BEAT_S)
+                self._ended.wait(BEAT_S)
         except Lost:
             self._broken = True
+
+    def end(self) -> None:
+        """Stop: a call of torch's that returns after the interpreter's end aborts the process."""
+        self._ended.set()
+        self.join(PARTING_S)
 
     def listen(self, *keys: str) -> None:
         """Listen for these keys from now on."""
@@ -150,10 +161,10 @@ class Pulse(threading.Thread):
 
     def heard(self, key: str) -> Any:
         """
-        Return what node 0 said under *key*; None so far.
+        Return node 0's message under *key*; None if there is none yet.
 
         Raises:
-            Lost: It has not, and never will.
+            Lost: There is none, and node 0 is lost.
         """
         if key in self._heard:
             return self._heard[key]

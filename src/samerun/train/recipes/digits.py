@@ -15,10 +15,10 @@ def train(
     epochs: Annotated[int, "passes over the training set"] = 4,
     lr: Annotated[float, "peak of the one-cycle schedule"] = 4e-3,
     batch_size: Annotated[int, "images per step and process"] = 64,
-    size_px: Annotated[int, "side of the square that the 8 px images are scaled to"] = 32,
+    size_px: Annotated[int, "side length to which the 8 px images are scaled"] = 32,
     arch: Annotated[Literal["resnet18", "resnet34"], "torchvision model"] = "resnet18",
 ) -> None:
-    """Train from scratch: the digits are bundled, and nothing is downloaded."""
+    """Train from scratch; scikit-learn includes the digits, so nothing is downloaded."""
     learn = vision.vision_learner(
         load(session.seed, batch_size, size_px),
         getattr(vision, arch),
@@ -45,5 +45,5 @@ def load(seed: int, batch_size: int, size_px: int) -> vision.DataLoaders:
         item_tfms=vision.Resize(size_px),
         batch_tfms=vision.Normalize.from_stats(*vision.imagenet_stats),
     )
-    # No worker processes: an item is ready sooner than a worker could send it.
+    # No worker processes: loading an item takes less time than sending it between processes.
     return block.dataloaders(items, bs=batch_size, num_workers=0)

@@ -1,4 +1,4 @@
-"""Tell benign from malignant tumours in scikit-learn's breast cancer table, 569 rows."""
+"""Classify tumors in scikit-learn's breast cancer table, 569 rows, as benign or malignant."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ def train(
     lr: Annotated[float, "peak of the one-cycle schedule"] = 1e-2,
     batch_size: Annotated[int, "rows per step and process"] = 32,
 ) -> None:
-    """Train a small network on 30 measurements of each tumour."""
+    """Train a small network on 30 measurements of each tumor."""
     learn = tabular.tabular_learner(
         load(session.seed, batch_size),
         layers=[64, 32],
@@ -31,7 +31,7 @@ def train(
 def load(seed: int, batch_size: int) -> tabular.DataLoaders:
     """Return loaders of 30 normalized columns, one fifth of the rows held out."""
     bunch = load_breast_cancer(as_frame=True)
-    # Plain strings: scikit-learn's are numpy's, which JSON and W&B tables refuse.
+    # Plain strings: scikit-learn returns numpy strings, which JSON and W&B tables refuse.
     table = bunch.frame.rename(columns=str)
     names = [str(name) for name in bunch.feature_names]
     table["diagnosis"] = [str(bunch.target_names[i]) for i in table.pop("target")]

@@ -1,1 +1,1 @@
-"""What a process of the training reports to the record."""
+"""Reports of the training's processes to the record."""

@@ -1,4 +1,4 @@
-"""Describe what the training computes with, for the record."""
+"""Describe the software and hardware that the training uses, for the record."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ VARIABLES = (
 
 
 def describe() -> dict[str, Any]:
-    """Return versions, threads, CPU capability and GPUs as torch sees them: plain values."""
+    """Return versions, threads, CPU capability and GPUs as torch sees them, as plain values."""
     import torch
 
     return {

@@ -1,4 +1,4 @@
-"""Why a training failed, told to the record, and by an exit code of its own."""
+"""The cause of a failed training, in the record and in a specific exit code."""
 
 import contextlib
 import sys
@@ -16,10 +16,10 @@ KINDS = {NotFinite.exit_code: "not finite", OutOfMemory.exit_code: "out of memor
 @contextlib.contextmanager
 def told() -> Iterator[None]:
     """
-    Report what ends the training inside; then let it end as Python would.
+    Report an exception that ends the training inside, then exit.
 
-    Out of memory exits with 112, errors of ours with their own code, all others with
-    Python's 1. Traceback and message are printed in any case.
+    Out of memory exits with 112, samerun's errors with their own code, all others with
+    Python's 1. Traceback or message are printed in any case.
     """
     try:
         yield
@@ -42,7 +42,7 @@ def exit_code(error: Exception) -> int:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether GPU or machine had too little memory; torch's CPU allocator says it in words."""
+    """Whether GPU or machine had too little memory; torch's CPU allocator has only a message."""
     if isinstance(error, MemoryError):
         return True
     kind, text = type(error).__name__, str(error)
@@ -52,18 +52,18 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def message(error: Exception) -> str:
-    """Return the exception as a line or two."""
+    """Return one or two lines about the exception."""
     if isinstance(error, SamerunError):
         return str(error)
-    return f"out of memory: a smaller batch, or another machine, would help. {error}"
+    return f"out of memory. Use a smaller batch size or more memory. {error}"
 
 
 def report(error: Exception, kind: str) -> None:
-    """Report kind, rank, exception, and the last line of code that is not a library's."""
+    """Report kind, rank, exception, and the last line of code outside of libraries."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename]
     last = (own or list(frames))[-1]
     rank = reporting.rank()
-    told = {"kind": kind, "rank": rank, "what": f"{type(error).__name__}: {error}"[:2000]}
-    told |= {"where": f"{last.filename}:{last.lineno}", "time": time.time()}
-    reporting.report(f"failure-{rank}", told)
+    failure = {"kind": kind, "rank": rank, "what": f"{type(error).__name__}: {error}"[:2000]}
+    failure |= {"where": f"{last.filename}:{last.lineno}", "time": time.time()}
+    reporting.report(f"failure-{rank}", failure)

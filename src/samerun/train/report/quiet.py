@@ -1,4 +1,4 @@
-"""Do what training does not depend on, without ever harming it."""
+"""Run optional actions, whose failure must not affect the training."""
 
 import sys
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def quietly(what: str, action: Callable[..., Any], *args: Any) -> Any:
-    """Call *action*; if it fails, say so on stderr in one line and return None."""
+    """Call *action*; if it fails, print one line to stderr and return None."""
     try:
         return action(*args)
     except Exception as error:  # noqa: BLE001 - logging never kills training
-        sys.stderr.write(f"samerun: could not {what}: {error!r}; training goes on.\n")
+        sys.stderr.write(f"samerun: could not {what}: {error!r}; training continues.\n")
         return None

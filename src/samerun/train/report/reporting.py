@@ -1,4 +1,4 @@
-"""Where this process reports to the run's record, and whether it is the one that does."""
+"""Reports of this process to the run's record, if there is one."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 
 from samerun.core import contract, parts, record
 
-# Left by the node that leads a job, for rank 0 beside it.
+# A file that node 0 creates, to ask rank 0 for a pause.
 PAUSE = "pause"
 
 
 def is_recorded() -> bool:
-    """Whether the kit started this container; one started by hand has no record."""
+    """Whether this run has a record."""
     return contract.ENV_RECORD in os.environ
 
 
@@ -27,14 +27,14 @@ def folder() -> Path:
 
 
 def started() -> None:
-    """Note a start of the run; by the main process, once."""
+    """Report a start of the run; called by the main process, once."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     start = {"started": record.now(), "processes": processes, "resumed": None}
     _starts([*_read_starts(), start])
 
 
 def resumed(where: Mapping[str, Any]) -> None:
-    """Note from where this start went on; the first fit that it goes on in counts."""
+    """Report the checkpoint from which this start resumed."""
     starts = _read_starts()
     if starts:
         _starts([*starts[:-1], {**starts[-1], "resumed": dict(where)}])
@@ -46,7 +46,7 @@ def preempted() -> bool:
 
 
 def forget_end() -> None:
-    """Remove what an earlier start told of its end."""
+    """Remove the reports of an earlier start about its end."""
     if is_recorded():
         for pattern in ("preempted.json", "failure-*.json", PAUSE):
             for path in (folder() / contract.PARTS).glob(pattern):
@@ -61,7 +61,7 @@ def ask_pause() -> None:
 
 
 def pause_is_asked() -> bool:
-    """Whether a pause is asked for; rank 0 alone sees it."""
+    """Whether a pause is requested; only rank 0 reads this."""
     return is_recorded() and (folder() / contract.PARTS / PAUSE).exists()
 
 

@@ -1,1 +1,1 @@
-"""A container that no host side started: it keeps its own record."""
+"""Standalone containers, which `invoke train` did not start and which write their own record."""

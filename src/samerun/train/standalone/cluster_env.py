@@ -1,4 +1,4 @@
-"""How many machines train together, and which one this is, as a cluster's environment tells."""
+"""The number of machines and this one's rank, from a cluster's environment."""
 
 import os
 from collections.abc import Mapping
@@ -7,43 +7,43 @@ from samerun.core import contract
 from samerun.core.errors import UsageError
 from samerun.core.placement import DEFAULT_PORT, NodePlacement
 
-# What Kubeflow's trainer sets for torchrun, whose own options these are.
+# Variables that Kubeflow Trainer sets for torchrun.
 TRAINER = ("PET_NNODES", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT")
 
 
 def from_environment(variables: Mapping[str, str] = os.environ) -> NodePlacement:
     """
-    Return what our variables say, else what Kubeflow's trainer says, else one machine.
+    Return the placement from our variables, else from Kubeflow Trainer's, else one machine.
 
     Raises:
-        UsageError: The numbers are none, or do not fit each other.
+        UsageError: A value is not a number, or the values contradict each other.
     """
     nnodes, node_rank, address, port = (variables.get(name, "") for name in TRAINER)
-    told = {
+    values = {
         contract.ENV_NODES: nnodes or "1",
         contract.ENV_NODE_RANK: node_rank or "0",
         contract.ENV_RDZV: f"{address}:{port or DEFAULT_PORT}" if address else "",
     }
-    told |= {name: variables[name] for name in told if variables.get(name)}
-    least, count = _range(told[contract.ENV_NODES])
-    rank = _number(contract.ENV_NODE_RANK, told[contract.ENV_NODE_RANK])
+    values |= {name: variables[name] for name in values if variables.get(name)}
+    least, count = _range(values[contract.ENV_NODES])
+    rank = _number(contract.ENV_NODE_RANK, values[contract.ENV_NODE_RANK])
     if not 0 < (count if least is None else least) <= count or rank >= count:
         raise UsageError(
-            f"Machine {rank} of {count}: they are counted from 0.",
+            f"{contract.ENV_NODE_RANK}={rank} is not one of {count} machines, counted from 0.",
             f"Set {contract.ENV_NODES} to the same value on every machine and "
             f"{contract.ENV_NODE_RANK} to a different one, 0 to {count - 1}.",
         )
-    if count > 1 and not told[contract.ENV_RDZV]:
+    if count > 1 and not values[contract.ENV_RDZV]:
         raise UsageError(
-            f"{count} machines need an address to meet at.",
-            f"Set {contract.ENV_RDZV}=HOST:PORT, the first machine's.",
+            f"{count} machines need a rendezvous address, but {contract.ENV_RDZV} is not set.",
+            f"Set {contract.ENV_RDZV}=HOST:PORT to the first machine's address.",
         )
-    endpoint = told[contract.ENV_RDZV] if count > 1 else ""
+    endpoint = values[contract.ENV_RDZV] if count > 1 else ""
     return NodePlacement(count=count, least=least, rank=rank, endpoint=endpoint)
 
 
 def _range(text: str) -> tuple[int | None, int]:
-    """Read ``2``, or as torchrun has it ``1:2``."""
+    """Parse ``2``, or ``1:2`` as in torchrun."""
     least, _, most = text.rpartition(":")
     name = contract.ENV_NODES
     return _number(name, least) if least else None, _number(name, most)
@@ -51,5 +51,7 @@ def _range(text: str) -> tuple[int | None, int]:
 
 def _number(name: str, text: str) -> int:
     if not text.isdecimal():
-        raise UsageError(f"{name}={text!r} is no number.", "Set it to a whole number from 0 on.")
+        raise UsageError(
+            f"{name}={text!r} is not a number.", "Set it to a whole number, 0 or more."
+        )
     return int(text)

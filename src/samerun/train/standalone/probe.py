@@ -1,8 +1,7 @@
 """
-What a container sees of itself and of the machine below it, for a record of its own.
+What a standalone container can find out about itself and its machine, for its record.
 
-Every function returns a part of the record, and in sentences what of it can't be known from
-inside: nothing is guessed.
+Every function returns a part of the record, and sentences that list what it could not find out.
 """
 
 import json
@@ -22,34 +21,34 @@ from samerun.core.placement import NodePlacement
 from samerun.core.record import Base, Code, Data, Hardware, Image, Topology
 from samerun.train.standalone.kubernetes import Answer
 
-# What Docker names a container of its own accord.
+# Docker's default host name of a container.
 RANDOM_NAME = re.compile(r"[0-9a-f]{12}")
 DRIVER = Path("/proc/driver/nvidia")
 DEVICES = Path("/dev")
-# Longer than this, the reading of the data is announced while it goes on.
+# After this time, a line announces that the data is still being read.
 PATIENCE_S = 20.0
 
 Unknown = tuple[str, ...]
 
 
 def describe_image(
-    variables: Mapping[str, str], facts: Mapping[str, Any], told: Answer
+    variables: Mapping[str, str], facts: Mapping[str, Any], answer: Answer
 ) -> tuple[Image, Unknown]:
     """
-    Return the image; *facts* are those that lie in it, *told* is the cluster's answer.
+    Return the image; *facts* are from its files, *answer* is the cluster's answer.
 
     Raises:
-        WrongImage: The cluster runs another image than was expected.
+        WrongImage: The running image is not the expected one.
     """
     reference = variables.get(contract.ENV_IMAGE, "")
     named = references.by_digest(reference)
     expected = named[1] if named else ""
-    if expected and told.digest and expected != told.digest:
+    if expected and answer.digest and expected != answer.digest:
         raise WrongImage(
-            f"This container runs sha256:{told.digest}, and {contract.ENV_IMAGE} says {reference}.",
-            "Write the file for the cluster again with `invoke cloud k8s`.",
+            f"This container runs sha256:{answer.digest}, but {contract.ENV_IMAGE} is {reference}.",
+            "Rewrite the file for the cluster with `invoke cloud k8s`.",
         )
-    digest = told.digest or expected
+    digest = answer.digest or expected
     image = Image(
         reference=reference,
         digest=digest,
@@ -65,29 +64,29 @@ def describe_image(
         packages=dict(facts.get("packages", {})),
         pull_reference=reference if named else None,
     )
-    return image, tuple(_unknown_of_image(image, told, facts))
+    return image, tuple(_unknown_of_image(image, answer, facts))
 
 
-def _unknown_of_image(image: Image, told: Answer, facts: Mapping[str, Any]) -> Iterator[str]:
+def _unknown_of_image(image: Image, answer: Answer, facts: Mapping[str, Any]) -> Iterator[str]:
     if not image.digest:
         yield (
-            f"the image's digest ({told.why_not}); "
+            f"the image's digest ({answer.why_not}); "
             f"start it with -e {contract.ENV_IMAGE}=NAME@sha256:…"
         )
-    elif not told.digest:
-        yield f"whether the image is the one in {contract.ENV_IMAGE} ({told.why_not})"
+    elif not answer.digest:
+        yield f"whether the image is the one in {contract.ENV_IMAGE} ({answer.why_not})"
     if not facts:
-        yield f"what the image holds: {contract.IMAGE_FACTS} can't be read"
+        yield f"the image's contents: {contract.IMAGE_FACTS} can't be read"
 
 
 def image_facts() -> dict[str, Any]:
-    """Return what the build wrote into the image about itself."""
+    """Return the facts that the build wrote to the image."""
     paths = (contract.IMAGE_FACTS, contract.BUILD_FACTS)
     return {name: value for path in paths for name, value in _json(path).items()}
 
 
 def describe_code(target: str, commit: str) -> tuple[Code, Unknown]:
-    """Return what runs; *commit* is as ``git describe --dirty`` would mark it."""
+    """Return the code; *commit* ends with ``-dirty`` if the checkout had changes."""
     is_script = target.endswith(".py")
     mounted = is_script and _is_mounted(Path(target))
     code = Code(
@@ -99,48 +98,50 @@ def describe_code(target: str, commit: str) -> tuple[Code, Unknown]:
     )
     unknown = [] if commit else ["the commit of the checkout"]
     if mounted:
-        unknown.append(f"the code: {target} was mounted, so no image holds it")
+        unknown.append(f"the code: {target} was mounted, so it is not in the image")
     return code, tuple(unknown)
 
 
 def _is_mounted(path: Path) -> bool:
-    """Whether *path* comes from elsewhere than the image; the root itself is the image."""
+    """Whether *path* is on a mount, not in the image."""
     inner = (path, *path.parents[:-1])
     return any(os.path.ismount(place) for place in inner)
 
 
 def describe_data(variables: Mapping[str, str]) -> tuple[tuple[Data, ...], Unknown]:
-    """Return what lies in ``/data``, with the fingerprint of its content unless switched off."""
+    """Return the data in ``/data``, with its fingerprint unless that is turned off."""
     folder, source = Path(contract.DATA), variables.get(contract.ENV_SOURCE, "")
     if not has_data():
         return (), ()
-    lost = () if source else (f"where {contract.DATA} is from",)
-    nothing = Data(
+    no_source = () if source else (f"where {contract.DATA} comes from",)
+    unread = Data(
         source=source, target=contract.DATA, fingerprint=None, files=None, size_bytes=None
     )
     if variables.get(contract.ENV_FINGERPRINT) == "0":
-        off = f"what {contract.DATA} holds: {contract.ENV_FINGERPRINT}=0, no fingerprint was taken"
-        return (nothing,), (off, *lost)
+        off = f"the fingerprint of {contract.DATA}: turned off with {contract.ENV_FINGERPRINT}=0"
+        return (unread,), (off, *no_source)
     try:
-        return (read_data(folder, source),), lost
+        return (read_data(folder, source),), no_source
     except OSError as error:
-        return (nothing,), (f"what {contract.DATA} holds: {error}", *lost)
+        return (unread,), (f"the fingerprint of {contract.DATA}: {error}", *no_source)
 
 
 def read_data(folder: Path, source: str) -> Data:
     """
-    Return the data in *folder* with their fingerprint, and say in a line what that took.
+    Return the data in *folder* with its fingerprint, and print the time it took.
 
     Raises:
         OSError: A file can't be read.
     """
     began = time.monotonic()
-    waiting = threading.Timer(PATIENCE_S, tell, [f"reading {folder} for its fingerprint; {_OFF}"])
+    waiting = threading.Timer(
+        PATIENCE_S, tell, [f"reading {folder} to compute its fingerprint; {_OFF}"]
+    )
     waiting.daemon = True
     waiting.start()
     try:
         files = content.files(folder)
-        found = Data(
+        data = Data(
             source=source,
             target=str(folder),
             fingerprint=content.fingerprint(folder, files),
@@ -150,12 +151,12 @@ def read_data(folder: Path, source: str) -> Data:
         )
     finally:
         waiting.cancel()
-    size = f"{found.files} files, {(found.size_bytes or 0) / 1e6:.1f} MB"
-    tell(f"read {folder} for its fingerprint: {size}, {found.seconds:.1f} s")
-    return found
+    size = f"{data.files} files, {(data.size_bytes or 0) / 1e6:.1f} MB"
+    tell(f"read {folder} to compute its fingerprint: {size}, {data.seconds:.1f} s")
+    return data
 
 
-_OFF = f"{contract.ENV_FINGERPRINT}=0 would leave that out"
+_OFF = f"{contract.ENV_FINGERPRINT}=0 skips this"
 
 
 def has_data() -> bool:
@@ -164,47 +165,47 @@ def has_data() -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def describe_hardware(engine: str, told: Answer) -> tuple[Hardware, Unknown]:
-    """Return the machine, as the host's side would describe it."""
-    host = told.node or _own_host(engine)
+def describe_hardware(engine: str, answer: Answer) -> tuple[Hardware, Unknown]:
+    """Return the machine, as the host would describe it."""
+    host = answer.node or _own_host(engine)
     seen = hardware.probe() if gpu_devices() else ()
     names = tuple(f"{gpu.name} ({gpu.capability})" for gpu in seen) or _named_by_driver()
-    found = hardware.describe(seen, engine or "started by hand", host)
-    made = Hardware(**{**vars(found), "gpus": names, "driver": found.driver or _driver()})
+    base = hardware.describe(seen, engine or "started by hand", host)
+    machine = Hardware(**{**vars(base), "gpus": names, "driver": base.driver or _driver()})
     unknown = [] if host else ["the name of the machine"]
     if gpu_devices() and not names:
-        unknown.append("the GPUs' names: neither nvidia-smi nor the driver tells them")
-    return made, tuple(unknown)
+        unknown.append("the GPUs' names: neither nvidia-smi nor the driver's files have them")
+    return machine, tuple(unknown)
 
 
 def _own_host(engine: str) -> str:
-    """Return this machine's name; empty where it is only the container's or the pod's."""
+    """Return this machine's name; empty if only the container's or pod's name is visible."""
     name = platform.node()
     return "" if engine == "kubernetes" or RANDOM_NAME.fullmatch(name) else name
 
 
 def gpu_devices() -> int:
-    """Return how many GPUs this container was given: the driver's files name the others too."""
+    """Return the number of GPUs in this container; the driver's files list others too."""
     return len(list(DEVICES.glob("nvidia[0-9]*")))
 
 
 def _named_by_driver() -> tuple[str, ...]:
-    """Return the models without their capability: nvidia-smi is there only if asked for."""
+    """Return the models, without capability, for a container without nvidia-smi."""
     if not gpu_devices():
         return ()
     texts = (_read(path) for path in sorted(DRIVER.glob("gpus/*/information")))
-    found = (re.search(r"^Model:\s*(.+?)\s*$", text, re.MULTILINE) for text in texts)
-    names = tuple(model[1] for model in found if model)
+    matches = (re.search(r"^Model:\s*(.+?)\s*$", text, re.MULTILINE) for text in texts)
+    names = tuple(match[1] for match in matches if match)
     return names if len(names) == gpu_devices() else ()
 
 
 def _driver() -> str | None:
-    found = re.search(r"Module\s+(?:for \S+\s+)?([\d.]+)", _read(DRIVER / "version"))
-    return found[1] if found and gpu_devices() else None
+    match = re.search(r"Module\s+(?:for \S+\s+)?([\d.]+)", _read(DRIVER / "version"))
+    return match[1] if match and gpu_devices() else None
 
 
 def describe_topology(procs: int, nodes: NodePlacement) -> Topology:
-    """Return how many processes run on what; the GPUs are those that the container has."""
+    """Return the number of processes, and the GPUs in the container."""
     return Topology(
         gpus=str(gpu_devices()),
         procs=procs,
@@ -218,7 +219,7 @@ def describe_topology(procs: int, nodes: NodePlacement) -> Topology:
 
 
 def _shared_memory() -> str:
-    """Return its size as Docker's option would have it."""
+    """Return the size of shared memory in Docker's syntax."""
     if not Path("/dev/shm").is_dir():
         return "0"
     shm = os.statvfs("/dev/shm")
@@ -227,16 +228,16 @@ def _shared_memory() -> str:
 
 
 def tell(text: str) -> None:
-    """Say one line beside the training's own output."""
+    """Print one line to stderr."""
     sys.stderr.write(f"samerun: {text}\n")
 
 
 def _json(path: str) -> dict[str, Any]:
     try:
-        found = json.loads(_read(Path(path)) or "{}")
+        value = json.loads(_read(Path(path)) or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _read(path: Path) -> str:

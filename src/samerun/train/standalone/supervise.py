@@ -1,4 +1,4 @@
-"""One process below this one: started, passed signals, waited for; orphans are buried."""
+"""Start one child process, forward signals to it, and wait; reap orphans."""
 
 import contextlib
 import os
@@ -12,16 +12,16 @@ from pathlib import Path
 from samerun.core import contract
 
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
-# What the kernel counts of the container's own memory: cgroup 2, and 1.
+# The kernel's memory counters of the container: cgroup 2, and 1.
 COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """How the process ended: 128 + n for signals, and the last signal that it was passed."""
+    """How the process ended: exit code, 128 + n for signals, and the last forwarded signal."""
 
     code: int
-    # By a clock that nobody can set back.
+    # From a monotonic clock.
     duration_s: float
     signal: str | None
     out_of_memory: bool
@@ -29,19 +29,19 @@ class End:
 
 def leave_at_once() -> None:
     """
-    End this process with 75 at a signal: nothing has begun, so start it again.
+    End this process with 75 on a signal, because the training has not started yet.
 
-    The kernel passes to PID 1 only those signals that it asked for.
+    The kernel delivers to PID 1 only signals for which it has a handler.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
-        # No clean-up: threads may be reading a bucket for another hour.
+        # Without cleanup, because threads may still read a bucket for an hour.
         signal.signal(number, lambda *_: os._exit(contract.EXIT_PREEMPTED))
 
 
 def supervise(command: Sequence[str], variables: Mapping[str, str]) -> End:
     """Run *command* with *variables* added to the environment, and return how it ended."""
     before, received, began = out_of_memory_kills(), [], time.monotonic()
-    # A group of its own: Ctrl-C reaches it once, not from the terminal and from us as well.
+    # In a separate group, so that Ctrl-C reaches it once, not also from the terminal.
     child = subprocess.Popen(command, env=os.environ | variables, process_group=0)
     _give_terminal(child.pid)
 
@@ -61,7 +61,7 @@ def supervise(command: Sequence[str], variables: Mapping[str, str]) -> End:
 
 
 def _give_terminal(group: int) -> None:
-    """Let *group* read from the terminal, where there is one: a debugger may ask something."""
+    """Let *group* read from the terminal, if there is one, for example for a debugger."""
     with contextlib.suppress(OSError):
         if os.tcgetpgrp(0) == os.getpgrp():
             os.tcsetpgrp(0, group)
@@ -71,7 +71,7 @@ def _wait(child: "subprocess.Popen[bytes]") -> int:
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == child.pid:
-            # Else Popen would wait for a process that is gone.
+            # Otherwise Popen would wait for a process that no longer exists.
             child.returncode = os.waitstatus_to_exitcode(status)
             return child.returncode
 
@@ -84,7 +84,7 @@ def _send(pid: int, number: int) -> None:
 
 
 def out_of_memory_kills() -> int:
-    """Return how often the kernel has killed a process here for want of memory."""
+    """Return how often the kernel has killed a process in this container for lack of memory."""
     for path in COUNTERS:
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
