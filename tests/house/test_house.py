@@ -125,7 +125,7 @@ def test_the_architecture_page_lists_every_package_and_module():
 
 
 def test_modules_are_small():
-    """A module has one subject: 400 lines at most."""
+    """A module has one subject: about 300 lines, 450 at most."""
     sizes = {p.name: len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
 
-    assert {name: size for name, size in sizes.items() if size > 400} == {}
+    assert {name: size for name, size in sizes.items() if size > 450} == {}

@@ -97,3 +97,11 @@ def _fits() -> list[Fit]:
         _open.fits = []
     fits: list[Fit] = _open.fits
     return fits
+
+
+def validates(learn: Any) -> bool:
+    """Say whether there is something to validate on; loaders of other libraries can't tell."""
+    try:
+        return len(learn.dls.loaders) > 1 and len(learn.dls.valid) > 0
+    except Exception:
+        return True

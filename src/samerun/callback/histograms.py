@@ -8,6 +8,8 @@ from typing import Any, Literal
 import torch
 import wandb
 
+from samerun.callback.distributed import bare
+
 _BINS = 64
 
 What = Literal["gradients", "parameters", "all"]
@@ -76,3 +78,9 @@ def _edges(low: float, high: float) -> list[float]:
         low, high = low - 1, high + 1
     width = (high - low) / _BINS
     return [low + i * width for i in range(_BINS + 1)]
+
+
+def gradient_norm(model: Any) -> Any:
+    """Return the norm of all gradients of *model*, on its device; None where there are none."""
+    grads = [p.grad for p in bare(model).parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(grads).detach() if grads else None

@@ -13,9 +13,19 @@ from fastai.callback.tracker import SaveModelCallback
 from samerun.callback.artifacts import log_dataset, log_model
 from samerun.callback.checkpoint import BestModelCallback, loads_saved, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
-from samerun.callback.distributed import NoRun, bare, current_run
+from samerun.callback.distributed import NoRun, current_run
 from samerun.callback.exports import StaysOut
-from samerun.callback.fits import Fit, current_fit, finds_rates, hear_fits, infers, saver_of
+from samerun.callback.fits import (
+    Fit,
+    current_fit,
+    finds_rates,
+    hear_fits,
+    infers,
+    saver_of,
+    validates,
+)
+from samerun.callback.histograms import gradient_norm
+from samerun.callback.inherited import FastaiNames
 from samerun.callback.media.samples import Samples
 from samerun.callback.media.tables import wandb_process
 from samerun.callback.rng import untouched_random_state
@@ -37,7 +47,7 @@ _REMEDIES = {"roc_curve": _CURVES, "pr_curve": _CURVES}
 hear_fits()
 
 
-class WandbCallback(StaysOut, Callback):
+class WandbCallback(StaysOut, FastaiNames, Callback):
     """
     Log a training to the current W&B run.
 
@@ -128,31 +138,11 @@ class WandbCallback(StaysOut, Callback):
             act(self)
         # In no time if there is none: 20 events come per batch.
         handler = getattr(type(self), event_name, None)
-        if handler is None or handler is WandbCallback.before_batch:
+        if handler is None or handler is FastaiNames.before_batch:
             return None
         if handler is WandbCallback.after_batch:  # raises nothing, and looks at `training` itself
             return handler(self) if self.run else None
         return super().__call__(event_name)
-
-    @property
-    def _wandb_step(self) -> int:
-        """Return the step that fastai's callback would log at; subclasses of it ask for this."""
-        run = self._run_or_none()
-        return 0 if run is None else int(run.step)
-
-    @_wandb_step.setter
-    def _wandb_step(self, value: int) -> None:
-        """Take no notice: W&B numbers the rows."""
-
-    @property
-    def _wandb_epoch(self) -> float:
-        """Return the passes over the data, as fastai's callback counts them."""
-        run = self._run_or_none()
-        return 0 if run is None else progress_of(run).epoch
-
-    @_wandb_epoch.setter
-    def _wandb_epoch(self, value: float) -> None:
-        """Take no notice: each row has its own."""
 
     # -- the life of a fit ---------------------------------------------------------------
 
@@ -221,13 +211,10 @@ class WandbCallback(StaysOut, Callback):
             return
         if self.log_grad_norm:
             with self._warner.guarded("gradient norm"):
-                session.extra = {"grad_norm": _grad_norm(self.learn.model)}
+                session.extra = {"grad_norm": gradient_norm(self.learn.model)}
         if self.log is not None and not session.prefix:  # all ranks have the same gradients
             with self._warner.guarded("gradients and parameters"):
                 session.log_histograms(self.log, self.log_freq)
-
-    def before_batch(self) -> None:
-        """Do nothing; subclasses of fastai's callback call it."""
 
     def after_batch(self) -> None:
         """Keep losses and hyper-parameters of the step; they stay where they are."""
@@ -409,7 +396,7 @@ class WandbCallback(StaysOut, Callback):
                 if self.model_name is not None:
                     saver.fname = self.model_name
                 return
-            if not _validates(learn):
+            if not validates(learn):
                 return  # Nothing to be best at: the last model is saved at the end.
             options = {"fname": self.model_name or "model"}
             saver = BestModelCallback(self._warner, self._value, **options)
@@ -432,21 +419,6 @@ class WandbCallback(StaysOut, Callback):
             self._fit.learn.remove_cb(self._own_saver)
         for name in ("_session", "_heard", "_own_saver", "_fit"):
             self.__dict__[name] = None
-
-
-def _validates(learn: Any) -> bool:
-    """Say whether there is something to validate on; loaders of other libraries can't tell."""
-    try:
-        return len(learn.dls.loaders) > 1 and len(learn.dls.valid) > 0
-    except Exception:
-        return True
-
-
-def _grad_norm(model: Any) -> Any:
-    import torch
-
-    grads = [p.grad for p in bare(model).parameters() if p.grad is not None]
-    return torch.nn.utils.get_total_norm(grads).detach() if grads else None
 
 
 # What an event means to the callback, besides its handler of that name.
