@@ -83,7 +83,7 @@ def test_two_nodes_of_one_rank_are_told_apart():
     codes = [code for _, code in ended(*same, first, start(2, 3, port, 1, 60))]
 
     assert code == 99
-    assert "There is a node 1 already: host1." in told
+    assert "There already is a node 1: host1." in told
     assert codes == [0, 0, 0]
 
 
