@@ -10,6 +10,7 @@ from fastai.vision.all import (
     CancelBatchException,
     CrossEntropyLossFlat,
     Learner,
+    MixedPrecision,
     SaveModelCallback,
 )
 from PIL import Image
@@ -286,3 +287,32 @@ def test_given_items_end_where_enough_are_shown(run, finished, tmp_path):
 
     assert column(finished(run).table("Prediction_Samples"), "Ground_Truth") == ["a", "b", "a"]
     assert learn.model.asked == len(learn.dls.train) + len(learn.dls.valid) + 3
+
+
+class Holds(Callback):
+    """A callback that has what it needs for a batch only during a fit, as mixed precision."""
+
+    def before_fit(self):
+        self.held = 1
+
+    def before_batch(self):
+        self.learn.xb = (self.xb[0] * self.held,)
+
+    def after_fit(self):
+        self.held = None
+
+
+@pytest.mark.parametrize("cbs", [Holds, MixedPrecision])
+def test_given_items_are_validated_after_the_fit_as_the_learner_does_it(
+    run, finished, tmp_path, cbs
+):
+    """Callbacks get ready for it, and are as they were after it."""
+    cb = cbs()
+    learn = learner(pictures(tmp_path), Oracle(), CrossEntropyLossFlat(), cbs=cb)
+    said = fit(learn, valid_dl=learn.dls.valid)
+
+    logged = finished(run)
+    assert said == []
+    assert len(logged.table("Prediction_Samples")["data"]) == VALID
+    assert getattr(cb, "held", None) is None
+    assert getattr(cb, "autocast", None) is None

@@ -48,7 +48,7 @@ class Samples:
         self._watch: Watch | None = None
         self._last: Record | None = None
         self._saved: Record | None = None
-        self._due = self._shown = self._current = False
+        self._due = self._shown = self._current = self._ended = False
         if _is_empty(self._valid if self._given is None else self._given):
             msg = "the validation set is empty"
             raise ValueError(msg)
@@ -76,7 +76,7 @@ class Samples:
 
     def end_fit(self, *, loaded: bool) -> None:
         """Show the last validation from here on, or that of the saved model if it was *loaded*."""
-        self._current = True
+        self._current = self._ended = True
         self._last = (self._saved if loaded else None) or self._last
 
     def model_saved(self) -> None:
@@ -86,6 +86,10 @@ class Samples:
     def _watching(self, make: Any, *args: Any, **options: Any) -> Any:
         given = {"warner": self._warner, "n_preds": self._most, "seed": self._seed}
         return make(*args, **given, classes=self._counts, **options)
+
+    def _validate(self, dl: Any, *, charts: bool) -> Record | None:
+        options = {"in_order": True, "charts": charts, "fit_ended": self._ended}
+        return self._watching(validate, self._learn, dl, **options)
 
     # -- tables and charts -----------------------------------------------------------------
 
@@ -126,7 +130,7 @@ class Samples:
         """Validate random items of the validation set, the samples first."""
         if isinstance(self._valid, LMDataLoader):
             dl = self._valid.new(shuffle=False, num_workers=0)
-            return self._watching(validate, self._learn, dl, in_order=True, charts=False)
+            return self._validate(dl, charts=False)
         valid: Any = self._valid
         items = range(len(valid.dataset))
         drawn = random.Random(self._seed).sample(items, min(self._most, len(items)))  # noqa: S311
@@ -135,10 +139,10 @@ class Samples:
             more = min(MOST_CHARTED - len(drawn), len(others))
             drawn += random.Random(self._seed).sample(others, max(more, 0))  # noqa: S311
         dl = subset(self._valid, drawn)
-        return self._watching(validate, self._learn, dl, in_order=True, charts=charts)
+        return self._validate(dl, charts=charts)
 
     def _of_given(self) -> Record | None:
-        return self._watching(validate, self._learn, self._given, in_order=True, charts=False)
+        return self._validate(self._given, charts=False)
 
     def _class_charts(self, seen: Sequence[Seen]) -> dict[str, Chart]:
         if not seen or not any(self._classes):

@@ -19,7 +19,7 @@ _LEFT_OUT = (ProgressCallback, TrackerCallback)
 _LEFT_OUT_BY_NAME = ("DistributedTrainer",)
 
 
-def validate(learn: Any, dl: Any, **options: Any) -> Record | None:
+def validate(learn: Any, dl: Any, *, fit_ended: bool = False, **options: Any) -> Record | None:
     """
     Let *learn* validate the items of *dl* by its own means, and return what was seen.
 
@@ -29,13 +29,33 @@ def validate(learn: Any, dl: Any, **options: Any) -> Record | None:
     Args:
         learn: The learner.
         dl: The items.
+        fit_ended: Let callbacks get ready for it first, as for `Learner.validate`: by now they
+            have let go of what they had for the fit (mixed precision its autocast).
         **options: Those of `Watch`.
     """
     with _untouched(learn):
         learn.dl = dl
-        watch = Watch(learn, **options).attach()
-        learn._do_epoch_validate(dl=dl)
-        return watch.detach()
+        ready = [cb for cb in learn.cbs if cb.run_valid] if fit_ended else []
+        with _prepared(ready):
+            watch = Watch(learn, **options).attach()
+            learn._do_epoch_validate(dl=dl)
+            return watch.detach()
+
+
+@contextlib.contextmanager
+def _prepared(callbacks: Sequence[Any]) -> Iterator[None]:
+    """Let *callbacks* begin and end a fit around the block, and have the attributes of before."""
+    kept = [dict(vars(callback)) for callback in callbacks]
+    try:
+        for callback in callbacks:
+            callback("before_fit")
+        yield
+        for callback in callbacks:
+            callback("after_fit")
+    finally:
+        for callback, attributes in zip(callbacks, kept, strict=True):
+            vars(callback).clear()
+            vars(callback).update(attributes)
 
 
 @contextlib.contextmanager
