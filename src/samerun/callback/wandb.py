@@ -239,7 +239,7 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
             self._call_log_predictions()
 
     def _on_cancel_fit(self) -> None:
-        """Log an epoch that early stopping, or a cancelled fit, ended before ``after_epoch``."""
+        """Log an epoch that early stopping, or a canceled fit, ended before ``after_epoch``."""
         session = self._session
         if session is None or self._elsewhere():
             return

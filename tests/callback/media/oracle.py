@@ -1,4 +1,4 @@
-"""Pictures whose grey level tells their class, and a model that reads it."""
+"""Pictures whose gray level tells their class, and a model that reads it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def kind(i: int):  # fastai takes a return annotation as a type to cast to
 
 
 class Oracle(torch.nn.Module):
-    """Read the class off the grey level, and count how often it is asked."""
+    """Read the class off the gray level, and count how often it is asked."""
 
     def __init__(self, classes: int = 2) -> None:
         super().__init__()

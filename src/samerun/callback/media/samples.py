@@ -159,14 +159,14 @@ class Samples:
         return table
 
     def _table(self, seen: Sequence[Seen], dl: Any) -> dict[str, Any]:
-        labelled = self._last.shown[0].yb if self._last and self._last.shown else ()
-        decoder = self._decoder(dl, labelled=bool(seen) and len(seen[0].yb) > 0)
-        shown = decoded_items(self._learn, seen, decoder, self._counts, labelled)
+        labeled = self._last.shown[0].yb if self._last and self._last.shown else ()
+        decoder = self._decoder(dl, labeled=bool(seen) and len(seen[0].yb) > 0)
+        shown = decoded_items(self._learn, seen, decoder, self._counts, labeled)
         return wandb_process(shown.x, shown.y, shown.samples, shown.outs, shown.preds)
 
-    def _decoder(self, dl: Any, *, labelled: bool) -> Any:
+    def _decoder(self, dl: Any, *, labeled: bool) -> Any:
         """Return what decodes the items of *dl*; for those without targets it is the learner's."""
-        candidates = [dl, self._given, self._valid] if labelled else [self._valid, dl]
+        candidates = [dl, self._given, self._valid] if labeled else [self._valid, dl]
         found = next((c for c in candidates if hasattr(c, "show_results")), None)
         if found is None:
             msg = f"{type(dl).__name__} cannot decode items; a DataLoader of fastai can"
