@@ -41,10 +41,10 @@ def current_run(caller: str, given: Any = None) -> Any | None:
     """
     Return the run that this process logs to, or None if it stays silent.
 
-    Silent are: disabled runs, and processes of a distributed job that have no run of their own.
+    Silent are: disabled runs, and processes of a distributed job that have no run.
 
     Args:
-        caller: Who asks, for the error.
+        caller: The name of the caller, for the error.
         given: The run to log to; None: ``wandb.run``.
 
     Raises:

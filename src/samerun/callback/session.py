@@ -64,13 +64,13 @@ class Session:
         return {"offset": self.offset, "pending": pending}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from what `state` returned."""
         self.offset = state["offset"]
         self.buffer.restore(state["pending"])
 
     def begin_epoch(self) -> None:
         """Start the clock: validation is no part of the training throughput."""
-        if self.open_epoch is not None:  # a subclass has an `after_epoch` of its own
+        if self.open_epoch is not None:  # a subclass overrides `after_epoch`
             self.close_epoch()
         self.note_saved_model()  # by a callback that comes after ours
         self.metrics = {}
@@ -173,7 +173,7 @@ class Session:
 
     def log(self, subject: str, values: dict[str, Any]) -> None:
         """
-        Log tables and charts as a row of their own.
+        Log tables and charts as a separate row.
 
         Args:
             subject: What they are, for the warning.

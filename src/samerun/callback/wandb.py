@@ -131,7 +131,7 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
         Call what the event means to us, and the handler of that name, if there is one.
 
         The former have other names: a subclass that was written for fastai's callback may have
-        handlers of its own for the events that fastai's does not use.
+        its own handlers for the events that fastai's does not use.
         """
         act = _ACTS.get(event_name)
         if act is not None and self.run:
@@ -279,7 +279,7 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Go on from what `state_dict` returned, in a run that was resumed.
+        Continue from what `state_dict` returned, in a run that was resumed.
 
         Before the first batch and, where a training goes on inside an epoch, once more when
         the epoch has begun: that sets its own counters.

@@ -18,7 +18,7 @@ class Draw:
         seed: Which ones.
         size: How many items there are; None if nobody knows: then each that comes has the
             same chance to be among the chosen.
-        indices: The item at each place, for loaders with an order of their own.
+        indices: The item at each place, for loaders that choose their own order.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class ItemLosses:
         return _unreduced(learn, items) if self._known else None
 
     def _is_fair(self, learn: Any, items: int) -> bool:
-        """Say whether the losses can be told, and are the same each time they are asked for."""
+        """Say whether the losses can be computed, with the same result each time."""
         with untouched_random_state():
             first = _unreduced(learn, items)
             second = None if first is None else _unreduced(learn, items)

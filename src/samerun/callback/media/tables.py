@@ -121,7 +121,7 @@ def wandb_process(x: TensorImage, y: TensorPoint, samples, outs, preds):
 
 @dispatch
 def wandb_process(x: TensorImage, y: tuple, samples, outs, preds):
-    """Show bounding boxes over images, or several targets in columns of their own."""
+    """Show bounding boxes over images, or each of several targets in its own column."""
     if not (y and isinstance(y[0], TensorBBox)):
         return _columns((x,), y, samples, outs)
     truths = [_boxes(truth) for _, *truth in samples]
@@ -138,7 +138,7 @@ def wandb_process(x: TensorImage, y: tuple, samples, outs, preds):
 
 @dispatch
 def wandb_process(x: tuple, y, samples, outs, preds):
-    """Show several inputs, each in a column of its own."""
+    """Show several inputs, each in its own column."""
     return _columns(x, y if isinstance(y, tuple) else (y,), samples, outs)
 
 
@@ -152,7 +152,7 @@ def wandb_process(x: TensorText, y, samples, outs, preds):
 
 @dispatch
 def wandb_process(x: TensorText, y: tuple, samples, outs, preds):
-    """Show texts and several targets, each in a column of its own."""
+    """Show texts and several targets, each in its own column."""
     return _columns((x,), y, samples, outs)
 
 
@@ -227,7 +227,7 @@ def _image_table(samples: Any, outs: Any, show: Any) -> dict[str, Any]:
 
 
 def _columns(x: Sequence[Any], y: Sequence[Any], samples: Any, outs: Any) -> dict[str, Any]:
-    """Show each input, each target and each prediction in a column of its own."""
+    """Show each input, each target and each prediction in its own column."""
     inputs = [len(sample) - len(y) for sample in samples][:1]
     n_inp = inputs[0] if inputs else len(x)
     names = _numbered("Input", [p for s in samples[:1] for p in _flat(s[:n_inp])])

@@ -58,7 +58,7 @@ class Courier:
         Args:
             subject: What is lost if one of them fails, for the warning.
             act: What to do.
-            after: What tells whether it arrived, such as ``artifact.wait``.
+            after: A function that waits until it arrived, such as ``artifact.wait``.
         """
         if not self._threaded:
             with self._warner.guarded(subject):

@@ -57,7 +57,7 @@ class Heard:
             self.warner.once(
                 "names of metrics",
                 f"Metrics of one name, or of a name that rows need, are logged in their order: "
-                f"{pairs}. Give each metric a name of its own to choose.",
+                f"{pairs}. Give each metric its own name.",
             )
         return found
 

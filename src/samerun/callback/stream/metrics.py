@@ -54,7 +54,7 @@ def distinct(
     values: Iterable[tuple[Any, Any]], hypers: Iterable[str] = ()
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """
-    Return metrics under names of their own, and the names that had to change.
+    Return metrics under distinct names, and the names that had to change.
 
     Args:
         values: Names and values, in the recorder's order. Of two of one name the second is

@@ -54,7 +54,7 @@ class RowBuffer:
         self._send(len(self._steps) - 1, {})
 
     def close_row(self, values: Row) -> None:
-        """Send everything, *values* in the row of the newest step, or in a row of their own."""
+        """Send everything, *values* in the row of the newest step, or in a separate row."""
         if not self._steps and values:
             self._handover.send([self._prefixed({**values, "_timestamp": time.time()})])
         self._send(len(self._steps), values)

@@ -1,4 +1,4 @@
-"""Commands that run at once, each with a log of its own, and how long each took."""
+"""Commands that run at once, each with its own log, and how long each took."""
 
 import os
 import subprocess
