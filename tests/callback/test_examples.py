@@ -19,10 +19,14 @@ import samerun.callback.wandb as ours
 from .conftest import python_path, read_complete
 from .test_applications import column
 
+DOCUMENTED = Path(__file__).with_name("documented")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CODES = ("Sky", "Building", "Road", "Car", "Void")
 # As the documentation has it, but for the first argument of wandb.init, which was the project.
-DOCUMENTED = ('wandb.init(project="pets")', 'wandb.init(project="fastai_ddp", entity="capecape")')
+AS_DOCUMENTED = (
+    'wandb.init(project="pets")',
+    'wandb.init(project="fastai_ddp", entity="capecape")',
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +118,7 @@ def test_camvid(surroundings, tmp_path, recwarn):
 
 def test_distributed(surroundings, downloads, tmp_path):
     """The documentation's script trains on two processes, and logs one run."""
-    script = (EXAMPLES / "ddp.py").read_text().replace(*DOCUMENTED)
+    script = (EXAMPLES / "ddp.py").read_text().replace(*AS_DOCUMENTED)
     start = 'import wandb\nwandb.require(experiment="service")\nimport samerun.train.hook\n'
     (tmp_path / "train.py").write_text(script.replace("import wandb\n", start, 1))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -134,3 +138,30 @@ def test_distributed(surroundings, downloads, tmp_path):
     assert len(logged.column("raw_loss")) == 1
     assert len(logged.table("Prediction_Samples")["data"]) == 32
     assert wandb.run is None
+
+
+@pytest.mark.parametrize("who", ["each", "main"])
+@pytest.mark.parametrize("form", ["script", "notebook"])
+def test_listings_of_the_documentation(surroundings, downloads, tmp_path, form, who):
+    """Letter by letter: one run per process, or one on the main process only."""
+    listing = (DOCUMENTED / f"{form}_{who}.py").read_text()
+    # What every Python of the image loads first.
+    (tmp_path / "train.py").write_text(f"import samerun.train.hook\n{listing}")
+    command = [sys.executable, "train.py"]
+    if form == "script":
+        command[1:1] = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+        command[-1:] = ["--local-addr=127.0.0.1", "train.py"]
+    env = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | python_path()
+    env |= {"ACCELERATE_USE_CPU": "true", "FASTAI_HOME": str(downloads / "many")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    logs = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert len(logs) == {"each": 2, "main": 1}[who]
+    for logged in map(read_complete, logs):
+        assert (logged.project, logged.entity) == ("fastai_ddp", "capecape")
+        assert len(logged.column("error_rate")) == 1
+    assert len(read_complete(logs[0]).column("raw_loss")) == 1

@@ -39,6 +39,8 @@ class LoggedRun:
     artifacts: list[LoggedArtifact] = dataclasses.field(default_factory=list)
     metrics: dict[str, str] = dataclasses.field(default_factory=dict)
     complete: bool = False
+    project: str = ""
+    entity: str = ""
 
     def column(self, key: str) -> list[Any]:
         """Return the values of *key* in the rows that have it."""
@@ -66,6 +68,8 @@ def read_run(path: str | Path) -> LoggedRun:
     for record in _records(Path(path).read_bytes()):
         kind = record.WhichOneof("record_type")
         config = record.run.config if kind == "run" else record.config
+        if kind == "run":
+            run.project, run.entity = record.run.project, record.run.entity
         if kind in ("run", "config"):
             _update(run.config, config.update)
         elif kind == "history":

@@ -6,6 +6,7 @@ wrapped loader's worker initialization is never called, so the workers of a dist
 are not seeded.
 """
 
+import functools
 from typing import Any
 
 
@@ -13,6 +14,24 @@ def install(distributed: Any) -> None:
     """Repair ``DistributedDL`` of the module ``fastai.distributed``."""
     distributed.DistributedDL._broadcast = _broadcast
     distributed.DistributedDL.wif = lambda self: self.dl.wif()
+    distributed.setup_distrib = _setup(distributed.setup_distrib)
+
+
+def _setup(original: Any) -> Any:
+    """Let ``distrib_ctx(in_notebook=True)`` work without a GPU: fastai asks for NCCL always."""
+
+    @functools.wraps(original)
+    def setup_distrib(gpu: Any = None) -> Any:
+        import torch
+        from fastai.torch_core import num_distrib
+
+        if gpu is None or torch.cuda.is_available():
+            return original(gpu)
+        if num_distrib() > 0:
+            torch.distributed.init_process_group(backend="gloo", init_method="env://")
+        return int(gpu)
+
+    return setup_distrib
 
 
 def _broadcast(self: Any, indices: Any, rank: int) -> list[int]:

@@ -8,6 +8,8 @@ one line.
 
 import atexit
 import functools
+import multiprocessing
+import multiprocessing.util
 import os
 import sys
 import tempfile
@@ -37,6 +39,25 @@ def install(wandb: Any) -> None:
         _extend_init(wandb)
         _extend_finish(wandb.sdk.wandb_run.Run)
     _extend_arguments(wandb)
+    _extend_children(wandb)
+
+
+def _extend_children(wandb: Any) -> None:
+    """
+    Let a run of a child process be finished when that ends, as `notebook_launcher`'s are.
+
+    Such a process leaves without ``atexit``, so wandb would take its run for crashed.
+    """
+    original = wandb.init
+
+    @functools.wraps(original)
+    def init(*args: Any, **kwargs: Any) -> Any:
+        run = original(*args, **kwargs)
+        if multiprocessing.parent_process() is not None:
+            multiprocessing.util.Finalize(None, quietly, ("finish", run.finish), exitpriority=1)
+        return run
+
+    wandb.init = init
 
 
 def _extend_arguments(wandb: Any) -> None:

@@ -1,0 +1,28 @@
+import wandb
+from fastai.vision.all import *
+from fastai.distributed import *
+from fastai.callback.wandb import WandbCallback
+
+wandb.require(experiment="service")
+path = rank0_first(lambda: untar_data(URLs.PETS) / "images")
+
+
+def train():
+    cb = []
+    dls = ImageDataLoaders.from_name_func(
+        path,
+        get_image_files(path),
+        valid_pct=0.2,
+        label_func=lambda x: x[0].isupper(),
+        item_tfms=Resize(224),
+    )
+    if rank_distrib() == 0:
+        run = wandb.init("fastai_ddp", entity="capecape")
+        cb = WandbCallback()
+    learn = vision_learner(dls, resnet34, metrics=error_rate, cbs=cb).to_fp16()
+    with learn.distrib_ctx(sync_bn=False):
+        learn.fit(1)
+
+
+if __name__ == "__main__":
+    train()
