@@ -163,5 +163,5 @@ def test_job_goes_on_without_a_node_and_takes_it_in_again(image, network, tmp_pa
     assert made.rounds[1].why == f"Node 1 ({host}) was lost"
     assert f"2, then 1 (Node 1 ({host}) was lost), then 2" in done.stdout
     assert len(made.result["epochs"]) == EPOCHS
-    assert len({one["id"] for one in made.wandb}) == 1
+    assert len({one.id for one in made.wandb}) == 1
     assert "--nodes 1:2" in done.stdout

@@ -112,7 +112,12 @@ def test_a_run_of_wandb_is_read_from_there_and_linked(original, wandb, reproduce
     path = f"ent/proj/{record.read(original).wandb[0].id}"
     before = set(wandb.store.runs)
 
-    done, again, verdict = reproduce(path, "--network", "host", **wandb.env)
+    refused, _, _ = reproduce(path, "--network", "host", **wandb.env)
+    assert refused.returncode == 95
+    assert "by --data" in refused.stderr
+
+    data = original.parents[1] / "data"
+    done, again, verdict = reproduce(path, "--data", data, "--network", "host", **wandb.env)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert verdict["where"] == "W&B"

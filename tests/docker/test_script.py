@@ -78,4 +78,4 @@ def test_every_process_that_starts_a_run_is_signed(train, image, script, tmp_pat
 
     runs = read_wandb(image, tmp_path / "runs" / "run-script")
     assert [["mine", run.image.digest]] * 2 == [entry["tags"] for entry in runs]
-    assert {0, 1} == {entry["rank"] for entry in run.wandb}
+    assert {0, 1} == {entry.rank for entry in run.wandb}

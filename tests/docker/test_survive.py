@@ -81,7 +81,7 @@ def test_killed_recipe_ends_with_the_same_bits(train, client, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert shot.outcome.restarts == 1
     assert shot.starts[-1]["resumed"]["checkpoint"] > "000-00003"
-    assert len({entry["id"] for entry in shot.wandb}) == 1
+    assert len({entry.id for entry in shot.wandb}) == 1
     for name in ("weights_sha256", "metric_history_sha256"):
         assert shot.result[name] == whole.result[name]
 
