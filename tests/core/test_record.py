@@ -168,7 +168,7 @@ def test_record_is_not_written_through_a_link(tmp_path, run):
         ("image.packages", {"torch": 2}),
         ("topology.procs", ["x"]),
         ("topology.procs", 0),
-        ("topology.node_rank", 1),
+        ("topology.node_rank", -1),
         ("data", [{}]),
         ("data", {"source": "/"}),
         ("hardware", "x"),

@@ -66,18 +66,18 @@ def fork(jobs, policy=EVERY_STEP, **environment):
         "jobs": [(str(folder), list(map(str, arguments))) for folder, arguments in jobs],
         "environment": {**ours(), **settings(jobs[0][0], policy), **environment},
     }
-    process = forking(policy)
+    process = forking(policy, os.environ.get("SAMERUN_STOP_ON_NAN", ""))
     process.stdin.write(f"{json.dumps(told)}\n")
     process.stdin.flush()
     return json.loads(process.stdout.readline())
 
 
 @functools.cache
-def forking(policy):
-    """Start the process that forks, and ends with this one; its hook reads *policy* then."""
+def forking(policy, stop_on_nan):
+    """Start the process that forks, and ends with this one; its hook reads the arguments then."""
     return subprocess.Popen(
         [sys.executable, HERE / "forking.py"],
-        env={**ours(), **settings(HERE, policy)},
+        env={**ours(), **settings(HERE, policy), "SAMERUN_STOP_ON_NAN": stop_on_nan},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -285,7 +285,7 @@ def _check_values(run: Run) -> None:
     validation.in_range("seed", run.seed, 0, 2**32 - 1)
     validation.in_range("topology.procs", topology.procs, 1, 2**16)
     validation.in_range("topology.nodes", topology.nodes, 1, 2**16)
-    validation.in_range("topology.node_rank", topology.node_rank, 0, topology.nodes - 1)
+    validation.in_range("topology.node_rank", topology.node_rank, 0, 2**16)
     validation.in_range("outcome.exit_code", outcome.exit_code, 0, 255)
     validation.in_range("outcome.duration_s", outcome.duration_s, 0, math.inf)
     validation.in_range("outcome.restarts", outcome.restarts, 0, 2**31)

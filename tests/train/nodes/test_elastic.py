@@ -43,7 +43,7 @@ class Node:
         for pid in [self.process.pid, *rounds._descendants(self.process.pid)]:
             os.kill(pid, number)
 
-    def wait(self, seconds=90):
+    def wait(self, seconds=240):
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -60,7 +60,7 @@ class Node:
 
     def await_epoch(self, number):
         """Wait until a checkpoint of the end of an epoch, at least *number*, lies there."""
-        until = time.monotonic() + 90
+        until = time.monotonic() + 180
         while time.monotonic() < until:
             names = [p.stem for p in (self.folder / "checkpoints").glob("*.json")]
             epochs = [int(m[1]) for n in names if (m := re.fullmatch(r"001-(\d+)-0000000", n))]
