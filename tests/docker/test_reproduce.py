@@ -114,7 +114,7 @@ def test_a_run_of_wandb_is_read_from_there_and_linked(original, wandb, reproduce
 
     refused, _, _ = reproduce(path, "--network", "host", **wandb.env)
     assert refused.returncode == 95
-    assert "by --data" in refused.stderr
+    assert "as --data" in refused.stderr
 
     data = original.parents[1] / "data"
     done, again, verdict = reproduce(path, "--data", data, "--network", "host", **wandb.env)
