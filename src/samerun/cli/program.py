@@ -8,13 +8,13 @@ way; a test fails if a new Invoke changes what this relies on.
 """
 
 from collections.abc import Callable
-from importlib import metadata
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
+from samerun import __version__
 from samerun.cli.verb import NOT_GIVEN, VerbArgument
 from samerun.core.errors import UsageError
 
@@ -100,4 +100,4 @@ def _reworded(message: str) -> str:
 def program(namespace: Collection) -> Program:
     """Return the command `samerun`, with the commands of *namespace*."""
     extend_invoke()
-    return Program(name="samerun", version=metadata.version("samerun"), namespace=namespace)
+    return Program(name="samerun", version=__version__, namespace=namespace)
