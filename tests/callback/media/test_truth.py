@@ -14,8 +14,8 @@ from fastai.vision.all import (
     SaveModelCallback,
 )
 from PIL import Image
-from tests.callback.conftest import generators, training_state
 
+from ..conftest import generators, training_state
 from .oracle import VALID, Oracle, column, fit, learner, matrix, picture, pictures, right
 
 AGREES = {("a", "a"): VALID // 2, ("b", "b"): VALID // 2}
