@@ -16,9 +16,15 @@ def test_second_build_does_nothing(image):
     began = time.monotonic()
     done = invoke("build", "--json")
 
-    assert image == json.loads(done.stdout)
+    assert lasting(image) == lasting(json.loads(done.stdout))
     assert done.stderr == ""
     assert time.monotonic() - began < 10
+
+
+def lasting(identity):
+    """Leave out the names that a build on top of the image has for it meanwhile."""
+    names = [n for n in identity["repo_digests"] if not n.startswith("samerun-parent@")]
+    return {**identity, "repo_digests": names}
 
 
 def test_digest_is_64_hexadecimal_digits(image):
@@ -27,7 +33,7 @@ def test_digest_is_64_hexadecimal_digits(image):
 
     assert re.fullmatch(r"[0-9a-f]{64}\n", done.stdout)
     assert image["digest"] == done.stdout.strip()
-    assert image == json.loads(invoke("digest", "--json").stdout)
+    assert lasting(image) == lasting(json.loads(invoke("digest", "--json").stdout))
 
 
 def test_identity_is_complete(image):
