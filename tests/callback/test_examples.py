@@ -116,6 +116,20 @@ def test_camvid(surroundings, tmp_path, recwarn):
     assert not [str(w.message) for w in recwarn if "W&B" in str(w.message)]
 
 
+def train_on_two(command, folder, downloads):
+    """Run *command* in *folder*; it trains on two processes, and succeeds."""
+    # WANDB_SERVICE would lead the processes to the wandb-core of this one.
+    env = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | python_path()
+    # Each process needs a whole batch of 64.
+    env |= {"ACCELERATE_USE_CPU": "true", "FASTAI_HOME": str(downloads / "many")}
+    done = subprocess.run(
+        command, cwd=folder, env=env,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_distributed(surroundings, downloads, tmp_path):
     """The documentation's script trains on two processes, and logs one run."""
     script = (EXAMPLES / "ddp.py").read_text().replace(*AS_DOCUMENTED)
@@ -123,16 +137,8 @@ def test_distributed(surroundings, downloads, tmp_path):
     (tmp_path / "train.py").write_text(script.replace("import wandb\n", start, 1))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--standalone", "--local-addr=127.0.0.1", "train.py"]
-    # WANDB_SERVICE would lead the processes to the wandb-core of this one.
-    env = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | python_path()
-    # Each process needs a whole batch of 64.
-    env |= {"ACCELERATE_USE_CPU": "true", "FASTAI_HOME": str(downloads / "many")}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=env,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    train_on_two(command, tmp_path, downloads)
 
-    assert done.returncode == 0, done.stderr[-3000:]
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     logged = read_complete(log)
     assert len(logged.column("raw_loss")) == 1
@@ -151,14 +157,8 @@ def test_listings_of_the_documentation(surroundings, downloads, tmp_path, form, 
     if form == "script":
         command[1:1] = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
         command[-1:] = ["--local-addr=127.0.0.1", "train.py"]
-    env = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | python_path()
-    env |= {"ACCELERATE_USE_CPU": "true", "FASTAI_HOME": str(downloads / "many")}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=env,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    train_on_two(command, tmp_path, downloads)
 
-    assert done.returncode == 0, done.stderr[-3000:]
     logs = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert len(logs) == {"each": 2, "main": 1}[who]
     for logged in map(read_complete, logs):
