@@ -49,7 +49,7 @@ def sky_python():
 
 
 def asks_sky(sky_python, home, *command):
-    """Run Python with SkyPilot, in a home of its own."""
+    """Run Python with SkyPilot, in its own home folder."""
     uv_cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True)
     own = {"HOME": str(home), "UV_CACHE_DIR": uv_cache.stdout.strip()}
     done = subprocess.run(

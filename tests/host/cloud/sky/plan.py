@@ -1,7 +1,7 @@
 """
 Let SkyPilot itself load and plan a task, without any cloud: `plan.py FILE`.
 
-Runs in an environment with SkyPilot, and in a home of its own. The catalog, which
+Runs in an environment with SkyPilot, and in its own home folder. The catalog, which
 SkyPilot downloads else, has two machines; that a cloud is enabled is written where
 `sky check` writes it.
 """
