@@ -106,6 +106,9 @@ ENV_RDZV: Final = "SAMERUN_RDZV"
 ENV_ELASTIC: Final = "SAMERUN_ELASTIC"
 """``1`` in a job whose number of nodes may change; the entrypoint sets it for its workers."""
 
+ENV_VARIABLES: Final = "SAMERUN_ENV"
+"""Names of the variables given with ``--env``, separated by commas; unset: none."""
+
 FORWARDED: Final = (
     "WANDB_BASE_URL",
     "WANDB_ENTITY",

@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
 
 from samerun.cli import verb
 from samerun.core import contract, hardware
 from samerun.core.errors import TagError, UsageError
+from samerun.core.record import Launch
 from samerun.host.launch import request
 from samerun.host.launch.request import Request
 from samerun.host.machine import memory
@@ -81,10 +84,11 @@ def test_options_win_over_the_environment(monkeypatch):
 
 def test_line_to_run_again_names_the_image(run):
     """The summary's line runs the same recipe with the same options in the same image."""
-    line = again(run)
+    variables = {"STYLE": "a b", contract.ENV_VARIABLES: "STYLE"}
+    line = again(dataclasses.replace(run, launch=Launch(target="digits", environment=variables)))
 
     assert line.startswith(f"invoke train digits --gpus 0 --image {run.image.reference}")
-    assert line.endswith("--procs 2 --seed 1 --data /d -- --epochs 1")
+    assert line.endswith("--procs 2 --seed 1 --env 'STYLE=a b' --data /d -- --epochs 1")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,7 @@ def test_line_to_run_again_names_the_image(run):
         Request(network="container:other"),
         Request(network="none", no_network=True),
         Request(docker_arg=("--privileged",)),
+        Request(env=("WANDB_API_KEY=x",)),
     ],
 )
 def test_limits_can_be_set_but_not_taken_off_by_a_slip(asked):
@@ -136,3 +141,16 @@ def test_proxies_are_handed_on_without_logins(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://me:secret@proxy.example:3128")
 
     assert Request().proxies() == {"HTTPS_PROXY": "http://proxy.example:3128"}
+
+
+def test_variables_of_the_option_win_over_the_host_s(monkeypatch):
+    """Both reach the container; the names of those that were given are listed for its record."""
+    monkeypatch.setenv("NCCL_DEBUG", "WARN")
+    monkeypatch.setenv("NCCL_P2P_DISABLE", "1")
+
+    assert Request(env=("NCCL_DEBUG=INFO", "STYLE=a b")).variables() == {
+        "NCCL_DEBUG": "INFO",
+        "NCCL_P2P_DISABLE": "1",
+        "STYLE": "a b",
+        contract.ENV_VARIABLES: "NCCL_DEBUG,STYLE",
+    }

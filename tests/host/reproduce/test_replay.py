@@ -30,20 +30,27 @@ def code(run, **changes):
 
 
 def test_threads_and_mode_of_the_original_are_set_again(run):
-    """And the few variables that results depend on: a record can set no others."""
+    """And what --env gave, and variables that results depend on: a record can set no others."""
     told = {"OMP_NUM_THREADS": "3", "NCCL_ALGO": "Ring", "LD_PRELOAD": "/output/evil.so"}
+    given = {"STYLE": "a b", contract.ENV_VARIABLES: "STYLE", "NCCL_PROTO": "LL"}
     first = dataclasses.replace(
         run,
-        environment={"variables": told},
+        environment={"variables": told | {"MKL_CBWR": "AVX2", "NVIDIA_TF32_OVERRIDE": "0"}},
         determinism="fast",
         launch=Launch(
-            target="digits", environment={contract.ENV_STOP_ON_NAN: "1", "LD_PRELOAD": "x"}
+            target="digits",
+            environment={contract.ENV_STOP_ON_NAN: "1", "LD_PRELOAD": "x"} | given,
         ),
     )
 
     assert replay.environment(first) == {
         "OMP_NUM_THREADS": "3",
         "NCCL_ALGO": "Ring",
+        "NCCL_PROTO": "LL",
+        "MKL_CBWR": "AVX2",
+        "NVIDIA_TF32_OVERRIDE": "0",
+        "STYLE": "a b",
+        contract.ENV_VARIABLES: "STYLE",
         contract.ENV_FAST: "1",
         contract.ENV_STOP_ON_NAN: "1",
     }

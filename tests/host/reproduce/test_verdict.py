@@ -142,6 +142,10 @@ def test_links_are_not_followed(run, tmp_path):
     assert not traces.trace(run, tmp_path).exact
 
 
+def with_variables(run, **variables):
+    return dataclasses.replace(run, environment={"variables": variables})
+
+
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
@@ -153,16 +157,20 @@ def test_links_are_not_followed(run, tmp_path):
             lambda r: dataclasses.replace(r, environment={"threads": 7}),
             "different threads: 1 and 7",
         ),
+        (
+            lambda r: with_variables(r, NCCL_ALGO="Ring", OMP_NUM_THREADS="1", NCCL_DEBUG="INFO"),
+            "different variables: none and NCCL_ALGO=Ring",
+        ),
         (lambda r: dataclasses.replace(r, seed=9), "different seed or topology"),
         (lambda r: dataclasses.replace(r, determinism="fast"), "--fast"),
         (lambda r: dataclasses.replace(r, data=()), "different data"),
         (lambda r: with_code(r, where="mounted"), "mounted code"),
-        (lambda r: r, "no recorded input differs"),
+        (with_variables, "no recorded input differs"),
     ],
 )
 def test_likely_causes(run, change, cause):
     """Each has its sentence; what only one of the two recorded is no cause."""
-    found = list(causes.of(run, change(run)))
+    found = list(causes.of(with_variables(run), change(run)))
 
     assert cause is None or any(text.startswith(cause) for text in found)
     assert all("None" not in text for text in found if "capability" in text)

@@ -120,6 +120,9 @@ def started(run, image):
         "WANDB_PROJECT": "p=1",
         contract.ENV_FAST: "1",
         "LD_PRELOAD": "/output/x.so",
+        "STYLE": "a b",
+        contract.ENV_VARIABLES: "STYLE,LD_PRELOAD",
+        "NCCL_P2P_DISABLE": "1",
     }
     launch = Launch(
         target="digits",
@@ -145,6 +148,8 @@ def test_resume_takes_the_recorded_command_over(started, tmp_path):
     assert (plan.procs, plan.seed, plan.image) == (2, 1, started.image.reference)
     assert plan.environment["WANDB_PROJECT"] == "p=1"
     assert plan.environment[contract.ENV_FAST] == "1"
+    assert plan.environment["STYLE"] == "a b"
+    assert plan.environment["NCCL_P2P_DISABLE"] == "1"
     assert plan.network == "none"
 
 
@@ -167,8 +172,8 @@ def test_resume_hands_nothing_else_of_the_record_to_the_engine(started, tmp_path
     "option",
     [
         {"seed": 42}, {"gpus": "2"}, {"procs": 2}, {"fast": True}, {"arguments": ("--lr", "1")},
-        {"image": "x"}, {"name": "x"}, {"shm_size": "2g"}, {"cuda": "13"}, {"mount_code": True},
-        {"checkpoints": contract.DEFAULT_CHECKPOINTS}, {"target": "digits"},
+        {"image": "x"}, {"name": "x"}, {"env": ("A=1",)}, {"shm_size": "2g"}, {"cuda": "13"},
+        {"mount_code": True}, {"checkpoints": contract.DEFAULT_CHECKPOINTS}, {"target": "digits"},
     ],
 )  # fmt: skip
 def test_resume_refuses_what_would_change_the_training(option):

@@ -11,7 +11,8 @@ from resuming import log, ours, outcome, part, settings
 from sample import sample
 
 from samerun.core import record
-from samerun.train.nodes import interface
+from samerun.core.placement import NodePlacement
+from samerun.train.nodes import card, interface
 
 # Left to itself, a node takes as many as it has cores per process; results depend on them.
 THREADS = "2"
@@ -85,6 +86,27 @@ def test_two_nodes_of_one_rank_are_told_apart():
     assert code == 99
     assert "There already is a node 1: host1." in told
     assert codes == [0, 0, 0]
+
+
+def test_nodes_compare_the_variables_on_which_results_depend(monkeypatch):
+    """NCCL hangs where they differ; the number of threads is agreed on later."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("NCCL_ALGO", raising=False)
+    cards = {0: one_card()}
+    monkeypatch.setenv("NCCL_ALGO", "Ring")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    cards[1] = one_card()
+
+    lines = card.disagreement(cards).splitlines()
+
+    assert len(lines) == 1
+    assert "has variables" in lines[0]
+    assert "NCCL_ALGO=Ring" in lines[0]
+    assert "OMP" not in lines[0]
+
+
+def one_card():
+    return card.card(["digits"], place=NodePlacement(count=2), seed=1, procs=1, threads=1)
 
 
 def test_interface_towards_this_machine_is_loopback():

@@ -173,11 +173,15 @@ def test_a_folder_does_not_go_on_with_another_command(tmp_path, output):
 def test_the_record_says_what_the_container_was_given(tmp_path, output):
     """Variables that change the training, but no secret; and that it was fast."""
     given = {"SAMERUN_FAST": "1", "SAMERUN_STOP_ON_NAN": "1", "WANDB_API_KEY": "k" * 40}
-    by_hand(output, script(tmp_path, ""), **given)
+    settings = {"SAMERUN_ENV": "STYLE", "STYLE": "a b", "NCCL_ALGO": "Ring", "MKL_CBWR": "AVX2"}
+    by_hand(output, script(tmp_path, ""), **given, **settings, OTHER="unlisted")
     made = record.read(output)
 
     assert made.determinism == "fast"
     assert made.launch.environment["SAMERUN_STOP_ON_NAN"] == "1"
+    assert settings.items() <= made.launch.environment.items()
+    assert made.environment["variables"]["MKL_CBWR"] == "AVX2"
+    assert "OTHER" not in made.launch.environment
     assert made.secrets == ("WANDB_API_KEY",)
     assert "k" * 40 not in (output / "run.json").read_text()
 

@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.core import checkpoint_policy, contract, hardware, placement, variables
+from samerun.core import (
+    checkpoint_policy,
+    contract,
+    hardware,
+    placement,
+    result_variables,
+    variables,
+)
 from samerun.core.errors import ImageNotFound
 from samerun.core.hardware import Gpu
 from samerun.core.recipe_options import find_recipe, read_recipe
@@ -201,7 +208,7 @@ def _environment(
         stop_on_nan=options.stop_on_nan,
     )
     own = spec.own_variables(has_key=has_key)
-    return options.proxies() | variables.environment(facts) | own
+    return options.proxies() | options.variables() | variables.environment(facts) | own
 
 
 def _image(
@@ -254,8 +261,14 @@ def _topology(options: Request, resources: Resources) -> Topology:
         node_rank=options.place.rank,
         rendezvous=options.place.endpoint or None,
         shm_size=options.shm_size,
-        threads=hardware.threads_per_process(procs),
+        threads=_threads(options, procs),
     )
+
+
+def _threads(options: Request, procs: int) -> int:
+    """Return the threads of each process: the user's number, else a share of the cores."""
+    number = options.variables().get(result_variables.THREADS)
+    return int(number) if number else hardware.threads_per_process(procs)
 
 
 def unbuilt(reference: str) -> Image:

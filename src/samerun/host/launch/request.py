@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from samerun.core import checkpoint_policy, contract, placement
+from samerun.core import checkpoint_policy, contract, placement, user_variables
 from samerun.core.errors import UsageError
 from samerun.core.placement import DEFAULT_TIMEOUT_S, NodePlacement
 from samerun.host.checkout.project import Cuda
@@ -64,6 +64,11 @@ class Request:
         str | None, "limit, e.g. 8g, or 0 for none; default: 90 % of this machine's memory"
     ] = None
     pids_limit: Annotated[int, "maximum number of processes and threads"] = PIDS_LIMIT
+    env: Annotated[
+        tuple[str, ...],
+        "a plain setting for the training, NAME=VALUE; may be repeated; recorded, so no secrets "
+        "(docs/contract.md)",
+    ] = ()
     docker_arg: Annotated[
         tuple[str, ...],
         "an allowed flag of `docker run`, as in --docker-arg=--cpus=2; may be repeated "
@@ -136,6 +141,11 @@ class Request:
         }
         return settings | {name: value for name, value in explicit.items() if value}
 
+    def variables(self) -> dict[str, str]:
+        """Return the user's variables: the host's settings of NCCL and CUDA, then --env's."""
+        given = user_variables.parse(self.env)
+        return user_variables.forwarded(os.environ) | user_variables.listed(given)
+
     def proxies(self) -> dict[str, str]:
         """Return the host's proxies without those that contain a login, which is a secret."""
         values = {name: os.environ.get(name, "") for name in contract.PROXIES}
@@ -175,6 +185,7 @@ def check_request(request: Request) -> None:
     if request.restarts < 0:
         raise UsageError(f"--restarts {request.restarts} is negative.", "Use 0 or more.")
     docker_args.parse(request.docker_arg)
+    user_variables.parse(request.env)
     if request.name is not None and not NAME.fullmatch(request.name):
         raise UsageError(
             f"Invalid value for --name: {request.name!r}.",

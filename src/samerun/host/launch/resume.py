@@ -7,11 +7,12 @@ recorded fingerprint (which requires access to the data), and only samerun's net
 """
 
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samerun.core import contract, hardware, lifecycle, variables
+from samerun.core import contract, hardware, lifecycle, user_variables, variables
 from samerun.core.errors import DataError, Irreproducible, OutputError, UsageError
 from samerun.core.placement import NodePlacement
 from samerun.core.record import Data, Image, Launch, Mount, Run
@@ -257,7 +258,8 @@ def _environment(
         stop_on_nan=had.get(contract.ENV_STOP_ON_NAN) == "1",
     )
     proxies = {n: v for n, v in had.items() if n in contract.PROXIES}
-    return proxies | variables.environment(facts) | spec.own_variables(has_key=has_key)
+    users = user_variables.resumed(had, os.environ)
+    return proxies | users | variables.environment(facts) | spec.own_variables(has_key=has_key)
 
 
 def _network(options: Request, before: Launch) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samerun.core import contract, variables
+from samerun.core import contract, user_variables, variables
 from samerun.core.errors import UsageError
 from samerun.core.record import Run
 from samerun.host.checkout.project import Project
@@ -55,6 +55,8 @@ def _execute(
     say: Callable[[str], None],
 ) -> Run:
     say(headline(prepared.run))
+    for line in user_variables.notes(prepared.spec.environment, os.environ):
+        say(line)
     for name in contract.PROXIES:
         if "@" in os.environ.get(name, ""):
             say(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from samerun.core import content
+from samerun.core import content, result_variables
 from samerun.core.record import Run
 from samerun.host.image.identity import same_image
 
@@ -26,6 +26,9 @@ def of(original: Run, again: Run) -> Iterator[str]:
     yield from _machine(a, b)
     if threads(a) != threads(b):
         yield f"different threads: {threads(a)} and {threads(b)}"
+    one, two = variables(a), variables(b)
+    if one is not None and two is not None and one != two:
+        yield f"different variables: {_named(one)} and {_named(two)}"
     if None not in (versions(a), versions(b)) and versions(a) != versions(b):
         yield f"different versions: {versions(a)} and {versions(b)}"
     if a.outcome.restarts or b.outcome.restarts:
@@ -39,7 +42,7 @@ def of(original: Run, again: Run) -> Iterator[str]:
 
 def given_alike(a: Run, b: Run) -> bool:
     """Whether all recorded inputs of the two runs are the same."""
-    pairs = [(f(a), f(b)) for f in (data, code, topology, threads, hardware)]
+    pairs = [(f(a), f(b)) for f in (data, code, topology, threads, hardware, variables)]
     known = None not in (data(a), data(b)) and same_image(a.image, b.image) is True
     is_plain = "fast" not in (a.determinism, b.determinism) and a.code.where == "image"
     return known and is_plain and all(x == y for x, y in pairs)
@@ -114,6 +117,19 @@ def capability(run: Run) -> str | None:
 def threads(run: Run) -> str:
     """Return the number of threads per process."""
     return str(number_of_threads(run))
+
+
+def variables(run: Run) -> dict[str, str] | None:
+    """Return the variables on which results depend, but threads; None if unknown."""
+    seen = run.environment.get("variables")
+    if not isinstance(seen, dict):
+        return None
+    values = result_variables.among(seen)
+    return {name: values[name] for name in sorted(values) if name != result_variables.THREADS}
+
+
+def _named(values: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items()) or "none"
 
 
 def number_of_threads(run: Run) -> int | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 
-from samerun.core import contract, hardware
+from samerun.core import contract, hardware, result_variables, user_variables
 from samerun.core.record import Code, Image, Mount, Outcome, Run
 from samerun.host.checkout import git
 from samerun.host.container.spec import ContainerSpec
@@ -21,8 +21,6 @@ from samerun.host.reproduce.requirements import Requirements
 from samerun.host.run import folders
 
 LINK = "reproduces:"
-# Variables that torch reads on import. Only these are taken from a record.
-VARIABLES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NCCL_ALGO")
 
 
 def asked(original: FoundRun, options: ReproduceOptions) -> Request:
@@ -59,10 +57,11 @@ def link_tag(link: str) -> str:
 
 
 def environment(run: Run) -> dict[str, str]:
-    """Return the original's values of the variables on which results depend."""
-    variables = run.environment.get("variables")
-    values = variables if isinstance(variables, dict) else {}
-    again = {name: str(values[name]) for name in VARIABLES if name in values}
+    """Return what ``--env`` gave the original, and the variables on which results depend."""
+    seen = run.environment.get("variables")
+    had = run.launch.environment if run.launch else {}
+    again = user_variables.reproduced(had, os.environ)
+    again |= result_variables.among(had | (seen if isinstance(seen, dict) else {}))
     threads = causes.number_of_threads(run)
     if threads is not None:
         again["OMP_NUM_THREADS"] = str(threads)
@@ -149,8 +148,13 @@ def _spec(planned: ContainerSpec, original: FoundRun, code: Path | None) -> Cont
         planned,
         target=requirements.script_target(original) if is_script else planned.target,
         mounts=mounts,
-        environment={**planned.environment, **environment(original.run)},
+        environment=_others(planned.environment) | environment(original.run),
     )
+
+
+def _others(planned: dict[str, str]) -> dict[str, str]:
+    """Return *planned* without this host's settings, some of which change results."""
+    return {n: v for n, v in planned.items() if not user_variables.is_forwarded(n)}
 
 
 def today(original: FoundRun) -> Path | None:

@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samerun.core import user_variables
 from samerun.core.errors import Different, Irreproducible, UsageError, WithinTolerance
 from samerun.core.files import write_atomically
 from samerun.core.record import Image, Run
@@ -124,6 +126,8 @@ def _execute(
     client: "DockerClient", prepared: Prepared, key: keys.Key | None, say: Callable[[str], None]
 ) -> Run:
     say(summary.headline(prepared.run))
+    for line in user_variables.notes(prepared.spec.environment, os.environ):
+        say(line)
     if prepared.spec.network == network.NAME:
         network.ensure(client)
         network.shield()

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from samerun.core import contract, placement
+from samerun.core import contract, placement, user_variables
 from samerun.core.record import Run
 from samerun.host.checkout.project import DEFAULT_CUDA
 from samerun.host.run.folders import shown
@@ -111,6 +111,8 @@ def again(run: Run) -> str:
         number = placement.shown(run.topology.least_nodes, run.topology.nodes)
         words += ["--nodes", number, "--node-rank", str(run.topology.node_rank)]
         words += ["--rdzv", str(run.topology.rendezvous)]
+    given = user_variables.of_record(run.launch.environment) if run.launch else {}
+    words += [word for name, value in given.items() for word in ("--env", f"{name}={value}")]
     words += [word for data in run.data for word in ("--data", data.source or "FOLDER")]
     arguments = run.command[1:]
     return shlex.join([*words, *(["--", *arguments] if arguments else [])])

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from samerun.core import content, contract, record
+from samerun.core import content, contract, record, result_variables
 from samerun.core.errors import RecordError
 from samerun.core.placement import NodePlacement
 from samerun.train.report import reporting
@@ -39,11 +39,19 @@ def card(
         or None,
         "data": content.together(d.fingerprint for d in run.data) if run else None,
         "determinism": run.determinism if run else None,
+        "variables": _variables(),
     }
     hardware = dataclasses.asdict(run.hardware) if run else {}
     # The host name in a container is random.
     host = (run.hardware.host if run else "") or socket.gethostname()
     return {"host": host, "must": must, "threads": threads, "hardware": hardware}
+
+
+def _variables() -> str:
+    """Return the variables on which results depend; the nodes agree on the threads later."""
+    own = result_variables.among(os.environ)
+    own.pop(result_variables.THREADS, None)
+    return ", ".join(f"{name}={own[name]}" for name in sorted(own)) or "none"
 
 
 def _record() -> record.Run | None:

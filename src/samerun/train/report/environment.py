@@ -4,14 +4,7 @@ import os
 import platform
 from typing import Any
 
-VARIABLES = (
-    "OMP_NUM_THREADS",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "PYTHONHASHSEED",
-    "ATEN_CPU_CAPABILITY",
-    "ONEDNN_MAX_CPU_ISA",
-    "NCCL_ALGO",
-)
+from samerun.core import result_variables, user_variables
 
 
 def describe() -> dict[str, Any]:
@@ -29,8 +22,18 @@ def describe() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "variables": variables(),
     }
+
+
+def variables() -> dict[str, str]:
+    """Return the variables on which results depend, and settings of NCCL, gloo and CUDA."""
+    return {name: os.environ[name] for name in sorted(os.environ) if is_recorded(name)}
+
+
+def is_recorded(name: str) -> bool:
+    """Whether the variable *name* is in the record wherever it was set."""
+    return name in result_variables.PATTERNS or user_variables.is_forwarded(name)
 
 
 def _gpu(index: int) -> dict[str, Any]:

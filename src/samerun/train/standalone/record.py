@@ -14,13 +14,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samerun.core import content, contract, lifecycle, parts, record, surroundings
+from samerun.core import content, contract, lifecycle, parts, record, surroundings, user_variables
 from samerun.core.errors import DataError, OutputError, WrongImage
 from samerun.core.lifecycle import Ending
 from samerun.core.placement import NodePlacement
 from samerun.core.record import Launch, Outcome, Run
 from samerun.core.variables import Facts, environment
-from samerun.train.report.environment import VARIABLES
+from samerun.train.report.environment import is_recorded
 from samerun.train.standalone import kubernetes, probe
 from samerun.train.standalone.probe import tell
 from samerun.train.standalone.supervise import End, leave_at_once, supervise
@@ -29,7 +29,6 @@ from samerun.train.standalone.supervise import End, leave_at_once, supervise
 RECORDED = (
     *sorted(value for name, value in vars(contract).items() if name.startswith("ENV_")),
     *contract.FORWARDED,
-    *VARIABLES,
 )
 UNSEEN = (
     "what only the engine knows: the image's layers and configuration, and the flags with which "
@@ -94,11 +93,12 @@ def begin(start: Start, place: Path) -> Run:
     """Return the record of this start: a new one, or the one in *place* with one more start."""
     new = _new(start)
     given = os.environ | variables(new, place)
+    names = (*RECORDED, *user_variables.named(given), *filter(is_recorded, given))
     launch = Launch(
         target=start.target,
         arguments=start.arguments,
         ranks=new.topology.world_size,
-        environment={name: given[name] for name in RECORDED if given.get(name)},
+        environment={name: given[name] for name in names if given.get(name)},
     )
     new = dataclasses.replace(new, launch=launch, arguments=start.argv)
     if not (place / contract.RECORD).is_file():
