@@ -1,6 +1,7 @@
 """`invoke sync`: what W&B's server lacks is delivered, and the server is asked whether it came."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from driving import ROOT, command, environment, invoke
 
 from samerun.core import record
 from samerun.host.machine import user
+from samerun.host.tracking import keys
 
 sys.path.insert(0, str(ROOT / "tests" / "standin"))
 import wbserver
@@ -124,9 +126,10 @@ def test_lost_artifact_is_told_though_the_client_says_nothing(offline, server):
     assert json.loads((offline / "sync.json").read_text())["complete"] is False
 
 
-def test_killed_sync_is_repeated_without_doubled_rows(offline, server):
-    """SIGKILL to the command while rows are on their way; the next one completes it."""
+def interrupted(offline, server, number):
+    """Start a sync, and send it signal *number* while rows are on their way."""
     server.store.faults = [Fault(path="file_stream", delay=1.0, times=20, status=200)]
+    sent = syncs(server)
     process = subprocess.Popen(
         command("sync", offline, "--network", "host"),
         cwd=ROOT,
@@ -135,14 +138,32 @@ def test_killed_sync_is_repeated_without_doubled_rows(offline, server):
         stderr=subprocess.DEVNULL,
     )
     until = time.monotonic() + 60
-    while not syncs(server) and time.monotonic() < until:
+    while syncs(server) == sent and time.monotonic() < until:
         time.sleep(0.1)
-    process.kill()
-    process.wait()
+    process.send_signal(number)
     server.store.faults.clear()
+    return process.wait(30)
 
+
+def left(client, offline):
+    """Return what a sync of *offline* has left: its containers, and the key files."""
+    label = f"io.samerun.run={offline.name}-sync-{offline.stat().st_ino}"
+    files = [p for p in keys.TMPFS.glob("samerun-*/netrc") if KEY in p.read_text()]
+    return client.containers.list(all=True, filters={"label": label}), files
+
+
+def test_killed_sync_leaves_no_key_and_is_repeated_without_doubled_rows(client, offline, server):
+    """After SIGTERM by itself; after SIGKILL by the next command, which stops the upload too."""
+    assert interrupted(offline, server, signal.SIGTERM) == 143
+    assert left(client, offline) == ([], [])
+    assert interrupted(offline, server, signal.SIGKILL) == -signal.SIGKILL
+    assert left(client, offline) != ([], [])
+
+    listed = invoke("runs", "--output", offline.parent)
+
+    assert listed.returncode == 0, listed.stderr
+    assert left(client, offline) == ([], [])
     done = sync(offline, server)
-
     assert done.returncode == 0, done.stdout + done.stderr
     found = rows(server, offline)
     assert len(found) == len(set(found)) > 20

@@ -94,9 +94,11 @@ def clean(
     Runs that are in progress or not fully synced to W&B are kept.
     """
     from samerun.host.machine import engine
-    from samerun.host.run import clean
+    from samerun.host.run import clean, leftovers
 
     client = engine.connect()
+    if not dry:
+        leftovers.remove(client)
     planned = clean.plan(client, Path(output), run, older_than)
     say("\n".join(planned.lines()) or "There is nothing to remove.")
     if dry or not planned or not (yes or _is_confirmed()):

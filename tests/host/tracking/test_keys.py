@@ -1,5 +1,9 @@
 import os
+import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +67,75 @@ def test_lent_key_is_private_and_gone_afterwards():
         assert KEY in path.read_text()
         assert path.is_relative_to(keys.TMPFS) or not os.access(keys.TMPFS, os.W_OK)
     assert not path.exists()
+
+
+LENDER = f"""
+import os, signal
+from samerun.host.container import foreground
+from samerun.host.tracking import keys
+with foreground.interruptible():
+    with keys.lent(keys.Key(value="{KEY}", source="test"), os.getuid(), os.getgid()) as path:
+        print(path, flush=True)
+        signal.pause()
+"""
+
+
+@pytest.fixture
+def lend():
+    """Start commands that lend a key and wait; return them and the paths of their keys."""
+    commands = []
+
+    def start():
+        commands.append(
+            subprocess.Popen([sys.executable, "-c", LENDER], stdout=subprocess.PIPE, text=True)
+        )
+        return commands[-1], Path(commands[-1].stdout.readline().strip())
+
+    yield start
+    for command in commands:
+        command.kill()
+        command.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_lent_key_is_gone_after_a_signal(lend, number):
+    """`timeout`, a closed terminal and Ctrl-C leave no key behind."""
+    command, path = lend()
+    assert path.exists()
+
+    command.send_signal(number)
+
+    assert command.wait(10) != 0
+    assert not path.parent.exists()
+
+
+def test_key_of_a_killed_command_is_removed_by_the_next(lend):
+    """After SIGKILL the kernel frees its lock; the keys of living commands stay."""
+    (killed, left), (_, held), (gone, mounted) = lend(), lend(), lend()
+    for command in (killed, gone):
+        command.kill()
+        command.wait()
+    assert left.exists()
+
+    keys.remove_leftovers({mounted})
+
+    assert not left.parent.exists()
+    assert held.exists()
+    assert mounted.exists(), "a container still uses it"
+    keys.remove_leftovers(set())
+    assert not mounted.parent.exists()
+
+
+def test_other_folders_are_no_leftovers():
+    """Only a folder with nothing but a key file is one."""
+    other = keys._parent() / f"samerun-other-{os.getpid()}"
+    other.mkdir()
+    (other / "data").touch()
+
+    keys.remove_leftovers(set())
+
+    (other / "data").unlink()
+    other.rmdir()
 
 
 def test_key_is_not_in_its_repr():

@@ -15,6 +15,7 @@ from samerun.host.launch import execute, prepare, request, resume
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine, network
+from samerun.host.run import leftovers
 from samerun.host.run.folders import folder_of
 from samerun.host.run.summary import headline
 from samerun.host.tracking import keys
@@ -54,6 +55,7 @@ def _execute(
     key: keys.Key | None,
     say: Callable[[str], None],
 ) -> Run:
+    leftovers.remove(client)
     say(headline(prepared.run))
     for line in user_variables.notes(prepared.spec.environment, os.environ):
         say(line)

@@ -17,7 +17,7 @@ from samerun.core.errors import (
 from samerun.core.record import Run
 from samerun.host.container import process
 from samerun.host.machine import engine
-from samerun.host.run import folders, recover
+from samerun.host.run import folders, leftovers, recover
 from samerun.host.tracking import synced
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def settled(client: "DockerClient | None", folder: Path) -> Run:
 def list_runs(output: Path) -> list[Listed]:
     """List the runs under *output*; a record that can't be read is listed as damaged."""
     client = engine_or_none()
-    return [_listed(client, folder) for folder in records(output)]
+    listed = [_listed(client, folder) for folder in records(output)]
+    if client is not None:
+        leftovers.remove(client)
+    return listed
 
 
 def _listed(client: "DockerClient | None", folder: Path) -> Listed:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ from samerun.core import contract, record, variables
 from samerun.core.errors import KeyFileError, RecordError, SyncIncomplete, UsageError
 from samerun.core.record import Mount, Run
 from samerun.host.checkout.project import DEFAULT_CUDA, tag
+from samerun.host.container import foreground
 from samerun.host.container.process import with_key
 from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import identity
 from samerun.host.machine import engine, network, user
-from samerun.host.run import folders, integrity, listing, outbox, recover
+from samerun.host.run import folders, integrity, leftovers, listing, outbox, recover
 from samerun.host.run.folders import folder_of
 from samerun.host.tracking import delivery, graphql, keys, synced
 from samerun.host.tracking.delivery import Difference, Logged
@@ -88,6 +88,7 @@ def sync(folder: Path, key_file: Path | None, network_name: str | None) -> list[
     if key is None:
         raise KeyFileError("No W&B key was found.", "Set WANDB_API_KEY or pass --api-key-file.")
     client = engine.connect()
+    leftovers.remove(client)
     run = recover.settle(client, folder)
     integrity.verify(folder, run)
     image = _image(client, run)
@@ -166,8 +167,7 @@ def read(sender: Sender) -> list[Logged]:
     mounts = (Mount(source=str(sender.folder), target=contract.OUTPUT),)
     module = ("-m", "samerun.train.hooks.wandb_log", *dirs)
     plan = _spec(sender, "python", module, mounts, network.NONE)
-    _clear(plan)
-    done = subprocess.run(plan.argv(), capture_output=True, text=True, check=False)
+    done = foreground.run(plan, capture_output=True)
     try:
         logs: list[dict[str, Any]] = json.loads(done.stdout)
         return delivery.group(logs)
@@ -186,17 +186,10 @@ def _send(sender: Sender, logged: Logged) -> None:
     arguments = ("sync", "--include-online", "--include-synced", *logged.dirs)
     # A random path, because wandb uploads any path that a run's files name.
     place = f"/run/secrets/{token_hex(16)}/netrc"
-    with keys.lent(sender.key, *owner) as netrc:
+    with foreground.interruptible(), keys.lent(sender.key, *owner) as netrc:
         plan = _spec(sender, "wandb", arguments, mounts, sender.network)
         plan = with_key(plan, netrc, place)
-        _clear(plan)
-        subprocess.run(plan.argv(), stdout=sys.stderr, check=False)
-
-
-def _clear(plan: ContainerSpec) -> None:
-    """Remove the container of a killed sync; we hold the run's lock, so it is not in use."""
-    name = f"samerun-{plan.run}"
-    subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
+        foreground.run(plan, stdout=sys.stderr)
 
 
 def _spec(

@@ -1,11 +1,13 @@
 """The W&B key: read on the host, passed to the container as a file on tmpfs, never shown."""
 
 import contextlib
+import fcntl
 import mmap
 import netrc
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from samerun.host.tracking import server
 
 # In memory on every Linux; elsewhere the key is in a private temporary folder.
 TMPFS = Path("/dev/shm")  # noqa: S108
+_PREFIX = "samerun-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +77,54 @@ def lent(key: Key | None, uid: int, gid: int) -> Iterator[Path | None]:
     if key is None:
         yield None
         return
-    parent = TMPFS if os.access(TMPFS, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="samerun-", dir=parent) as folder:
-        path = Path(folder) / "netrc"
+    with _locked_folder() as folder:
+        path = folder / "netrc"
         _write_once(path, f"machine {server.host()}\n  login user\n  password {key.value}\n")
         _set_owner(path, uid, gid)
         yield path
+
+
+def _parent() -> Path:
+    return TMPFS if os.access(TMPFS, os.W_OK) else Path(tempfile.gettempdir())
+
+
+@contextlib.contextmanager
+def _locked_folder() -> Iterator[Path]:
+    """Create a folder that is locked while this process lives, and deleted at the end."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_parent()))
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():  # Another command may have taken it for a leftover until now.
+            break
+        os.close(lock)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_leftovers(in_use: Collection[Path]) -> None:
+    """
+    Remove the key files of commands that were killed.
+
+    Those *in_use*, by containers that still run, are kept.
+    """
+    for folder in _parent().glob(f"{_PREFIX}*"):
+        if folder / "netrc" not in in_use:
+            with contextlib.suppress(OSError):  # It is another user's, or is being removed.
+                _remove_unlocked(folder)
+
+
+def _remove_unlocked(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if {path.name for path in folder.iterdir()} <= {"netrc"}:
+            shutil.rmtree(folder)
+    finally:
+        os.close(descriptor)
 
 
 def _write_once(path: Path, text: str) -> None:
