@@ -60,7 +60,7 @@ def fetch_data(request: CloudRequest, folder: str) -> list[str]:
     """Return the shell line that syncs *folder* with the data's bucket."""
     if not request.data or request.data.kind not in REMOTES:
         return []
-    return [f"rclone sync {RETRIES} {_remote(request.data)} {folder}"]
+    return [f"rclone sync {RETRIES} {_remote(request.data)} {shlex.quote(folder)}"]
 
 
 def fetch_run(request: CloudRequest, folder: str) -> list[str]:
@@ -68,7 +68,7 @@ def fetch_run(request: CloudRequest, folder: str) -> list[str]:
     if not takes_outputs(request):
         return []
     # Atomic: an incomplete folder would be taken for the run.
-    part = f"{folder}.part"
+    part, folder = shlex.quote(f"{folder}.part"), shlex.quote(folder)
     owner = f"{user.NONROOT}:{user.NONROOT}"
     return [
         f"if [ ! -d {folder} ]; then",
@@ -90,7 +90,10 @@ def upload(request: CloudRequest, folder: str, unit: str) -> str:
     in the bucket reach at least as far as its last checkpoint, as a resume requires. Hard links
     are enough, because the files of a checkpoint never change.
     """
-    source, snapshot = f"{folder}/{contract.CHECKPOINTS}", f"{folder}.snapshot"
+    source, snapshot = (
+        shlex.quote(folder + end) for end in (f"/{contract.CHECKPOINTS}", ".snapshot")
+    )
+    folder = shlex.quote(folder)
     remote = _remote_of_run(request)
     excluded = [*(f"/{name}" for name in EXCLUDED), f"/{contract.CHECKPOINTS}/**"]
     # A growing file is sent with the length it had at the start.

@@ -1,5 +1,6 @@
 """The pod of a run: one container, as hardened as on a laptop."""
 
+import re
 from typing import Any
 
 from samerun.core import contract
@@ -62,7 +63,7 @@ def _container(request: CloudRequest, name: str) -> dict[str, Any]:
         "name": name,
         "image": request.image,
         "imagePullPolicy": "IfNotPresent",
-        "args": request.entry(),
+        "args": [_literal(word) for word in request.entry()],
         "env": _variables(request),
         **({"resources": resources} if resources else {}),
         "securityContext": {
@@ -89,9 +90,14 @@ def _variables(request: CloudRequest) -> list[dict[str, Any]]:
         values["NETRC"] = contract.NETRC
     itself = {"fieldRef": {"fieldPath": "metadata.name"}}
     return [
-        *({"name": name, "value": value} for name, value in sorted(values.items())),
+        *({"name": name, "value": _literal(value)} for name, value in sorted(values.items())),
         {"name": contract.ENV_POD, "valueFrom": itself},
     ]
+
+
+def _literal(text: str) -> str:
+    """Escape what Kubernetes would expand in arguments and variables: ``$(NAME)`` and ``$$``."""
+    return re.sub(r"\$(?=[$(])", "$$", text)
 
 
 def _mounts(request: CloudRequest) -> list[dict[str, Any]]:

@@ -168,6 +168,11 @@ def parse_place(option: str, text: str | None) -> Location | None:
             f"Invalid value for {option}: {text!r} can't be mounted.",
             "Use s3://BUCKET/PATH, gs://BUCKET/PATH, pvc://CLAIM/PATH (Kubernetes) or a path.",
         )
+    if text.startswith("-") or re.match(r"~[^/]", text):
+        raise UsageError(
+            f"Invalid value for {option}: {text!r} is read differently by different programs.",
+            "Give the path from /, or with ./ or ~/ before it.",
+        )
     return Location(kind="path", name=text)
 
 
@@ -193,6 +198,7 @@ def check_cloud_request(request: CloudRequest) -> None:
             "--service-account and --pull-secret are for Kubernetes only.",
             "Omit them; docs/cloud.md describes how the other engines log in to a registry.",
         )
+    _check_texts(request)
     _check_machine(request)
     _check_pod_names(request)
     if request.nodes > 1 and request.engine == "vm":
@@ -213,6 +219,16 @@ def check_cloud_request(request: CloudRequest) -> None:
             "Omit it.",
         )
     _check_places(request)
+
+
+def _check_texts(request: CloudRequest) -> None:
+    """Refuse text that is not UTF-8, because YAML can't hold it."""
+    places = [place.url for place in (request.data, request.output) if place]
+    settings = [f"{name}={value}" for name, value in request.settings.items()]
+    others = (request.source, request.login_command, request.key_command)
+    for text in (request.target, *request.arguments, *settings, *places, *filter(None, others)):
+        if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):
+            raise UsageError(f"{text!r} is not UTF-8.", "Give text in UTF-8.")
 
 
 def _check_machine(request: CloudRequest) -> None:

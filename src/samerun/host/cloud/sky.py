@@ -25,13 +25,13 @@ CPUS = 4
 UPLOAD_S = 300
 # SkyPilot secrets with the login of a private registry.
 REGISTRY_LOGIN = ("SAMERUN_REGISTRY_USER", "SAMERUN_REGISTRY_PASSWORD")
-# Placeholders and the shell code that replaces them; shlex does not quote the placeholders.
+# What only the machine knows, as shell code.
 FILLED_IN = {
-    "@USER@": '"$uid:$gid"',
-    "@FOLDER@": '"$folder"',
-    "@NETRC@": '"$netrc"',
-    "@RANK@": '"$SKYPILOT_NODE_RANK"',
-    "@HEAD@": '"$head"',
+    "USER": '"$uid:$gid"',
+    "FOLDER": '"$folder"',
+    "NETRC": '"$netrc"',
+    "RANK": '"$SKYPILOT_NODE_RANK"',
+    "HEAD": '"$head"',
 }
 
 
@@ -121,7 +121,7 @@ def script(request: CloudRequest) -> str:
         "secrets=$(mktemp -d /dev/shm/samerun-XXXXXXXX)",
         """trap 'rm -rf "$secrets"' EXIT""",
         *_login(request),
-        f"$docker pull --quiet {request.image}",
+        f"$docker pull --quiet {shlex.quote(request.image)}",
         *_key(request),
         f"$docker rm --force samerun-{request.name} >/dev/null 2>&1 || true",
         command(request),
@@ -161,7 +161,7 @@ def _login(request: CloudRequest) -> list[str]:
         f'if [ -n "${{{password}:-}}" ]; then',
         '  docker="$docker --config $secrets"',
         f'  printf %s "${password}" |',
-        f'    $docker login --username "${user}" --password-stdin {host}',
+        f'    $docker login --username "${user}" --password-stdin {shlex.quote(host)}',
         f"  unset {password}",
         "fi",
     ]
@@ -184,31 +184,41 @@ def _key(request: CloudRequest) -> list[str]:
 
 def command(request: CloudRequest) -> str:
     """Return the shell command that starts the container."""
-    line = shlex.join(launch(request).argv()).removeprefix("docker ")
-    for token, value in FILLED_IN.items():
-        line = line.replace(token, value)
+    mark = _mark(request)
+    line = shlex.join(launch(request, mark).argv()).removeprefix("docker ")
+    for name, value in FILLED_IN.items():
+        line = line.replace(mark + name + mark, value)
     return f"$docker {line}"
 
 
-def launch(request: CloudRequest) -> ContainerSpec:
-    """Return the container, with placeholders for values that only the machine knows."""
-    mounts = [Mount(source="@FOLDER@", target=contract.OUTPUT, read_only=False)]
+def _mark(request: CloudRequest) -> str:
+    """Return the mark around placeholders, which shlex does not quote; no text has one in it."""
+    texts = (request.target, *request.arguments, *request.environment().values())
+    mark = "@"
+    while any(mark + name + mark in text for name in FILLED_IN for text in texts):
+        mark += "@"
+    return mark
+
+
+def launch(request: CloudRequest, mark: str = "@") -> ContainerSpec:
+    """Return the container, with placeholders in *mark* for what only the machine knows."""
+    mounts = [Mount(source=f"{mark}FOLDER{mark}", target=contract.OUTPUT, read_only=False)]
     if request.data:
         mounts.append(Mount(source=DATA, target=contract.DATA))
     environment = request.environment() | {contract.ENV_ENGINE: "skypilot"}
     if not request.offline:
-        mounts.append(Mount(source="@NETRC@", target=contract.NETRC))
+        mounts.append(Mount(source=f"{mark}NETRC{mark}", target=contract.NETRC))
         environment["NETRC"] = contract.NETRC
     if request.nodes > 1:
         environment |= {
             contract.ENV_NODES: str(request.nodes),
-            contract.ENV_NODE_RANK: "@RANK@",
-            contract.ENV_RDZV: f"@HEAD@:{DEFAULT_PORT}",
+            contract.ENV_NODE_RANK: f"{mark}RANK{mark}",
+            contract.ENV_RDZV: f"{mark}HEAD{mark}:{DEFAULT_PORT}",
         }
     return ContainerSpec(
         run=request.name,
         image=request.image,
-        user="@USER@",
+        user=f"{mark}USER{mark}",
         target=request.target,
         arguments=request.arguments,
         procs=request.procs,

@@ -5,13 +5,15 @@ At every start of the machine systemd runs one script. It gets the key, and star
 run, or resumes it if its folder exists.
 """
 
+import re
 import shlex
 from typing import Any
 
 from samerun.core import contract
 from samerun.host.cloud import buckets, text
-from samerun.host.cloud.request import CloudRequest
+from samerun.host.cloud.request import CloudRequest, Location
 
+HOME = "/root"
 CHECKOUT = "/opt/samerun/kit"
 VENV = "/opt/samerun/venv"
 SCRIPT = "/usr/local/sbin/samerun-train"
@@ -84,9 +86,9 @@ def prepare(request: CloudRequest) -> str:
         "# Runs once: installs samerun and the engine, pulls the image by its digest.",
         "set -eu",
         # cloud-init sets no HOME. The training's unit uses the same one, so it finds the login.
-        "export HOME=/root",
+        f"export HOME={HOME}",
         SNAPS,
-        f"[ -d {CHECKOUT} ] || git clone {shlex.quote(request.source or '')} {CHECKOUT}",
+        f"[ -d {CHECKOUT} ] || git clone -- {shlex.quote(request.source or '')} {CHECKOUT}",
         *(
             [f"git -C {CHECKOUT} checkout --quiet --detach {request.commit}"]
             if request.commit
@@ -97,7 +99,7 @@ def prepare(request: CloudRequest) -> str:
         f"cd {CHECKOUT}",
         f"{VENV}/bin/invoke setup",
         *([request.login_command] if request.login_command else []),
-        f"{VENV}/bin/invoke pull {request.image}",
+        f"{VENV}/bin/invoke pull {shlex.quote(request.image)}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -105,19 +107,22 @@ def prepare(request: CloudRequest) -> str:
 def train(request: CloudRequest) -> str:
     """Return the script that starts or resumes the run; its exit code is the run's."""
     folder = _folder(request)
+    record = shlex.quote(f"{folder}/{contract.RECORD}")
     lines = [
         "#!/bin/sh",
         "# Runs at every start of the machine, and after exit code 75.",
         "set -eu",
         SNAPS,
         f"cd {CHECKOUT}",
-        f"mkdir -p {_runs(request)}",
+        # Here and not in the unit, because the shell takes any text.
+        *(f"export {name}={shlex.quote(value)}" for name, value in _settings(request).items()),
+        f"mkdir -p {shlex.quote(_runs(request))}",
         *buckets.fetch_run(request, folder),
         "# Do nothing if the machine is restarted after the end of the run.",
-        f"""if grep -qs '"state": "finished"' {folder}/{contract.RECORD}; then exit 0; fi""",
+        f"""if grep -qs '"state": "finished"' {record}; then exit 0; fi""",
         *buckets.fetch_data(request, DATA),
         *_key(request),
-        f"if [ -f {folder}/{contract.RECORD} ]; then",
+        f"if [ -f {record} ]; then",
         f"    set -- {shlex.join(_resume(request))}",
         "else",
         f"    set -- {shlex.join(_first(request))}",
@@ -159,12 +164,24 @@ def _key_file(request: CloudRequest) -> str:
     return "/run/samerun/wandb-key" if request.key_command else KEY
 
 
+def _settings(request: CloudRequest) -> dict[str, str]:
+    """Return W&B's settings of the training."""
+    return {**request.settings, **({"WANDB_MODE": "offline"} if request.offline else {})}
+
+
 def _data(request: CloudRequest) -> str:
-    return request.data.name if request.data and request.data.kind == "path" else DATA
+    return _path(request.data, DATA)
 
 
 def _runs(request: CloudRequest) -> str:
-    return request.output.name if request.output and request.output.kind == "path" else RUNS
+    return _path(request.output, RUNS)
+
+
+def _path(place: Location | None, default: str) -> str:
+    """Return the path of *place* on the machine, where root's home is known: no ``~`` is left."""
+    if place is None or place.kind != "path":
+        return default
+    return re.sub(r"^~(?=/|$)", HOME, place.name)
 
 
 def _folder(request: CloudRequest) -> str:
@@ -174,9 +191,6 @@ def _folder(request: CloudRequest) -> str:
 def unit(request: CloudRequest) -> str:
     """Return the systemd unit; it restarts the run after exit code 75, and at each boot."""
     uploads = buckets.takes_outputs(request)
-    environment = {"HOME": "/root", **request.settings}
-    if request.offline:
-        environment["WANDB_MODE"] = "offline"
     wants = ["network-online.target", *([buckets.TIMER] if uploads else [])]
     lines = [
         "[Unit]",
@@ -187,7 +201,7 @@ def unit(request: CloudRequest) -> str:
         "StartLimitIntervalSec=0",
         "",
         "[Service]",
-        *(f'Environment="{name}={_escape(value)}"' for name, value in environment.items()),
+        f'Environment="HOME={HOME}"',
         *buckets.settings(request),
         "RuntimeDirectory=samerun",
         "RuntimeDirectoryMode=0700",
@@ -204,7 +218,3 @@ def unit(request: CloudRequest) -> str:
         "WantedBy=multi-user.target",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")

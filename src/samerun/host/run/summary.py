@@ -39,7 +39,9 @@ def summarize(run: Run, folder: Path) -> str:
         *(("unknown", text) for text in run.unknown),
     ]
     if any(entry.mode == "offline" for entry in run.wandb):
-        lines.append(("sync", f"invoke sync {place}  (with WANDB_API_KEY or ~/.netrc)"))
+        lines.append(
+            ("sync", f"invoke sync {shlex.quote(place)}  (with WANDB_API_KEY or ~/.netrc)")
+        )
     return "\n".join(f"  {name:<7} {text}" for name, text in lines)
 
 
