@@ -9,7 +9,10 @@ import functools
 import sys
 from typing import Any
 
+import torch
 from fastai.callback.core import CancelEpochException
+from fastai.losses import BaseLoss
+from fastai.torch_core import default_device
 
 from samerun.core import checkpoint_policy
 from samerun.train.checkpoint import generators, history, snapshot, stopping
@@ -62,6 +65,7 @@ def _finds_rates(learn: Any, cbs: Any) -> bool:
 
 def _restore_end(learn: Any, checkpoint: Kept, n_epoch: int, group: SingleProcess) -> None:
     """Restore the learner's state at the end of a completed fit, without training."""
+    _to_device(learn)
     if not learn.opt:
         learn.create_opt()
     learn.n_epoch = n_epoch
@@ -73,6 +77,14 @@ def _restore_end(learn: Any, checkpoint: Kept, n_epoch: int, group: SingleProces
     if group.rank == 0:
         observe.load_state(own["witness"])
     report_resumed(checkpoint.place)
+
+
+def _to_device(learn: Any) -> None:
+    """Move model and loss as the fit would; the optimizer's state follows the parameters."""
+    device = getattr(learn.dls, "device", default_device())
+    for part in (learn.model, learn.loss_func):
+        if isinstance(part, torch.nn.Module | BaseLoss):
+            part.to(device)
 
 
 def _do_fit(original: Any) -> Any:
