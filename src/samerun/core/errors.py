@@ -95,7 +95,7 @@ class EnginePermission(SamerunError):
     exit_code = 77
 
 
-class DriverTooOld(SamerunError):
+class CudaUnsupported(SamerunError):
     """The NVIDIA driver or the GPU does not support the image's CUDA release."""
 
     exit_code = 78

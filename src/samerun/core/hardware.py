@@ -3,40 +3,17 @@
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from samerun.core import nvidia_smi
+from samerun.core.nvidia_smi import Gpu
 from samerun.core.record import Hardware
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """One NVIDIA GPU as its driver describes it."""
-
-    index: int
-    name: str
-    driver: str
-    capability: str
-
-
 def probe() -> tuple[Gpu, ...]:
-    """Return this machine's GPUs; empty if nvidia-smi is missing or fails."""
-    query = "--query-gpu=index,name,driver_version,compute_cap"
-    command = ["nvidia-smi", query, "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    # OSError: PATH may contain folders that this user can't read.
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return parse(done.stdout) if done.returncode == 0 else ()
-
-
-def parse(text: str) -> tuple[Gpu, ...]:
-    """Parse nvidia-smi's lines: index, name, driver, compute capability."""
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line]
-    return tuple(Gpu(index=int(r[0]), name=r[1], driver=r[2], capability=r[3]) for r in rows)
+    """Return the GPUs that nvidia-smi lists; see `nvidia_smi.query` for what else it says."""
+    return nvidia_smi.query().gpus
 
 
 def describe(gpus: Sequence[Gpu], engine: str, host: str | None = None) -> Hardware:
@@ -47,7 +24,7 @@ def describe(gpus: Sequence[Gpu], engine: str, host: str | None = None) -> Hardw
         memory_bytes=memory_bytes(),
         kernel=platform.release(),
         engine=engine,
-        gpus=tuple(f"{gpu.name} ({gpu.capability})" for gpu in gpus),
+        gpus=tuple(gpu.label for gpu in gpus),
         driver=gpus[0].driver if gpus else None,
         host=platform.node() if host is None else host,
     )

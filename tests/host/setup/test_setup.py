@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from samerun.core.errors import SetupFailed
-from samerun.host.setup import setup
-from samerun.host.setup.setup import Machine
+from samerun.host.setup import steps
+from samerun.host.setup.steps import Machine
 
 BARE = Machine(
     system="debian",
@@ -17,13 +17,14 @@ BARE = Machine(
     base_needs_bootstrap=False,
     has_mmdebstrap=False,
     has_gpu=False,
+    has_driver=False,
     gpu_runtime=False,
     shielded=True,
 )
 
 
 def commands(**changes):
-    return "\n".join(step.command for step in setup.plan(dataclasses.replace(BARE, **changes)))
+    return "\n".join(step.command for step in steps.plan(dataclasses.replace(BARE, **changes)))
 
 
 def test_nothing_is_done_where_an_engine_answers():

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 import signal
 import subprocess
 import time
@@ -11,16 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samerun.core import contract
-from samerun.core.errors import (
-    DataError,
-    EngineMissing,
-    ImageNotFound,
-    NoGpu,
-    OutputError,
-    SamerunError,
-    UsageError,
-)
+from samerun.core.errors import EngineMissing
 from samerun.core.record import Mount
+from samerun.host.container import start_errors
 from samerun.host.container.spec import ContainerSpec
 
 if TYPE_CHECKING:
@@ -28,29 +20,10 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 
-# The engine's messages when it can't start a container, with error class and remedy.
-START_ERRORS: tuple[tuple[str, type[SamerunError], str], ...] = (
-    ("could not select device driver", NoGpu, "Run `invoke setup`, or train with --gpus 0."),
-    ("nvidia-container-cli", NoGpu, "Run `nvidia-smi`; the driver may need a restart."),
-    ("No such image", ImageNotFound, "Build it with `invoke build`."),
-    (
-        "bind source path does not exist",
-        DataError,
-        "Check that the folder still exists, then try again.",
-    ),
-    ("network .* not found", UsageError, "List them with `docker network ls`."),
-    ("is already in use by container", UsageError, "Choose another --name."),
-    ("no space left on device", OutputError, "Free space on the engine's disk."),
-    (
-        r"(?i)unknown flag|invalid|conflicting options|minimum memory|range of CPUs|runtime name",
-        UsageError,
-        "Check --memory, --shm-size, --network and --docker-arg.",
-    ),
-)
-
-
 # How long an engine may be unavailable before a run counts as lost.
 ENGINE_AWAY_S = 120.0
+# The exit code of `docker run` if the container did not start.
+CANNOT_START = 125
 
 
 def with_key(spec: ContainerSpec, netrc: Path | None, place: str = contract.NETRC) -> ContainerSpec:
@@ -79,13 +52,7 @@ def start(client: "DockerClient", launch: ContainerSpec) -> "Container":
     if "is already in use" not in done.stderr:
         remove = ["docker", "rm", "--force", f"samerun-{launch.run}"]
         subprocess.run(remove, capture_output=True, check=False)
-    message = done.stderr.strip().splitlines()[0] if done.stderr.strip() else "no message"
-    for pattern, error, remedy in START_ERRORS:
-        if re.search(pattern, done.stderr):
-            raise error(f"The container can't start: {message}", remedy)
-    raise EngineMissing(
-        f"The container can't start: {message}", "Run `invoke doctor` to check the engine."
-    )
+    raise start_errors.explain(done.stderr)
 
 
 def _wait(container: "Container", lost: list[bool]) -> None:

@@ -17,7 +17,6 @@ from samerun.core import (
     variables,
 )
 from samerun.core.errors import ImageNotFound
-from samerun.core.hardware import Gpu
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.core.record import Base, Code, Data, Image, Mount, Outcome, Run, Topology
 from samerun.core.variables import Facts
@@ -26,7 +25,7 @@ from samerun.host.checkout.project import Project, tag
 from samerun.host.container import docker_args, spec
 from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import build, identity, registry, script_layer
-from samerun.host.launch import data, request
+from samerun.host.launch import data, devices, request
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine, gpus, memory, network, user
 from samerun.host.run.folders import free_folder
@@ -68,7 +67,7 @@ class Checked:
     """The results of early checks: data files and this machine's GPUs."""
 
     files: tuple[Path, ...]
-    gpus: tuple[Gpu, ...]
+    gpus: gpus.Present
 
 
 def check_early(options: Request, project: Project) -> Checked:
@@ -83,20 +82,29 @@ def check_early(options: Request, project: Project) -> Checked:
         read_recipe(find_recipe(project.recipes, options.target)).parse(options.arguments)
     files = data.list_files(Path(options.data)) if options.data is not None else []
     data.check_readable(files, user.of_container())
-    present = hardware.probe()
-    gpus.select(options.gpus_or_cpu(), present, runtime=True)
+    present = gpus.look()
+    _select(options, present)
     return Checked(files=tuple(files), gpus=present)
 
 
-def look_up(options: Request, project: Project, checked: Checked, *, runtime: bool) -> Resources:
+def _select(
+    options: Request, present: gpus.Present, facts: engine.Engine | None = None
+) -> gpus.Selection:
+    selection = gpus.select(options.gpus_or_cpu(), present, engine=facts)
+    gpus.check_processes(selection, options.procs or 1)
+    return selection
+
+
+def look_up(
+    options: Request, project: Project, checked: Checked, facts: engine.Engine | None
+) -> Resources:
     """Return data, GPUs and name for *options*, after `check_early`."""
     folder_data = None
     if options.data is not None:
         folder_data = data.fingerprint_folder(Path(options.data), checked.files)
-    selection = gpus.select(options.gpus_or_cpu(), checked.gpus, runtime=runtime)
     return Resources(
         data=folder_data,
-        selection=selection,
+        selection=_select(options, checked.gpus, facts),
         name=run_name(options),
         downloads=_may_download(options, project),
     )
@@ -128,7 +136,9 @@ def prepare(
 ) -> Prepared:
     """Prepare *options* after `check_early`; the only side effect is building or pulling images."""
     facts = engine.inspect(client)
-    resources = look_up(options, project, checked, runtime=facts.serves_gpus)
+    resources = look_up(options, project, checked, facts)
+    for note in resources.selection.notes:
+        say(note)
     folder = free_folder(Path(options.output), resources.name)
     created = datetime.now(UTC)
     image = _image(client, options, project, resources, say)
@@ -208,7 +218,8 @@ def _environment(
         stop_on_nan=options.stop_on_nan,
     )
     own = spec.own_variables(has_key=has_key)
-    return options.proxies() | options.variables() | variables.environment(facts) | own
+    chosen = resources.selection.variables()
+    return options.proxies() | options.variables() | variables.environment(facts) | chosen | own
 
 
 def _image(
@@ -224,10 +235,7 @@ def _image(
     else:
         image = build.ensure(client, project, cuda=options.cuda, say=say)
     image = registry.confirm(image)
-    facts = identity.architectures(client, image.reference)
-    gpus.check_support(
-        resources.selection.gpus, image.cuda or options.cuda, facts.get("architectures", ())
-    )
+    devices.check(client, resources.selection, image, options.cuda)
     if not options.is_script or options.mount_code:
         return image
     script = script_layer.find(request.script_path(options))
@@ -286,7 +294,7 @@ def unbuilt(reference: str) -> Image:
 
 def dry(options: Request, project: Project, *, has_key: bool) -> ContainerSpec:
     """Return the launch; the image's digest is looked up only if an engine responds."""
-    resources = look_up(options, project, check_early(options, project), runtime=True)
+    resources = look_up(options, project, check_early(options, project), None)
     image = _image_if_known(options, project)
     folder = Path(options.output).expanduser().resolve() / resources.name
     return plan(options, resources, image, folder, has_key=has_key)

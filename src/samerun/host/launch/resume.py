@@ -20,7 +20,7 @@ from samerun.core.variables import Facts
 from samerun.host.container import docker_args, spec
 from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import registry, resolve
-from samerun.host.launch import data
+from samerun.host.launch import data, devices
 from samerun.host.launch.execute import Say
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
@@ -119,15 +119,18 @@ def prepare(
     check_owner(folder)
     folders.check_room(folder)
     facts = engine.inspect(client)
-    selection = gpus.select(run.topology.gpus, hardware.probe(), runtime=facts.serves_gpus)
+    selection = devices.same_devices(run, gpus.look(), facts)
+    for note in selection.notes:
+        say(note)
     image = find_image(client, run, say)
+    devices.check(client, selection, image)
     same = tuple(_same_data(entry, options.data) for entry in run.data)
     this = hardware.describe(selection.gpus, f"Docker {facts.version}")
     if (this.cpu, this.gpus) != (run.hardware.cpu, run.hardware.gpus):
         say("This machine differs from the one on which the run started: results may differ.")
     say(where(folder))
     return Prepared(
-        spec=plan(options, run, image, same, folder, has_key=key is not None, flag=selection.flag),
+        spec=plan(options, run, image, same, folder, selection, has_key=key is not None),
         run=lifecycle.restarted(_ours(run, image=image, data=same, hardware=this)),
         folder=folder,
         patch=b"",
@@ -201,9 +204,9 @@ def plan(
     image: Image,
     same: tuple[Data, ...],
     folder: Path,
+    selection: gpus.Selection,
     *,
     has_key: bool,
-    flag: str | None,
 ) -> ContainerSpec:
     """Return the launch of *run* as it was, with the resources in *options*."""
     before = started(run)
@@ -220,8 +223,9 @@ def plan(
         seed=run.seed,
         shm_size=run.topology.shm_size,
         mounts=tuple(mounts),
-        environment=_environment(before, run, image, has_key=has_key, has_data=bool(same)),
-        gpus=flag,
+        environment=_environment(before, run, image, has_key=has_key, has_data=bool(same))
+        | selection.variables(),
+        gpus=selection.flag,
         network=_network(options, before),
         pids_limit=options.pids_limit,
         memory=memory.memory_limit(options.memory),

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 # Engine 20.10: the first with a BuildKit that mounts secrets and caches without a frontend.
 MINIMUM_API = (1, 41)
 CONTAINERD_STORE = "io.containerd.snapshotter.v1"
+# CDI names devices like this; engines from 28.3 on list those that they found.
+CDI_GPU = "nvidia.com/gpu="
+# An engine before 29 gives out GPUs if it finds the first of these; from 29 on, either.
+GPU_HOOKS = ("nvidia-container-runtime-hook", "nvidia-cdi-hook")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +30,16 @@ class Engine:
     root: str
     buildx: str | None
     api: str
+    # GPUs that the engine found in CDI specifications, without their prefix.
+    cdi_gpus: tuple[str, ...] = ()
+    # Programs of the NVIDIA Container Toolkit on this machine.
+    gpu_hooks: tuple[str, ...] = ()
+    kind: Literal["docker", "rootless", "podman"] = "docker"
 
     @property
     def serves_gpus(self) -> bool:
-        """Whether NVIDIA's container runtime is registered."""
-        return "nvidia" in self.runtimes
+        """Whether containers may get GPUs: by NVIDIA's runtime, by its hooks, or by CDI."""
+        return "nvidia" in self.runtimes or bool(self.gpu_hooks or self.cdi_gpus)
 
 
 def connect() -> "DockerClient":
@@ -75,17 +84,33 @@ def _explain(error: Exception) -> EngineMissing | EnginePermission:
 
 def inspect(client: "DockerClient") -> Engine:
     """Return the version and features of the engine."""
-    info: dict[str, Any] = client.info()
+    return from_answers(client.info(), client.version())
+
+
+def from_answers(info: dict[str, Any], version: dict[str, Any]) -> Engine:
+    """Return what the engine's *info* and *version* say."""
     status = dict(info.get("DriverStatus") or [])
     is_containerd = status.get("driver-type") == CONTAINERD_STORE
+    devices = (str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ())
     return Engine(
         version=info["ServerVersion"],
-        api=str(client.version()["ApiVersion"]),
+        api=str(version["ApiVersion"]),
         store="containerd" if is_containerd else "classic",
         runtimes=tuple(sorted(info.get("Runtimes") or ())),
         root=info.get("DockerRootDir", "/var/lib/docker"),
         buildx=buildx_version(),
+        cdi_gpus=tuple(d.removeprefix(CDI_GPU) for d in devices if d.startswith(CDI_GPU)),
+        gpu_hooks=tuple(name for name in GPU_HOOKS if shutil.which(name)),
+        kind=_kind(info, version),
     )
+
+
+def _kind(info: dict[str, Any], version: dict[str, Any]) -> Literal["docker", "rootless", "podman"]:
+    names = (str(part.get("Name", "")) for part in version.get("Components") or ())
+    if any("podman" in name.lower() for name in names):
+        return "podman"
+    options = info.get("SecurityOptions") or ()
+    return "rootless" if any("name=rootless" in option for option in options) else "docker"
 
 
 @functools.cache

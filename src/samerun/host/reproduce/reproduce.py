@@ -15,7 +15,7 @@ from samerun.core.errors import Different, Irreproducible, UsageError, WithinTol
 from samerun.core.files import write_atomically
 from samerun.core.record import Image, Run
 from samerun.host.image import resolve
-from samerun.host.launch import execute, request, train
+from samerun.host.launch import devices, execute, request, train
 from samerun.host.launch.prepare import Prepared
 from samerun.host.machine import engine, network, user
 from samerun.host.reproduce import find_run, rebuild, replay, requirements, traces, verdict
@@ -72,6 +72,8 @@ def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) 
     requirements.refuse(around.needs, anyway=options.anyway)
     _say_before(original, around, options, say)
     image = _image(client, original.run.image, say)
+    if around.selection is not None:
+        devices.check(client, around.selection, image)
     key = train.find_key(wanted)
     with _code(original, around) as code:
         prepared = replay.prepared(

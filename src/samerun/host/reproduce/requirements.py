@@ -9,8 +9,8 @@ from samerun.core import contract, hardware
 from samerun.core.errors import DataError, Irreproducible, SamerunError
 from samerun.core.record import Data, Image
 from samerun.host.image import registry, resolve
-from samerun.host.launch import data
-from samerun.host.machine import engine, gpus, user
+from samerun.host.launch import data, devices
+from samerun.host.machine import cuda, engine, gpus, user
 from samerun.host.reproduce import rebuild
 from samerun.host.reproduce.find_run import FoundRun
 
@@ -50,7 +50,9 @@ def examine(client: "DockerClient", original: FoundRun, folder: str | None) -> R
     image = look_for_image(client, original.run.image)
     code, source = _code(original)
     data_need, present = _data(original, folder)
-    selection, device = _device(original, runtime=engine.inspect(client).serves_gpus)
+    selection, device = _device(original, engine.inspect(client))
+    if selection is not None and image.state == "here":
+        device = _check_support(client, original, selection) or device
     needs = (image, code, data_need, device, *_result(original))
     return Requirements(needs=needs, data=present, selection=selection, source=source)
 
@@ -206,7 +208,7 @@ def _contents(wanted: Data) -> str:
     return f"{wanted.files} files and {wanted.fingerprint}"
 
 
-def _device(original: FoundRun, *, runtime: bool) -> tuple[gpus.Selection | None, Requirement]:
+def _device(original: FoundRun, facts: engine.Engine) -> tuple[gpus.Selection | None, Requirement]:
     topology = original.run.topology
     problem = _of_several(original)
     if problem is not None:
@@ -214,18 +216,39 @@ def _device(original: FoundRun, *, runtime: bool) -> tuple[gpus.Selection | None
     # The number of GPUs, because `all` may be another number on this machine. One machine can
     # rerun a run of several: results depend on the number of processes, not on their machine.
     names = original.run.hardware.gpus or original.run.environment.get("gpus", ())
-    number = len(names) or (int(topology.gpus) if topology.gpus.isdecimal() else 0)
-    asked = "0" if topology.gpus == "0" else str(number * topology.nodes or "all")
     try:
-        selection = gpus.select(asked, hardware.probe(), runtime=runtime)
+        selection = devices.as_many(original.run, names, gpus.look(), facts, topology.nodes)
+        gpus.check_processes(selection, topology.world_size)
+        cuda.check_support(selection.gpus, original.run.image.cuda or "", ())
     except SamerunError as error:
-        detail, remedy = error.what.rstrip("."), "Use a machine with the required GPUs."
-        return None, Requirement(subject="machine", state="missing", detail=detail, remedy=remedy)
-    device = "CPU" if asked == "0" else ", ".join(gpu.name for gpu in selection.gpus)
+        return None, _no_machine(error)
+    device = "CPU" if not selection.gpus else ", ".join(gpu.name for gpu in selection.gpus)
     detail = f"{device}, {topology.world_size} process{'es' if topology.world_size > 1 else ''}"
     if topology.nodes > 1:
         detail += f", originally on {topology.nodes} machines"
     return selection, Requirement(subject="machine", state="here", detail=detail)
+
+
+def _check_support(
+    client: "DockerClient", original: FoundRun, selection: gpus.Selection
+) -> Requirement | None:
+    """Return the problem with these GPUs and the image, which is on this machine."""
+    image = resolve.local(client, original.run.image)
+    try:
+        if image is not None:
+            devices.check(client, selection, image)
+    except SamerunError as error:
+        return _no_machine(error)
+    return None
+
+
+def _no_machine(error: SamerunError) -> Requirement:
+    return Requirement(
+        subject="machine",
+        state="missing",
+        detail=error.what.rstrip("."),
+        remedy=f"Use a machine with the required GPUs. {error.remedy}",
+    )
 
 
 def _of_several(original: FoundRun) -> Requirement | None:
@@ -263,6 +286,7 @@ def has_result(original: FoundRun) -> bool:
 
 def warnings(original: FoundRun, selection: gpus.Selection) -> Iterator[str]:
     """Yield the differences between this machine and the record's that may change results."""
+    yield from selection.notes
     was = original.run.hardware
     this = hardware.describe(selection.gpus, was.engine)
     if was.gpus != this.gpus:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from samerun.core import hardware
 from samerun.core.errors import SamerunError
-from samerun.host.checkout.project import CUDA_VERSIONS, Project, tag
-from samerun.host.image import base, identity
-from samerun.host.machine import engine, gpus, network
-from samerun.host.setup import setup
+from samerun.host.checkout.project import CUDA_VERSIONS, DEFAULT_CUDA, Project, tag
+from samerun.host.image import base
+from samerun.host.machine import cuda, engine, gpus, network
+from samerun.host.setup import gpu, setup
 from samerun.host.tracking import keys, server
 
 if TYPE_CHECKING:
@@ -144,16 +144,17 @@ def _network(project: Project) -> Diagnosis:
 
 
 def _gpu(project: Project) -> Diagnosis:
-    present = hardware.probe()
-    if not present:
+    present = gpus.look()
+    if present.without_driver:
+        fix = cuda.driver_remedy()
+        return Diagnosis(subject="gpu", text=gpu.without_driver(present), fix=fix)
+    if not present.gpus and not present.trouble:
         return Diagnosis(subject="gpu", text="none: training uses the CPU", optional=True)
-    names = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in present)
     client = engine.connect()
-    gpus.select("all", present, runtime=engine.inspect(client).serves_gpus)
-    cuda = _built_cuda(client)
-    facts = identity.architectures(client, tag(cuda)) if cuda else {}
-    gpus.check_support(present, cuda or "13", facts.get("architectures", ()))
-    return Diagnosis(subject="gpu", text=f"{names}, driver {present[0].driver}")
+    release = _built_cuda(client)
+    notes = gpu.check(client, present, tag(release) if release else None, release or DEFAULT_CUDA)
+    text = f"{gpu.describe(present)}. {notes}" if notes else gpu.describe(present)
+    return Diagnosis(subject="gpu", text=text)
 
 
 def _base(project: Project) -> Diagnosis:

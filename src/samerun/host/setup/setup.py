@@ -1,179 +1,24 @@
 """
 `invoke setup`: install and start an engine on a bare Debian or Ubuntu machine.
 
-The steps are a list computed from the machine's state; `--dry` prints it.
+`steps` computes what is to do from the machine's state; `--dry` prints it.
 """
 
-import json
 import os
-import shlex
 import shutil
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from samerun.core import hardware
 from samerun.core.errors import SamerunError, SetupFailed
 from samerun.host.checkout.project import Project
-from samerun.host.machine import engine, network
+from samerun.host.machine import cuda, engine, gpus, network
+from samerun.host.setup import gpu
+from samerun.host.setup.steps import DOCKER_REPOSITORY, LOG, Machine, Step, plan
 
-DOCKER_REPOSITORY = "https://download.docker.com/linux"
-NVIDIA_REPOSITORY = "https://nvidia.github.io/libnvidia-container"
-LOG = "/var/log/dockerd.log"
 START_TIMEOUT_S = 60
-# In the containerd store, an image has its manifest digest before any push.
-DAEMON_CONFIG = {"features": {"containerd-snapshotter": True}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """The state of the machine, which determines the steps."""
-
-    system: str
-    codename: str
-    root: bool
-    systemd: bool
-    engine_answers: bool
-    engine_installed: bool
-    docker_repository: bool
-    base_needs_bootstrap: bool
-    has_mmdebstrap: bool
-    has_gpu: bool
-    gpu_runtime: bool
-    # Runs can't reach this host's services, or we can't set the rules for it.
-    shielded: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One shell command and its purpose."""
-
-    why: str
-    command: str
-
-
-def plan(machine: Machine) -> list[Step]:
-    """
-    Return the steps for *machine*; empty if nothing is missing.
-
-    Raises:
-        SetupFailed: There is no engine, and the system is not Debian or Ubuntu.
-    """
-    steps: list[Step] = []
-    if not machine.engine_answers:
-        steps += _install(machine) if not machine.engine_installed else []
-        steps += [_start(machine)]
-    if machine.base_needs_bootstrap and not machine.has_mmdebstrap:
-        steps.append(
-            Step(
-                why="install mmdebstrap to bootstrap the base image: its registry does not respond",
-                command=f"{_APT} mmdebstrap debian-archive-keyring",
-            )
-        )
-    if machine.has_gpu and not machine.gpu_runtime:
-        steps += _nvidia(machine)
-    if machine.engine_answers and not machine.shielded:
-        steps.append(
-            Step(
-                why="block runs from this machine's services and the cloud's metadata service",
-                command=network.script(),
-            )
-        )
-    return steps
-
-
-_APT = "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -q " + (
-    "--no-install-recommends"
-)
-
-
-def _install(machine: Machine) -> list[Step]:
-    if machine.system not in ("debian", "ubuntu"):
-        raise SetupFailed(
-            "No Docker Engine responds, and samerun can install one only on Debian and Ubuntu, "
-            f"not on {machine.system or 'this system'}.",
-            "Install Docker Engine (docs.docker.com/engine/install), then run the command again.",
-        )
-    config = shlex.quote(json.dumps(DAEMON_CONFIG))
-    settings = Step(
-        why="use the containerd image store, where images have their digest before a push",
-        command=f"mkdir -p /etc/docker && test -e /etc/docker/daemon.json "
-        f"|| echo {config} > /etc/docker/daemon.json",
-    )
-    return [
-        settings,
-        *(_from_docker(machine) if machine.docker_repository else _from_distribution(machine)),
-    ]
-
-
-def _from_docker(machine: Machine) -> list[Step]:
-    url, key = f"{DOCKER_REPOSITORY}/{machine.system}", "/etc/apt/keyrings/docker.asc"
-    source = f"deb [signed-by={key}] {url} {machine.codename} stable"
-    return [
-        Step(
-            why="add Docker's package repository",
-            command=f"{_APT} ca-certificates curl && install -d /etc/apt/keyrings "
-            f"&& curl -fsSL {url}/gpg -o {key} "
-            f"&& echo {shlex.quote(source)} > /etc/apt/sources.list.d/docker.list",
-        ),
-        Step(
-            why="install the newest engine with BuildKit",
-            command=f"{_APT} docker-ce docker-ce-cli containerd.io docker-buildx-plugin",
-        ),
-    ]
-
-
-def _from_distribution(machine: Machine) -> list[Step]:
-    """Return the distribution's engine; on Debian 12, which has no buildx, that of Debian 13."""
-    if machine.codename != "bookworm":
-        packages = "docker.io docker-buildx" + (" docker-cli" if machine.system == "debian" else "")
-        return [Step(why="install the distribution's engine", command=f"{_APT} {packages}")]
-    packages = "docker.io docker-cli docker-buildx containerd"
-    pinned = " ".join(f"{name}/trixie" for name in packages.split())
-    return [
-        Step(
-            why="add Debian 13 to apt, only for packages requested explicitly",
-            command=f"{_APT} debian-archive-keyring && "
-            "printf 'Types: deb\\nURIs: %s\\nSuites: trixie\\nComponents: main\\n"
-            "Signed-By: /usr/share/keyrings/debian-archive-trixie-stable.gpg\\n' "
-            "\"$(apt-get indextargets --format '$(SITE)' 'Codename: bookworm' "
-            "'Created-By: Packages' | head -n 1)\" > /etc/apt/sources.list.d/samerun.sources && "
-            "printf 'Package: *\\nPin: release n=trixie\\nPin-Priority: 50\\n' "
-            "> /etc/apt/preferences.d/samerun",
-        ),
-        Step(
-            why="install Debian 13's engine (12 has 20.10, without buildx and containerd store)",
-            command=f"{_APT} iptables {pinned}",
-        ),
-    ]
-
-
-def _start(machine: Machine) -> Step:
-    if machine.systemd:
-        return Step(why="start the engine now and at boot", command="systemctl enable --now docker")
-    return Step(
-        why="start the engine (this machine has no systemd)",
-        command=f"setsid nohup dockerd > {LOG} 2>&1 < /dev/null &",
-    )
-
-
-def _nvidia(machine: Machine) -> list[Step]:
-    key = "/usr/share/keyrings/nvidia-container-toolkit.gpg"
-    restart = "systemctl restart docker" if machine.systemd else "pkill -HUP dockerd"
-    return [
-        Step(
-            why="give containers access to the GPUs",
-            command=f"{_APT} curl gpg && curl -fsSL {NVIDIA_REPOSITORY}/gpgkey "
-            f"| gpg --dearmor -o {key} && echo 'deb [signed-by={key}] "
-            f"{NVIDIA_REPOSITORY}/stable/deb/$(ARCH) /' "
-            "> /etc/apt/sources.list.d/nvidia-container-toolkit.list "
-            f"&& {_APT} nvidia-container-toolkit "
-            f"&& nvidia-ctk runtime configure --runtime=docker && {restart}",
-        )
-    ]
 
 
 def look(project: Project) -> Machine:
@@ -181,6 +26,7 @@ def look(project: Project) -> Machine:
     release = _os_release()
     answers, runtime, needs_base = _engine_state(project)
     installed = shutil.which("dockerd") is not None
+    present = gpus.look()
     return Machine(
         system=release.get("ID", ""),
         codename=release.get("VERSION_CODENAME", ""),
@@ -191,7 +37,9 @@ def look(project: Project) -> Machine:
         docker_repository=not (answers or installed) and reaches(f"{DOCKER_REPOSITORY}/"),
         base_needs_bootstrap=needs_base,
         has_mmdebstrap=shutil.which("mmdebstrap") is not None,
-        has_gpu=bool(hardware.probe()),
+        # One without a driver too: its toolkit is then there when the driver is.
+        has_gpu=bool(present.gpus or present.on_bus or present.trouble),
+        has_driver=bool(present.gpus),
         gpu_runtime=runtime,
         shielded=_is_shielded(),
     )
@@ -203,14 +51,17 @@ def _is_shielded() -> bool:
 
 
 def _engine_state(project: Project) -> tuple[bool, bool, bool]:
-    """Return: an engine responds; it has NVIDIA's runtime; the base must be bootstrapped."""
+    """Return: an engine responds; it can give out GPUs; the base must be bootstrapped."""
     from samerun.host.image import base
 
     try:
         client = engine.connect()
     except SamerunError:
         return False, False, False
-    return True, engine.inspect(client).serves_gpus, not base.is_reachable(client, project)
+    facts = engine.inspect(client)
+    # Hooks that an engine found only at its start don't count: it may need a restart.
+    serves = "nvidia" in facts.runtimes or bool(facts.cdi_gpus) or facts.kind != "docker"
+    return True, serves, not base.is_reachable(client, project)
 
 
 def reaches(url: str) -> bool:
@@ -295,3 +146,6 @@ def _wait_for_engine() -> None:
 def _confirm(say: Callable[[str], None]) -> None:
     facts = engine.inspect(engine.connect())
     say(f"Docker Engine {facts.version} is running ({facts.store} store, buildx {facts.buildx}).")
+    missing = gpu.without_driver(gpus.look())
+    if missing:
+        say(f"This machine has {missing}. {cuda.driver_remedy()}")

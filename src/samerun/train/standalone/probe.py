@@ -169,7 +169,7 @@ def describe_hardware(engine: str, answer: Answer) -> tuple[Hardware, Unknown]:
     """Return the machine, as the host would describe it."""
     host = answer.node or _own_host(engine)
     seen = hardware.probe() if gpu_devices() else ()
-    names = tuple(f"{gpu.name} ({gpu.capability})" for gpu in seen) or _named_by_driver()
+    names = tuple(gpu.label for gpu in seen) or _named_by_driver()
     base = hardware.describe(seen, engine or "started by hand", host)
     machine = Hardware(**{**vars(base), "gpus": names, "driver": base.driver or _driver()})
     unknown = [] if host else ["the name of the machine"]
