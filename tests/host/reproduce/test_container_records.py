@@ -4,14 +4,14 @@ import dataclasses
 
 import pytest
 
-from samerun.core import contract, hardware, record
+from samerun.core import contract, record
 from samerun.core.errors import DataError, Irreproducible
 from samerun.core.record import Launch
 from samerun.host.checkout.project import DEFAULT_CUDA, tag
 from samerun.host.image import identity, resolve
 from samerun.host.launch import resume
 from samerun.host.launch.request import Request
-from samerun.host.machine import network
+from samerun.host.machine import gpus, network
 from samerun.host.reproduce import causes, compare, requirements, traces
 from samerun.host.reproduce.find_run import FoundRun
 from samerun.host.run import listing, recover, summary, sync
@@ -116,9 +116,9 @@ def test_unknown_values_are_neither_the_same_nor_a_difference(own, run):
 def test_gpus_without_names_do_not_become_the_cpu(own, monkeypatch):
     """As many as the container had, or it is refused."""
     topology = dataclasses.replace(own.topology, gpus="2")
-    monkeypatch.setattr(hardware, "probe", lambda: ())
+    monkeypatch.setattr(gpus, "look", gpus.Present)
 
-    _, need = requirements._device(found(own, topology=topology), runtime=True)
+    _, need = requirements._device(found(own, topology=topology), None)
 
     assert need.state == "missing"
 
@@ -165,7 +165,7 @@ def test_all_that_is_unknown_is_shown(own, tmp_path):
 def test_what_a_container_recorded_of_itself_is_resumed(own, image, tmp_path):
     """Target, arguments and variables; the network is samerun's."""
     asked = Request(resume="x")
-    plan = resume.plan(asked, own, image, (), tmp_path, has_key=False, flag=None)
+    plan = resume.plan(asked, own, image, (), tmp_path, gpus.CPU, has_key=False)
 
     assert (plan.target, plan.arguments) == ("digits", ("--epochs", "1"))
     assert plan.environment[contract.ENV_FAST] == "1"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from samerun.core import contract, hardware
+from samerun.core import contract
 from samerun.core.errors import Irreproducible, UsageError
+from samerun.core.nvidia_smi import Gpu
 from samerun.core.record import Launch, Mount, Round
 from samerun.host.image import resolve
 from samerun.host.launch import request
@@ -295,13 +296,14 @@ def test_absent_data_passes_for_nobody(run, tmp_path):
 
 def test_fewer_gpus_than_there_were_stand_in_the_way(run, monkeypatch):
     """Nothing falls back to the CPU in silence; `all` means as many as there were."""
-    card = hardware.Gpu(index=0, name="H200", driver="580.1", capability="9.0")
+    card = Gpu(index=0, name="H200", driver="580.95", capability="9.0")
     was = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
     two = found(run, hardware=was, topology=dataclasses.replace(run.topology, gpus="all"))
-    monkeypatch.setattr(hardware, "probe", lambda: (card,))
-    _, one = requirements._device(two, runtime=True)
-    monkeypatch.setattr(hardware, "probe", lambda: (card, dataclasses.replace(card, index=1)))
-    selection, both = requirements._device(two, runtime=True)
+    monkeypatch.setattr(gpus, "look", lambda: gpus.Present(gpus=(card,)))
+    _, one = requirements._device(two, None)
+    both = gpus.Present(gpus=(card, dataclasses.replace(card, index=1)))
+    monkeypatch.setattr(gpus, "look", lambda: both)
+    selection, both = requirements._device(two, None)
 
     assert (one.state, both.state) == ("missing", "here")
     assert len(selection.gpus) == 2
@@ -310,18 +312,18 @@ def test_fewer_gpus_than_there_were_stand_in_the_way(run, monkeypatch):
 def test_a_run_of_several_machines_is_made_again_by_as_many_processes_on_one(run, monkeypatch):
     """What decides is their number; GPUs have to be as many as all machines had together."""
     topology = dataclasses.replace(run.topology, nodes=2, procs=2)
-    cards = [hardware.Gpu(index=n, name="H200", driver="580.1", capability="9.0") for n in range(4)]
+    cards = [Gpu(index=n, name="H200", driver="580.95", capability="9.0") for n in range(4)]
     was = dataclasses.replace(run.hardware, gpus=("H200 (9.0)", "H200 (9.0)"))
     with_gpus = found(run, hardware=was, topology=dataclasses.replace(topology, procs=2, gpus="2"))
 
-    _, need = requirements._device(found(run, topology=topology), runtime=True)
+    _, need = requirements._device(found(run, topology=topology), None)
     assert need.state == "here"
     assert "4 processes, originally on 2 machines" in need.detail
     assert replay.asked(found(run, topology=topology), ReproduceOptions()).procs == 4
-    monkeypatch.setattr(hardware, "probe", lambda: tuple(cards[:2]))
-    assert requirements._device(with_gpus, runtime=True)[1].state == "missing"
-    monkeypatch.setattr(hardware, "probe", lambda: tuple(cards))
-    assert len(requirements._device(with_gpus, runtime=True)[0].gpus) == 4
+    monkeypatch.setattr(gpus, "look", lambda: gpus.Present(gpus=tuple(cards[:2])))
+    assert requirements._device(with_gpus, None)[1].state == "missing"
+    monkeypatch.setattr(gpus, "look", lambda: gpus.Present(gpus=tuple(cards)))
+    assert len(requirements._device(with_gpus, None)[0].gpus) == 4
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,7 @@ def test_a_run_of_several_machines_is_made_again_by_as_many_processes_on_one(run
 def test_what_no_run_of_one_machine_gives_again_is_refused(run, changes, rounds, said):
     """A node without results, and a job whose nodes changed while it trained."""
     topology = dataclasses.replace(run.topology, **changes)
-    _, need = requirements._device(found(run, topology=topology, rounds=rounds), runtime=True)
+    _, need = requirements._device(found(run, topology=topology, rounds=rounds), None)
 
     assert need.state == "missing"
     assert said in need.detail

@@ -12,6 +12,7 @@ from samerun.core.record import Launch, Mount
 from samerun.host.container.process import with_key
 from samerun.host.launch import restart, resume
 from samerun.host.launch.request import Request
+from samerun.host.machine import gpus
 from samerun.host.run import folders, integrity, recover, summary
 
 
@@ -137,7 +138,7 @@ def started(run, image):
 
 def make_plan(run, tmp_path, **options):
     asked = Request(target="", resume="x", **options)
-    return resume.plan(asked, run, run.image, (), tmp_path, has_key=False, flag=None)
+    return resume.plan(asked, run, run.image, (), tmp_path, gpus.CPU, has_key=False)
 
 
 def test_resume_takes_the_recorded_command_over(started, tmp_path):

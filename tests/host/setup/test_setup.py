@@ -68,6 +68,42 @@ def test_gpu_without_runtime_gets_the_toolkit():
     assert commands(engine_answers=True, has_gpu=True, gpu_runtime=True) == ""
 
 
+def test_toolkit_is_installed_where_the_driver_is_still_missing():
+    """A card on the bus is enough; what needs the driver is left for later."""
+    planned = commands(engine_answers=True, has_gpu=True)
+
+    assert "cdi generate" not in planned
+    assert "cdi generate" in commands(engine_answers=True, has_gpu=True, has_driver=True)
+
+
+def test_engine_is_restarted_for_the_toolkit_and_not_only_reloaded():
+    """The driver of `--gpus` is registered when the engine starts."""
+    for systemd in (True, False):
+        steps_of = commands(engine_answers=True, has_gpu=True, systemd=systemd).splitlines()
+        assert "HUP" not in steps_of[-1]
+        assert ("systemctl restart docker" in steps_of[-1]) == systemd
+        assert ("kill $pid" in steps_of[-1]) != systemd
+
+
+def test_toolkit_can_be_installed_a_second_time():
+    """gpg would ask on a terminal whether to overwrite the key."""
+    assert "gpg --batch --yes --dearmor" in commands(engine_answers=True, has_gpu=True)
+
+
+def test_gpus_of_running_containers_survive_a_reload_of_systemd():
+    """An update of any package would take them away: nvidia-container-toolkit, issue 48."""
+    options = {"engine_answers": True, "has_gpu": True, "has_driver": True}
+
+    assert "create-dev-char-symlinks" in commands(**options, systemd=True)
+    assert "create-dev-char-symlinks" not in commands(**options)
+
+
+def test_toolkit_of_other_systems_is_sent_to_nvidias_pages():
+    """apt-get would fail there."""
+    with pytest.raises(SetupFailed, match="not on fedora"):
+        commands(system="fedora", engine_answers=True, has_gpu=True)
+
+
 def test_other_systems_are_sent_to_dockers_pages():
     """What can't be installed is said, with the system's name."""
     with pytest.raises(SetupFailed, match="fedora"):
