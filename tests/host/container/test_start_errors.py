@@ -54,8 +54,8 @@ TAIL = "\n\nRun 'docker run --help' for more information\n"
         ),
         (
             (
-                f"{CREATE}error running hook #0: exit status 1, stdout: , stderr: Auto-detected mode "
-                "as 'legacy'\nnvidia-container-cli: device error: GPU-0ff: unknown device"
+                f"{CREATE}error running hook #0: exit status 1, stdout: , stderr: Auto-detected "
+                "mode as 'legacy'\nnvidia-container-cli: device error: GPU-0ff: unknown device"
             ),
             "nvidia-smi -L",
         ),

@@ -31,8 +31,9 @@ class Request:
         "a recipe (see `invoke recipes`) or the path of your own .py script; its flags go after --",
     ] = "digits"
     gpus: Annotated[
-        str | None, "a number, all, device=0,1 (indices or UUIDs, docs/gpus.md), or 0 for the CPU; default: all, or "
-        "the CPU if there is none"
+        str | None,
+        "a number, all, device=0,1 (indices or UUIDs, docs/gpus.md), or 0 for the CPU; default: "
+        "all, or the CPU if there is none",
     ] = None
     procs: Annotated[int | None, "processes; default: one per GPU, or one on the CPU"] = None
     data: Annotated[str | None, "folder with data, mounted read-only as /data"] = None
