@@ -74,7 +74,7 @@ ENV HOME=/tmp/home USER=samerun LOGNAME=samerun \
     TORCH_HOME=/tmp/home/torch FASTAI_HOME=/tmp/home/fastai \
     WANDB_DIR=/output WANDB_CACHE_DIR=/tmp/home/wandb WANDB_DATA_DIR=/output/wandb/data \
     PYTHONWARNINGS="ignore:`torch.jit.script` is deprecated:FutureWarning" \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility CUDA_DEVICE_ORDER=PCI_BUS_ID
 # Never root; `invoke train` passes the caller's uid and gid.
 USER 1000:1000
 WORKDIR /output

@@ -51,6 +51,34 @@ def test_bad_input_has_its_message_and_code(image, tmp_path, arguments, code, wo
     assert "Traceback" not in done.stderr
 
 
+def test_gpus_are_checked_at_every_start(client, image, tmp_path):
+    """A machine with a card, an engine without the toolkit: nothing becomes the CPU in silence."""
+    if engine.inspect(client).serves_gpus:
+        pytest.skip("this engine gives out GPUs")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    runs = ("--output", tmp_path / "runs")
+
+    def start(*options, driver="580.65.06"):
+        row = f"0, NVIDIA A100-SXM4-40GB, {driver}, 8.0, GPU-5c89852c, Disabled, 40960, 4"
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{row}'\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        done = invoke(*options, PATH=path)
+        return done.returncode, done.stdout + done.stderr
+
+    first = ("train", "tabular", "--image", image["reference"], "--name", "card", *runs)
+    code, said = start(*first)
+    assert (code, "neither NVIDIA's runtime nor CDI" in said) == (72, True), said
+    # A hook that came after the engine's start: only the engine knows that it has none.
+    (tmp_path / "nvidia-container-runtime-hook").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-container-runtime-hook").chmod(0o755)
+    code, said = start(*first)
+    assert (code, "could not select device driver" in said) == (72, True), said
+    code, said = start("train", "--resume", "card", *runs, driver="535.183.01")
+    assert (code, "535.183.01 is too old" in said, "--cuda" in said) == (78, True, False), said
+    code, said = start("reproduce", tmp_path / "runs" / "card", "--check", driver="535.183.01")
+    assert (code, "535.183.01 is too old" in said) == (95, True), said
+
+
 def test_absent_engine_is_told_with_the_remedy():
     """Exit code 69, and `invoke setup`."""
     done = invoke("build", DOCKER_HOST="unix:///nonexistent.sock")

@@ -16,7 +16,7 @@ def smi(tmp_path, monkeypatch):
         script = folder / "nvidia-smi"
         script.write_text(f"""#!/bin/sh
 case "$*" in
-    -L) cat {folder}/listed ;;
+    -L) cat {folder}/listed; exit {code} ;;
     *compute_cap*) cat {folder}/now; exit {code} ;;
     *) cat {folder}/old ;;
 esac

@@ -93,8 +93,10 @@ def query() -> Found:
             answer, fields = _ask(command, _option(OLD_FIELDS)), OLD_FIELDS
         found = parse(answer.lines, answer.code, fields)
         if any(gpu.mig for gpu in found.gpus):
-            instances = with_instances(found.gpus, _ask(command, "-L").lines)
-            found = dataclasses.replace(found, gpus=instances)
+            listed = _ask(command, "-L")
+            trouble = found.trouble or (f"-L: exit code {listed.code}" if listed.code else "")
+            instances = with_instances(found.gpus, listed.lines)
+            found = Found(gpus=instances, trouble=trouble)
     except subprocess.TimeoutExpired:
         return Found(trouble=f"no answer within {TIMEOUT_S:.0f} s")
     except OSError as error:

@@ -30,8 +30,9 @@ def test_a_resumed_run_with_all_gpus_gets_as_many_as_it_had(run):
 
     assert again(two, cards.TWO) == [0, 1]
     assert again(two, cards.EIGHT) == [0, 1]
-    with pytest.raises(NoGpu, match="only 1"):
+    with pytest.raises(NoGpu, match="had 2 GPUs: this machine has only 1") as caught:
         again(two, cards.V100)
+    assert "--gpus" not in str(caught.value)
 
 
 def test_a_resumed_run_prefers_the_model_that_it_had(run):
@@ -103,6 +104,14 @@ def test_more_processes_than_gpus_are_refused_before_anything_starts(smi, projec
     with pytest.raises(UsageError, match="--procs"):
         prepare.check_early(Request(gpus=asked, procs=procs), project)
     prepare.check_early(Request(gpus="0", procs=procs), project)
+
+
+def test_gpus_without_a_process_are_told():
+    """They are held for nothing, unless the script uses them itself."""
+    two = gpus.select("2", cards.present(cards.TWO))
+
+    assert "1 of the 2 GPUs" in " ".join(devices.notes(two, 1))
+    assert list(devices.notes(two, 2)) == list(devices.notes(gpus.CPU, 2)) == []
 
 
 def test_the_order_of_devices_reaches_the_container(smi, project):

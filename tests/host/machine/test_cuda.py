@@ -27,6 +27,14 @@ def test_old_driver_is_found_before_the_start():
     cuda.check_support(of(cards.DRIVER_535), "12", BUILT["12"])
 
 
+def test_a_run_that_keeps_its_image_is_not_sent_to_another():
+    """A resumed or reproduced one: what can change is the machine."""
+    for gpus in (of(cards.DRIVER_535), of(cards.V100)):
+        with pytest.raises(CudaUnsupported) as caught:
+            cuda.check_support(gpus, "13", BUILT["13"], is_fixed=True)
+        assert "--cuda" not in str(caught.value)
+
+
 def test_driver_too_old_for_both_needs_a_new_one():
     """CUDA 12 is no way out for a driver older than 525.60."""
     with pytest.raises(CudaUnsupported) as caught:

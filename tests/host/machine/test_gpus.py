@@ -250,6 +250,14 @@ def test_mig_mode_without_an_instance_is_told_with_both_ways_out():
             gpus.select(asked, empty)
 
 
+def test_a_gpu_in_mig_mode_that_is_left_out_is_told():
+    """Beside others, it is no reason to stop."""
+    both = cards.present(cards.MIG + cards.TWO.splitlines()[1])
+
+    assert chosen("all", both) == [1]
+    assert "no instance and is not used" in " ".join(gpus.select("all", both).notes)
+
+
 def test_wsl_gives_a_container_all_gpus_or_none():
     """NVIDIA documents that it can't be given a part."""
     one = cards.present(cards.WSL, wsl=True)

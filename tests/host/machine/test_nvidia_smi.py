@@ -96,6 +96,14 @@ def test_a_gpu_in_mig_mode_without_an_instance_stays(smi):
     assert [gpu.is_undivided for gpu in nvidia_smi.query().gpus] == [True]
 
 
+def test_instances_that_can_t_be_listed_are_trouble(smi):
+    """Then nothing says which there are."""
+    smi(cards.MIG, 3)
+
+    assert nvidia_smi.query().trouble == "exit code 3"
+    assert nvidia_smi.query().is_failure
+
+
 def test_wsl_has_nvidia_smi_outside_the_path(smi, monkeypatch, tmp_path):
     """Under sudo, PATH has no /usr/lib/wsl/lib."""
     script = smi(cards.WSL)

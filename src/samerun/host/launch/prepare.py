@@ -137,7 +137,7 @@ def prepare(
     """Prepare *options* after `check_early`; the only side effect is building or pulling images."""
     facts = engine.inspect(client)
     resources = look_up(options, project, checked, facts)
-    for note in resources.selection.notes:
+    for note in devices.notes(resources.selection, options.procs or resources.procs):
         say(note)
     folder = free_folder(Path(options.output), resources.name)
     created = datetime.now(UTC)

@@ -120,10 +120,10 @@ def prepare(
     folders.check_room(folder)
     facts = engine.inspect(client)
     selection = devices.same_devices(run, gpus.look(), facts)
-    for note in selection.notes:
+    for note in devices.notes(selection, run.topology.procs):
         say(note)
     image = find_image(client, run, say)
-    devices.check(client, selection, image)
+    devices.check(client, selection, image, is_fixed=True)
     same = tuple(_same_data(entry, options.data) for entry in run.data)
     this = hardware.describe(selection.gpus, f"Docker {facts.version}")
     if (this.cpu, this.gpus) != (run.hardware.cpu, run.hardware.gpus):

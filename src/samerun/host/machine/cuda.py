@@ -10,14 +10,18 @@ from samerun.core.nvidia_smi import WSL_PATH, Gpu
 LEAST_DRIVER = {"12": (525, 60), "13": (580, 65)}
 # The oldest compute capability for which the locked torch of each release has code.
 OLDEST = {"12": (7, 0), "13": (7, 5)}
+KEPT = "The run keeps its image: use a machine with a GPU that it supports."
 GUIDE = "https://docs.nvidia.com/datacenter/tesla/driver-installation-guide"
 
 
-def check_support(gpus: Sequence[Gpu], cuda: str, architectures: Sequence[str]) -> None:
+def check_support(
+    gpus: Sequence[Gpu], cuda: str, architectures: Sequence[str], *, is_fixed: bool = False
+) -> None:
     """
     Refuse a driver or a GPU that the image's torch does not support.
 
-    *cuda* is the major release, *architectures* are torch's (``sm_90``).
+    *cuda* is the major release, *architectures* are torch's (``sm_90``). *is_fixed*: the image
+    is that of a record, so another one is no remedy.
 
     Raises:
         NoGpu: The image is the CPU-only one.
@@ -30,23 +34,22 @@ def check_support(gpus: Sequence[Gpu], cuda: str, architectures: Sequence[str]) 
         )
     for gpu in gpus:
         # First, because a newer driver is no remedy for a GPU that is too old.
-        _check_gpu(gpu, cuda, architectures)
-        _check_driver(gpu, cuda)
+        if gpu.capability and architectures and not serves(gpu.capability, architectures):
+            raise CudaUnsupported(
+                f"{gpu.name} has compute capability {gpu.capability}; the image's torch "
+                f"supports {', '.join(architectures)}.",
+                KEPT if is_fixed else _other_image(gpu.capability, cuda, architectures),
+            )
+        _check_driver(gpu, cuda, is_fixed=is_fixed)
 
 
-def _check_gpu(gpu: Gpu, cuda: str, architectures: Sequence[str]) -> None:
-    if not gpu.capability or not architectures or serves(gpu.capability, architectures):
-        return
+def _other_image(capability: str, cuda: str, architectures: Sequence[str]) -> str:
+    """Return the remedy for a GPU that the image of the release *cuda* does not support."""
     other = "12" if cuda == "13" else "13"
-    remedy = f"Build for the other CUDA release: `invoke build --cuda {other}`."
-    if not _serves_other(gpu.capability, architectures, other):
-        oldest = ".".join(map(str, min(OLDEST.values())))
-        remedy = f"samerun's images support GPUs from {oldest} on; train with --gpus 0."
-    raise CudaUnsupported(
-        f"{gpu.name} has compute capability {gpu.capability}; the image's torch "
-        f"supports {', '.join(architectures)}.",
-        remedy,
-    )
+    if _serves_other(capability, architectures, other):
+        return f"Build for the other CUDA release: `invoke build --cuda {other}`."
+    oldest = ".".join(map(str, min(OLDEST.values())))
+    return f"samerun's images support GPUs from {oldest} on; train with --gpus 0."
 
 
 def _serves_other(capability: str, architectures: Sequence[str], other: str) -> bool:
@@ -57,17 +60,20 @@ def _serves_other(capability: str, architectures: Sequence[str], other: str) -> 
     return version >= OLDEST[other] and (version < newest or other == "13")
 
 
-def _check_driver(gpu: Gpu, cuda: str) -> None:
+def _check_driver(gpu: Gpu, cuda: str, *, is_fixed: bool) -> None:
     least = LEAST_DRIVER.get(cuda)
     version = tuple(int(n) for n in re.findall(r"[0-9]+", gpu.driver)[:2])
     if least is None or version >= least:
         return
     required = ".".join(map(str, least))
     older = LEAST_DRIVER["12"]
-    way = "Use `invoke build --cuda 12` and `invoke train --cuda 12`, or install a newer driver. "
+    way, remedy = "", driver_remedy()
+    if version >= older and not is_fixed:
+        way = "Use `invoke build --cuda 12` and `invoke train --cuda 12`. Or "
+        remedy = remedy[0].lower() + remedy[1:]
     raise CudaUnsupported(
         f"The NVIDIA driver {gpu.driver} is too old for CUDA {cuda}, which needs {required}.",
-        f"{way if version >= older else ''}{driver_remedy()}",
+        f"{way}{remedy}",
     )
 
 

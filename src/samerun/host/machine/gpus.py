@@ -297,6 +297,9 @@ def _notes(chosen: Sequence[Gpu], present: Present) -> Iterator[str]:
         yield f"nvidia-smi says: {present.trouble}"
     if present.visible is not None and len(chosen) < len(present.gpus):
         yield f"{visible.NAME}={present.visible} limits the choice of GPUs."
+    for gpu in present.gpus:
+        if gpu.is_undivided:
+            yield f"GPU {gpu.index} ({gpu.name}) is in MIG mode, has no instance and is not used."
     for gpu in filter(is_busy, chosen):
         total = f" of {gpu.memory_mib / 1024:.1f}" if gpu.memory_mib else ""
         yield (

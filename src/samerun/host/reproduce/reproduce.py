@@ -73,7 +73,7 @@ def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) 
     _say_before(original, around, options, say)
     image = _image(client, original.run.image, say)
     if around.selection is not None:
-        devices.check(client, around.selection, image)
+        devices.check(client, around.selection, image, is_fixed=True)
     key = train.find_key(wanted)
     with _code(original, around) as code:
         prepared = replay.prepared(

@@ -219,7 +219,7 @@ def _device(original: FoundRun, facts: engine.Engine) -> tuple[gpus.Selection | 
     try:
         selection = devices.as_many(original.run, names, gpus.look(), facts, topology.nodes)
         gpus.check_processes(selection, topology.world_size)
-        cuda.check_support(selection.gpus, original.run.image.cuda or "", ())
+        cuda.check_support(selection.gpus, original.run.image.cuda or "", (), is_fixed=True)
     except SamerunError as error:
         return None, _no_machine(error)
     device = "CPU" if not selection.gpus else ", ".join(gpu.name for gpu in selection.gpus)
@@ -236,7 +236,7 @@ def _check_support(
     image = resolve.local(client, original.run.image)
     try:
         if image is not None:
-            devices.check(client, selection, image)
+            devices.check(client, selection, image, is_fixed=True)
     except SamerunError as error:
         return _no_machine(error)
     return None
@@ -247,7 +247,7 @@ def _no_machine(error: SamerunError) -> Requirement:
         subject="machine",
         state="missing",
         detail=error.what.rstrip("."),
-        remedy=f"Use a machine with the required GPUs. {error.remedy}",
+        remedy=error.remedy,
     )
 
 

@@ -206,10 +206,12 @@ def _restart(machine: Machine) -> Step:
     why = "restart the engine, so that it finds the toolkit"
     if machine.systemd:
         return Step(why=why, command="systemctl restart docker")
+    # With the same arguments. It removes its file when it has ended; where nothing reaps its
+    # process, that stays visible.
     return Step(
         why=why,
-        # With the same arguments; a SIGHUP would not be enough.
         command=f"set -e; pid=$(cat {PID_FILE}); cp /proc/$pid/cmdline {PID_FILE}.arguments; "
-        "kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.2; done; "
-        f"setsid nohup xargs -0 -a {PID_FILE}.arguments env > {LOG} 2>&1 < /dev/null &",
+        f"kill $pid; n=0; while test -e {PID_FILE}; do n=$((n + 1)); test $n -lt 300; "
+        f"sleep 0.2; done; setsid nohup xargs -0 -a {PID_FILE}.arguments env > {LOG} 2>&1 "
+        "< /dev/null &",
     )
