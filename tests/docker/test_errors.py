@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from driving import ROOT, invoke
 
-from samerun.core.errors import SamerunError
+from samerun.core.errors import NoGpu, SamerunError
+from samerun.core.nvidia_smi import Gpu
 from samerun.host.checkout.project import Project
 from samerun.host.launch.request import Request
 from samerun.host.launch.train import train as train_now
-from samerun.host.machine import engine
+from samerun.host.machine import engine, gpus
+from samerun.host.setup import gpu
 from samerun.host.tracking import keys
 
 
@@ -77,6 +79,15 @@ def test_gpus_are_checked_at_every_start(client, image, tmp_path):
     assert (code, "535.183.01 is too old" in said, "--cuda" in said) == (78, True, False), said
     code, said = start("reproduce", tmp_path / "runs" / "card", "--check", driver="535.183.01")
     assert (code, "535.183.01 is too old" in said) == (95, True), said
+
+
+def test_doctor_starts_cuda_in_a_container(image):
+    """The driver's own library is not in the image; here the engine gives none."""
+    card = Gpu(index=0, name="A100", driver="580.65.06", capability="8.0")
+    without = gpus.Selection(asked="1", flag=None, gpus=(card,))
+
+    with pytest.raises(NoGpu, match=r"libcuda\.so\.1 can't be loaded"):
+        gpu.prove(without, image["reference"])
 
 
 def test_absent_engine_is_told_with_the_remedy():

@@ -1,5 +1,6 @@
 """Whether containers can use this machine's GPUs, tried with the image itself."""
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -84,10 +85,14 @@ def prove(chosen: Selection, reference: str) -> None:
     """
     if not chosen.gpus:
         return
-    argv = _container(chosen, reference).argv()
+    container = _container(chosen, reference)
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+        done = subprocess.run(
+            container.argv(), capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+        )
     except subprocess.TimeoutExpired as error:
+        remove = ["docker", "rm", "--force", f"samerun-{container.run}"]
+        subprocess.run(remove, capture_output=True, check=False)
         raise NoGpu(
             f"CUDA does not come up in a container within {TIMEOUT_S} s.",
             "Run `nvidia-smi`; restart the machine if it hangs too.",
@@ -121,7 +126,7 @@ def judge(code: int, out: str, err: str, wanted: int) -> None:
 def _container(chosen: Selection, reference: str) -> ContainerSpec:
     uid, gid = user.of_container()
     return ContainerSpec(
-        run="doctor",
+        run=f"doctor-{os.getpid()}",
         image=reference,
         user=f"{uid}:{gid}",
         target="",
