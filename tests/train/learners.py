@@ -159,6 +159,46 @@ def logged():
         learner(cbs=[WandbCallback(log_preds=False)]).fine_tune(2, 1e-2)
 
 
+class OwnRows(Callback):
+    """Logs as scripts do: rows of its own, parts of the callback's rows, tables, artifacts."""
+
+    def before_epoch(self):
+        import wandb
+
+        wandb.log({"own/epoch_begins": self.epoch})
+
+    def after_batch(self):
+        import wandb
+
+        if self.training:
+            wandb.log({"own/part": self.iter}, commit=False)
+            wandb.log({"own/step": self.iter, "own/epoch": self.epoch})
+
+    def after_epoch(self):
+        import wandb
+
+        wandb.log({"own/table": wandb.Table(columns=["epoch"], data=[[self.epoch]])})
+        artifact = wandb.Artifact(f"own-{self.epoch}", type="note")
+        with artifact.new_file("note.txt") as file:
+            file.write(f"epoch {self.epoch}")
+        wandb.run.log_artifact(artifact)
+
+
+def own():
+    import wandb
+
+    from samerun.callback.wandb import WandbCallback
+
+    with wandb.init(project="tests") as run:
+        run.log({"own/before": 1})
+        callbacks = [OwnRows(), WandbCallback(log_preds_every_epoch=True, n_preds=2)]
+        learn = learner(cbs=callbacks)
+        learn.fit(2, 1e-2)
+        run.log({"own/between": 1})
+        learn.fit(1, 1e-3)
+        run.log({"own/after": 1}, commit=False)
+
+
 def nan():
     learn = learner()
     learn.loss_func = lambda pred, y: vision.F.cross_entropy(pred, y) * float("nan")

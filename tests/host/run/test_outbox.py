@@ -23,39 +23,55 @@ def folder(tmp_path, monkeypatch):
     return path
 
 
+def fill(folder, *dirs):
+    """Fill the outbox of the run's only W&B run; return it."""
+    mailbox = outbox.folder_of(folder, "abc")
+    outbox.fill(folder, dirs, mailbox, {"id": "abc"}, (os.getuid(), os.getgid()))
+    return mailbox
+
+
 def copy(folder):
-    """The copy that is mounted over the W&B folder."""
-    mounts = outbox.mounts(folder, [DIR], (os.getuid(), os.getgid()))
-    assert [(m.target, m.read_only) for m in mounts] == [("/output", True), (DIR, False)]
-    return outbox.Path(mounts[1].source)
+    """The copies of the files of the W&B folder."""
+    (copied,) = fill(folder, DIR).glob("offline-run-*/files")
+    return copied
 
 
-def test_the_run_is_seen_read_only_and_its_wandb_folder_as_a_copy(folder):
-    """wandb notes there how far it came; the run's own folder stays as it is."""
-    place = copy(folder)
-    (place / "run-abc.wandb.syncstate").write_text("1")
+def test_only_files_and_what_the_server_has_are_in_the_outbox(folder):
+    """No log and no settings; the run's own folder stays as it is."""
+    (folder / "wandb" / NAME / "files" / "media").mkdir(parents=True)
+    (folder / "wandb" / NAME / "files" / "media" / "a.png").write_bytes(b"a")
 
-    assert (place / "run-abc.wandb").read_bytes() == b"rows"
-    assert (copy(folder) / "run-abc.wandb.syncstate").read_text() == "1"
-    assert not (folder / "wandb" / NAME / "run-abc.wandb.syncstate").exists()
+    found = copy(folder)
+
+    assert [p.relative_to(found).as_posix() for p in found.rglob("*.*")] == ["media/a.png"]
+    assert {p.name for p in outbox.folder_of(folder, "abc").iterdir()} == {
+        outbox.REQUEST,
+        outbox.PurePosixPath(outbox.LOGS).name,
+    }
+    assert outbox.age(outbox.folder_of(folder, "abc")) < 60
     outbox.forget(folder)
-    assert not place.exists()
+    assert not found.exists()
+    assert outbox.age(outbox.folder_of(folder, "abc")) > 10**9
 
 
-def test_what_was_written_since_is_in_the_next_copy(folder):
-    """A resumed run's log is longer."""
-    copy(folder)
-    (folder / "wandb" / NAME / "run-abc.wandb").unlink()
-    (folder / "wandb" / NAME / "run-abc.wandb").write_bytes(b"more rows")
+def test_the_newest_start_has_the_last_word_on_a_file(folder):
+    """All starts of a run are uploaded together."""
+    later = folder / "wandb" / "offline-run-20260102_000000-abc"
+    (later / "files").mkdir(parents=True)
+    (later / "files" / "output.log").write_text("new")
+    (folder / "wandb" / NAME / "files" / "output.log").write_text("old")
 
-    assert (copy(folder) / "run-abc.wandb").read_bytes() == b"more rows"
+    (found,) = fill(folder, DIR, f"/output/wandb/{later.name}").glob("*/files")
+
+    assert (found / "output.log").read_text() == "new"
+    assert (folder / "wandb" / NAME / "files" / "output.log").read_text() == "old"
 
 
 def test_a_file_that_wandb_linked_within_the_run_is_the_file(folder):
     """`wandb.save` links it by the container's path."""
     (folder / "wandb" / NAME / "files" / "model.pkl").symlink_to("/output/model.pkl")
 
-    found = copy(folder) / "files" / "model.pkl"
+    found = copy(folder) / "model.pkl"
 
     assert not found.is_symlink()
     assert found.read_text() == "model"
@@ -79,7 +95,7 @@ def test_a_link_that_leads_out_of_the_run_is_refused_by_name(folder, lead):
 def test_only_wandbs_own_folders_of_the_run_are_shown(folder, name):
     """A record could name any."""
     with pytest.raises(RecordError):
-        outbox.mounts(folder, [name], (os.getuid(), os.getgid()))
+        fill(folder, name)
 
 
 def test_a_linked_wandb_folder_is_refused(folder, tmp_path):

@@ -1,53 +1,89 @@
 """
-The folders that `invoke sync` mounts in the container with the key: safe copies of a run's.
+The folder that `invoke sync` mounts in the container with the key: safe copies of a run's files.
 
-During an upload, wandb writes to W&B's folders in the run's folder, follows links there, and
-reads settings next to them. So the run's folder is mounted read-only, and over each W&B folder a
-copy with only plain files; a link within the run is replaced by its target.
+During an upload, wandb follows links in W&B's folders, writes to them, and reads settings next
+to them. So the run's folder is mounted read-only, and what is uploaded lies in a folder of the
+host's cache: plain files, with a link within the run replaced by its target, and a log that the
+module ``samerun.train.hooks.wandb_outbox`` writes there.
 """
 
 import errno
 import hashlib
+import json
+import math
 import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from samerun.core import contract
 from samerun.core.errors import RecordError
-from samerun.core.record import Mount
 from samerun.host.machine import cache, user
 
 # wandb's names of run folders.
 _RUN_FOLDER = re.compile(r"(offline-)?run-[A-Za-z0-9_-]+")
 
+TARGET = "/outbox"
+"""Where the folder is mounted."""
+LOGS = f"{TARGET}/offline-run-20000101_000000-outbox"
+"""W&B's folder in it; the container's module has the same name."""
+REQUEST = "request.json"
+"""What the server has, for that module."""
 
-def mounts(folder: Path, dirs: Sequence[str], owner: tuple[int, int]) -> tuple[Mount, ...]:
+
+def folder_of(folder: Path, run_id: str) -> Path:
+    """Return the outbox of the W&B run *run_id* of the run in *folder*."""
+    return _all_of(folder) / hashlib.sha256(run_id.encode()).hexdigest()
+
+
+def _all_of(folder: Path) -> Path:
+    return cache.folder("outbox") / hashlib.sha256(str(folder).encode()).hexdigest()
+
+
+def age(outbox: Path) -> float:
+    """Return the seconds since an earlier sync began to send; infinity if none did."""
+    try:
+        return time.time() - (outbox / REQUEST).stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
+def fill(
+    folder: Path, dirs: Sequence[str], outbox: Path, request: dict[str, Any], owner: tuple[int, int]
+) -> None:
     """
-    Return the mounts for the run in *folder*; *dirs* are the container's paths of W&B folders.
-
-    The copies are kept: wandb records the progress of an upload in them, so a killed upload
-    continues and sends nothing twice.
+    Link all files of one W&B run into *outbox*; *dirs* are the container's paths of its folders.
 
     Raises:
         RecordError: One of them is not a W&B folder, or has a link that points out of the run.
     """
-    key = hashlib.sha256(str(folder).encode()).hexdigest()
-    result = [Mount(source=str(folder), target=contract.OUTPUT)]
+    shutil.rmtree(outbox, ignore_errors=True)
+    target = outbox / PurePosixPath(LOGS).name / "files"
+    for place in (outbox, target.parent, target):
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        user.give(place, owner)
     for name in dirs:
-        source = _source(folder, name)
-        target = cache.folder("outbox") / key / source.name
-        _copy(folder, source, target, owner)
-        result.append(Mount(source=str(target), target=name, read_only=False))
-    return tuple(result)
+        source = _source(folder, name) / "files"
+        if stat.S_ISDIR(_mode(source)):
+            _copy(folder, source, target, owner)
+    (outbox / REQUEST).write_text(json.dumps(request), encoding="utf-8")
+    user.give(outbox / REQUEST, owner)
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def forget(folder: Path) -> None:
     """Remove the copies of the run in *folder*, after a complete upload."""
-    key = hashlib.sha256(str(folder).encode()).hexdigest()
-    shutil.rmtree(cache.folder("outbox") / key, ignore_errors=True)
+    shutil.rmtree(_all_of(folder), ignore_errors=True)
 
 
 def _source(folder: Path, name: str) -> Path:
@@ -62,12 +98,7 @@ def _source(folder: Path, name: str) -> Path:
 
 
 def _copy(folder: Path, source: Path, target: Path, owner: tuple[int, int]) -> None:
-    target.mkdir(parents=True, exist_ok=True, mode=0o700)
-    user.give(target, owner)
     for path in _files(source):
-        # wandb's own logs are links to where the machine keeps them; none is uploaded.
-        if path.is_symlink() and path.relative_to(source).parts[0] == "logs":
-            continue
         place = target / path.relative_to(source)
         for parent in reversed(place.relative_to(target).parents[:-1]):
             (target / parent).mkdir(exist_ok=True, mode=0o700)
@@ -106,24 +137,13 @@ def _followed(folder: Path, path: Path) -> Path:
 
 def _link(source: Path, target: Path) -> None:
     """Create *target* as a hard link to *source*, or as a copy if that fails."""
-    try:
-        same = target.lstat()
-        if (same.st_size, same.st_mtime_ns) == _stamp(source):
-            return
-        target.unlink()
-    except FileNotFoundError:
-        pass
+    target.unlink(missing_ok=True)  # Of the same file, the newest start's is uploaded.
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK):
             raise
         shutil.copy2(source, target, follow_symlinks=False)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.lstat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _refusal(folder: Path, why: str) -> RecordError:

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from samerun.core import contract, record, variables
 from samerun.core.errors import KeyFileError, RecordError, SyncIncomplete, UsageError
@@ -22,15 +24,19 @@ from samerun.host.machine import engine, network, user
 from samerun.host.run import folders, integrity, leftovers, listing, outbox, recover
 from samerun.host.run.folders import folder_of
 from samerun.host.tracking import delivery, graphql, keys, synced
-from samerun.host.tracking.delivery import Difference, Logged
+from samerun.host.tracking.delivery import Delivered, Difference, Logged
 from samerun.host.tracking.graphql import Api
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+T = TypeVar("T")
 WORKDIR = "/tmp"  # noqa: S108 - in the container
-# The server may take a while to show what was uploaded.
+# The server may take a while to show what was uploaded, also by an earlier, killed sync.
 PATIENCE_S = 20.0
+SETTLED_S = 60.0
+CONTENT = "samerun.train.hooks.wandb_content"
+WRITER = "samerun.train.hooks.wandb_outbox"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +76,8 @@ def sync(folder: Path, key_file: Path | None, network_name: str | None) -> list[
     """
     Upload the run in *folder*; return a line for each of its W&B runs.
 
-    The upload runs in the run's image, where artifacts have the paths in W&B's logs. Data that
-    the server already has is not sent again.
+    The upload runs in a container, where artifacts have the paths in W&B's logs. Rows and
+    artifacts that the server has are not sent again.
 
     Raises:
         KeyFileError: No key was found, or the server rejects it.
@@ -104,8 +110,8 @@ def sync(folder: Path, key_file: Path | None, network_name: str | None) -> list[
         image=image,
     )
     with folders.held(folder):
-        differences = [_deliver(sender, logged) for logged in read(sender)]
-        return _conclude(sender, differences)
+        sender, runs = _read(sender)
+        return _conclude(sender, [_deliver(sender, logged) for logged in runs])
 
 
 def _image(client: "DockerClient", run: Run) -> str:
@@ -131,46 +137,73 @@ def _conclude(sender: Sender, differences: list[Difference]) -> list[str]:
     else:
         raise SyncIncomplete(
             "W&B's server has " + "; ".join(lines) + ".",
-            "Run `invoke sync` again later: the missing data is still on disk, except for "
-            "artifacts whose files were deleted from the run's folder.",
+            "See above for what W&B's client says. Run `invoke sync` again later: the missing data "
+            "is still on disk, except for artifacts whose files were deleted.",
         )
     return lines
 
 
 def _deliver(sender: Sender, logged: Logged) -> Difference:
     entity = delivery.entity_of(sender.api, logged)
-    difference = delivery.compare(logged, delivery.ask(sender.api, entity, logged))
+    mailbox = outbox.folder_of(sender.folder, logged.id)
+    difference, delivered = _ask(sender, entity, logged, settled=outbox.age(mailbox) > SETTLED_S)
     # A run without rows and artifacts is complete only if the server has the run itself.
-    if difference.is_complete and _is_known(sender, entity, logged):
+    if difference.is_complete and delivered.state in ("finished", "failed", "crashed"):
         return difference
-    _send(sender, logged)
+    exit_code = sender.run.outcome.exit_code
+    request = delivery.request(difference, delivered, 1 if exit_code is None else exit_code)
+    gone = _send(sender, logged, mailbox, request)
+    difference, _ = _ask(sender, entity, logged, settled=False)
+    missing = set(difference.missing_artifacts)
+    return dataclasses.replace(difference, gone=tuple(n for n in gone if n in missing))
+
+
+def _ask(
+    sender: Sender, entity: str, logged: Logged, *, settled: bool
+) -> tuple[Difference, Delivered]:
+    """Compare with what the server has; if it was sent something lately, give it time."""
     until = time.monotonic() + PATIENCE_S
     while True:
-        difference = delivery.compare(logged, delivery.ask(sender.api, entity, logged))
-        if difference.is_complete or time.monotonic() > until:
-            return difference
+        delivered = delivery.ask(sender.api, entity, logged)
+        difference = delivery.compare(logged, delivered)
+        if difference.is_complete or settled or time.monotonic() > until:
+            return difference, delivered
         time.sleep(2)
 
 
-def _is_known(sender: Sender, entity: str, logged: Logged) -> bool:
-    return delivery.ask(sender.api, entity, logged).state in ("finished", "failed", "crashed")
-
-
-def read(sender: Sender) -> list[Logged]:
+def _read(sender: Sender) -> tuple[Sender, list[Logged]]:
     """
-    Read the run's W&B logs, inside its image.
+    Read what the run logged to W&B; return it with the sender, whose image can read it.
 
     Raises:
-        RecordError: They can't be read.
+        RecordError: It can't be read.
     """
-    dirs = [f"{contract.OUTPUT}/{entry.dir}" for entry in sender.run.wandb]
-    mounts = (Mount(source=str(sender.folder), target=contract.OUTPUT),)
-    module = ("-m", "samerun.train.hooks.wandb_log", *dirs)
-    plan = _spec(sender, "python", module, mounts, network.NONE)
-    done = foreground.run(plan, capture_output=True)
+    done = _run_module(sender, CONTENT, (), *_dirs(sender))
+    if f"No module named {CONTENT}" in done.stderr:
+        # The image is older than the journal. Any newer one reads the run as well.
+        newer = identity.identify(sender.client, tag(DEFAULT_CUDA)).reference
+        sender = dataclasses.replace(sender, image=newer)
+        done = _run_module(sender, CONTENT, (), *_dirs(sender))
+    return sender, _parsed(sender, done, delivery.read)
+
+
+def _dirs(sender: Sender) -> list[str]:
+    return [f"{contract.OUTPUT}/{entry.dir}" for entry in sender.run.wandb]
+
+
+def _run_module(
+    sender: Sender, module: str, mounts: tuple[Mount, ...], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a module of the image, on the run's folder, without key and network."""
+    mounts = (Mount(source=str(sender.folder), target=contract.OUTPUT), *mounts)
+    line = ("-m", module, contract.OUTPUT, *arguments)
+    plan = _spec(sender, "python", line, mounts, network.NONE)
+    return foreground.run(plan, capture_output=True)
+
+
+def _parsed(sender: Sender, done: subprocess.CompletedProcess[str], parse: Callable[[Any], T]) -> T:
     try:
-        logs: list[dict[str, Any]] = json.loads(done.stdout)
-        return delivery.group(logs)
+        return parse(json.loads(done.stdout))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RecordError(
@@ -179,17 +212,23 @@ def read(sender: Sender) -> list[Logged]:
         ) from error
 
 
-def _send(sender: Sender, logged: Logged) -> None:
+def _send(sender: Sender, logged: Logged, mailbox: Path, request: dict[str, Any]) -> list[str]:
+    """Upload what the server lacks; return the names of artifacts whose files are gone."""
     owner = user.of_folder(sender.folder)
-    mounts = outbox.mounts(sender.folder, logged.dirs, owner)
+    outbox.fill(sender.folder, logged.dirs, mailbox, request, owner)
+    mount = Mount(source=str(mailbox), target=outbox.TARGET, read_only=False)
+    done = _run_module(sender, WRITER, (mount,), outbox.TARGET, *_dirs(sender))
+    gone = _parsed(sender, done, lambda value: [str(name) for name in value["gone"]])
     # wandb exits with 0 even if data did not arrive, so the server is queried instead.
-    arguments = ("sync", "--include-online", "--include-synced", *logged.dirs)
+    arguments = ("sync", "--include-online", "--include-synced", outbox.LOGS)
+    mounts = (Mount(source=str(sender.folder), target=contract.OUTPUT), mount)
     # A random path, because wandb uploads any path that a run's files name.
     place = f"/run/secrets/{token_hex(16)}/netrc"
     with foreground.interruptible(), keys.lent(sender.key, *owner) as netrc:
         plan = _spec(sender, "wandb", arguments, mounts, sender.network)
         plan = with_key(plan, netrc, place)
         foreground.run(plan, stdout=sys.stderr)
+    return gone
 
 
 def _spec(

@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from samerun.host.tracking.graphql import Api
@@ -43,27 +43,28 @@ VIEWER = "query SamerunViewer { viewer { entity } }"
 
 @dataclass(frozen=True, kw_only=True)
 class Logged:
-    """One W&B run according to its logs on disk; there is one log per start."""
+    """One W&B run according to its logs and its journal on disk."""
 
     id: str
     entity: str | None
     project: str
     dirs: tuple[str, ...]
-    # One tuple per log, of pairs of step and time in milliseconds.
-    logs: tuple[tuple[tuple[int, int], ...], ...]
+    # Each row by the times, in microseconds, at which it was logged, and how many have these.
+    rows: tuple[tuple[frozenset[int], int], ...]
     artifacts: frozenset[tuple[str, str]]
 
     @property
-    def rows(self) -> int:
-        """Number of rows in all logs."""
-        return sum(map(len, self.logs))
+    def count(self) -> int:
+        """Number of rows."""
+        return sum(count for _, count in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
     """The part of a run that is on the server."""
 
-    rows: tuple[tuple[int, int], ...] = ()
+    # The time of each row, in microseconds.
+    times: Counter[int] = field(default_factory=Counter)
     artifacts: tuple[tuple[str, str], ...] = ()
     state: str = "absent"
 
@@ -78,6 +79,8 @@ class Difference:
     doubled_rows: int
     artifacts: int
     missing_artifacts: tuple[str, ...]
+    # Missing artifacts that can't be sent: their files were deleted.
+    gone: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -90,25 +93,36 @@ class Difference:
         arrived = self.artifacts - len(self.missing_artifacts)
         text += f"{arrived} of {self.artifacts} artifacts"
         if self.missing_artifacts:
-            text += f" (missing: {', '.join(self.missing_artifacts)})"
+            text += f" (missing: {', '.join(self.missing_artifacts)}"
+            text += f"; deleted files of: {', '.join(self.gone)})" if self.gone else ")"
         return text + (f", {self.doubled_rows} rows twice" if self.doubled_rows else "")
 
 
-def group(logs: Sequence[dict[str, Any]]) -> list[Logged]:
-    """Group the logs by W&B run, in the order in which they were written."""
-    ids = list(dict.fromkeys(log["id"] for log in logs if log.get("id")))
-    return [_merge([log for log in logs if log.get("id") == key]) for key in ids]
+def read(entries: Sequence[dict[str, Any]]) -> list[Logged]:
+    """Return the W&B runs that ``samerun.train.hooks.wandb_content`` printed."""
+    return [
+        Logged(
+            id=str(entry["id"]),
+            entity=entry.get("entity") or None,
+            project=entry.get("project") or "uncategorized",
+            dirs=tuple(map(str, entry["dirs"])),
+            rows=tuple((frozenset(map(int, times)), int(n)) for times, n in entry["rows"]),
+            artifacts=frozenset((str(n), str(digest)) for n, _, digest in entry["artifacts"]),
+        )
+        for entry in entries
+    ]
 
 
-def _merge(entries: list[dict[str, Any]]) -> Logged:
-    return Logged(
-        id=entries[0]["id"],
-        entity=entries[-1].get("entity") or None,
-        project=entries[-1].get("project") or "uncategorized",
-        dirs=tuple(entry["dir"] for entry in entries),
-        logs=tuple(tuple((int(s), int(t)) for s, t in entry["rows"]) for entry in entries),
-        artifacts=frozenset((n, digest) for e in entries for n, _, digest in e["artifacts"]),
-    )
+def request(difference: Difference, delivered: Delivered, exit_code: int) -> dict[str, Any]:
+    """Return what ``samerun.train.hooks.wandb_outbox`` needs to know of the server."""
+    return {
+        "id": difference.id,
+        "known": delivered.state != "absent",
+        "times": sorted(delivered.times),
+        "artifacts": [list(pair) for pair in delivered.artifacts],
+        "missing": sorted(set(difference.missing_artifacts)),
+        "exit_code": exit_code,
+    }
 
 
 def entity_of(api: Api, logged: Logged) -> str:
@@ -124,7 +138,7 @@ def ask(api: Api, entity: str, logged: Logged) -> Delivered:
     if run is None:
         return Delivered()
     return Delivered(
-        rows=tuple(_rows(api, path, _last_step(run))),
+        times=Counter(_times(api, path, _last_step(run))),
         artifacts=tuple(_artifacts(api, path)),
         state=str(run.get("state")),
     )
@@ -140,14 +154,14 @@ def _last_step(run: dict[str, Any]) -> int:
     return int(keys.get("lastStep", -1))
 
 
-def _rows(api: Api, path: dict[str, str], last: int) -> list[tuple[int, int]]:
-    rows: list[tuple[int, int]] = []
+def _times(api: Api, path: dict[str, str], last: int) -> list[int]:
+    times: list[int] = []
     for step in range(0, last + 1, PAGE):
         page = {"minStep": step, "maxStep": step + PAGE, "samples": PAGE}
         run = _run(api.query(ROWS, path | page)) or {}
         parsed = [json.loads(row) if isinstance(row, str) else row for row in run["history"]]
-        rows += [(int(r["_step"]), round(float(r.get("_timestamp", 0)) * 1000)) for r in parsed]
-    return rows
+        times += [round(float(row.get("_timestamp", 0)) * 1_000_000) for row in parsed]
+    return times
 
 
 def _artifacts(api: Api, path: dict[str, str]) -> list[tuple[str, str]]:
@@ -157,6 +171,7 @@ def _artifacts(api: Api, path: dict[str, str]) -> list[tuple[str, str]]:
         run = _run(api.query(ARTIFACTS, {**path, "after": after})) or {}
         page = run["outputArtifacts"]
         nodes = [edge["node"] for edge in page["edges"]]
+        nodes = [node for node in nodes if node["state"] == "COMMITTED"]  # else it is no upload
         artifacts += [(n["artifactSequence"]["name"], str(n["digest"])) for n in nodes]
         if not page["pageInfo"]["hasNextPage"]:
             return artifacts
@@ -167,34 +182,18 @@ def compare(logged: Logged, delivered: Delivered) -> Difference:
     """
     Return what is missing on the server.
 
-    Rows are identified by their time. A row is not missing if a later start logged its step
-    again. Artifacts are compared by name and number of versions, because the server changes
+    Rows are identified by their time; of a row that a later start logged again, one has to be
+    there. Artifacts are compared by name and number of versions, because the server changes
     the digest of an artifact that references another one.
     """
-    times = Counter(time for _, time in delivered.rows)
     names = Counter(name for name, _ in set(delivered.artifacts))
     expected = Counter(name for name, _ in logged.artifacts)
-    missing = expected - names
+    arrived = [(sum(delivered.times[t] for t in times), count) for times, count in logged.rows]
     return Difference(
         id=logged.id,
-        rows=logged.rows,
-        missing_rows=_count_missing(logged, delivered, times),
-        doubled_rows=_count_doubled(logged, times),
+        rows=logged.count,
+        missing_rows=sum(max(0, count - there) for there, count in arrived),
+        doubled_rows=sum(max(0, there - count) for there, count in arrived),
         artifacts=expected.total(),
-        missing_artifacts=tuple(missing.elements()),
+        missing_artifacts=tuple((expected - names).elements()),
     )
-
-
-def _count_missing(logged: Logged, delivered: Delivered, times: Counter[int]) -> int:
-    at_step = dict(delivered.rows)
-    later: set[int] = set()
-    missing = 0
-    for log in reversed(logged.logs):
-        missing += sum(not times[time] and at_step.get(step) not in later for step, time in log)
-        later |= {time for _, time in log}
-    return missing
-
-
-def _count_doubled(logged: Logged, times: Counter[int]) -> int:
-    local = Counter(time for log in logged.logs for _, time in log)
-    return sum(max(0, times[time] - count) for time, count in local.items())

@@ -9,7 +9,7 @@ from fastai.callback.core import Callback
 from torch.nn.parallel import DistributedDataParallel
 
 from samerun.core.checkpoint_policy import Policy
-from samerun.train.checkpoint import generators, history, snapshot, stopping
+from samerun.train.checkpoint import generators, history, logged, snapshot, stopping
 from samerun.train.checkpoint.history import Kept
 from samerun.train.checkpoint.ranks import SingleProcess
 from samerun.train.checkpoint.store import FORMAT, Position, Store
@@ -49,7 +49,7 @@ class CheckpointCallback(Callback):
         history.check_fits(self.kept.place, state, self.learn, self.learn.n_epoch, self.ranks.size)
         self._warm_up()
         snapshot.restore(self.learn, dict(state))
-        self._restore_own()
+        self._restore_own(muted=bool(self.kept.place.batch))
         if not self.kept.place.batch:
             generators.restore(self._of_rank("generators"), self.learn.dls)
         report_resumed(self.kept.place)
@@ -58,8 +58,9 @@ class CheckpointCallback(Callback):
         assert self.kept is not None
         return history.of_rank(self.kept.state, self.ranks.rank)[name]
 
-    def _restore_own(self) -> None:
+    def _restore_own(self, *, muted: bool = False) -> None:
         assert self.kept is not None
+        logged.restore(history.of_rank(self.kept.state, self.ranks.rank), muted=muted)
         snapshot.restore_own(self.learn, dict(self.kept.state), self._of_rank("callbacks"))
         if self.ranks.rank == 0:
             observe.load_state(self._of_rank("witness"))
@@ -140,6 +141,7 @@ class CheckpointCallback(Callback):
             "epoch_generators": self.epoch_generators if place.batch else None,
             "callbacks": snapshot.capture_own(self.learn, (CheckpointCallback, observe.Witness)),
             "witness": observe.state(),
+            "logged": logged.capture(),
         }
 
     def _write(self, place: Position, ranks: list[Any], began: float) -> None:

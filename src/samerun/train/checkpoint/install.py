@@ -15,7 +15,7 @@ from fastai.losses import BaseLoss
 from fastai.torch_core import default_device
 
 from samerun.core import checkpoint_policy
-from samerun.train.checkpoint import generators, history, snapshot, stopping
+from samerun.train.checkpoint import generators, history, logged, snapshot, stopping
 from samerun.train.checkpoint.callback import CheckpointCallback, report_resumed
 from samerun.train.checkpoint.history import History, Kept
 from samerun.train.checkpoint.ranks import SingleProcess, ranks
@@ -74,6 +74,7 @@ def _restore_end(learn: Any, checkpoint: Kept, n_epoch: int, group: SingleProces
     snapshot.restore(learn, dict(checkpoint.state))
     snapshot.restore_own(learn, dict(checkpoint.state), own["callbacks"])
     generators.restore(own["generators"], learn.dls)
+    logged.restore(own)
     if group.rank == 0:
         observe.load_state(own["witness"])
     report_resumed(checkpoint.place)

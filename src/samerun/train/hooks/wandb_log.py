@@ -1,5 +1,5 @@
 """
-Read W&B's logs: ``python -m samerun.train.hooks.wandb_log FOLDER...`` prints them as JSON.
+Read and write W&B's logs, the files ``run-ID.wandb``.
 
 The package wandb 0.31 has no reader. A log is a header, then protobuf records in LevelDB's
 format: chunks in blocks of 32 KiB.
@@ -7,9 +7,8 @@ format: chunks in blocks of 32 KiB.
 
 import json
 import struct
-import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,15 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK = 32768
 HEADER = struct.Struct("<IHB")  # checksum, size, kind
-FULL, FIRST, LAST = 1, 2, 4
-MAGIC = (b":W&B", 0xBEE1, 0)
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+MAGIC = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 
 
 def records(data: bytes) -> Iterator[Any]:
     """Yield the records of a log up to its end, or to the point where it is truncated."""
-    if len(data) < HEADER.size or struct.unpack("<4sHB", data[:7]) != MAGIC:
+    if not data.startswith(MAGIC):
         return
-    at, parts = 7, b""
+    at, parts = len(MAGIC), b""
     while at + HEADER.size <= len(data):
         left = BLOCK - at % BLOCK
         if left < HEADER.size:  # The rest of the block is too short for a header.
@@ -41,34 +40,46 @@ def records(data: bytes) -> Iterator[Any]:
             yield Record.FromString(parts)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """
-    Return what the server must have according to the log *path*.
-
-    *rows* are pairs of step and time in milliseconds, which identifies a row even if the
-    server renumbers steps; *artifacts* are triples of name, type and digest.
-    """
-    content: dict[str, Any] = {"rows": [], "artifacts": [], "complete": False}
-    for entry in records(path.read_bytes()):
-        kind = entry.WhichOneof("record_type")
-        if kind == "run":
-            content |= {"id": entry.run.run_id, "entity": entry.run.entity}
-            content["project"] = entry.run.project
-        elif kind == "history":
-            content["rows"].append([entry.history.step.num, _milliseconds(entry.history.item)])
-        elif kind == "artifact":
-            artifact = entry.artifact
-            content["artifacts"].append([artifact.name, artifact.type, artifact.digest])
-        elif kind == "exit":
-            content["complete"] = True
-    return content
+def encode(entries: Iterable[Any]) -> bytes:
+    """Return the content of a log with these records, numbered in their order."""
+    data = bytearray(MAGIC)
+    for number, entry in enumerate(entries, 1):
+        entry.num = number
+        _append(data, entry.SerializeToString())
+    return bytes(data)
 
 
-def _milliseconds(items: Any) -> int:
+def _append(data: bytearray, record: bytes) -> None:
+    kinds = (FULL, FIRST)
+    while True:
+        left = BLOCK - len(data) % BLOCK
+        if left < HEADER.size:
+            data += bytes(left)
+            continue
+        body, record = record[: left - HEADER.size], record[left - HEADER.size :]
+        kind = kinds[bool(record)]
+        data += HEADER.pack(zlib.crc32(bytes([kind]) + body), len(body), kind) + body
+        if not record:
+            return
+        kinds = (LAST, MIDDLE)
+
+
+def values(items: Any) -> dict[str, Any]:
+    """Return the values of a row, or of a summary, by their name; nested ones with dots."""
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def time_of(items: Any) -> int:
+    """Return the time of a row in microseconds, which identifies it."""
     for item in items:
         if (item.key or ".".join(item.nested_key)) == "_timestamp":
-            return round(float(json.loads(item.value_json)) * 1000)
+            return microseconds(json.loads(item.value_json))
     return 0
+
+
+def microseconds(seconds: Any) -> int:
+    """Return a time that W&B gives in seconds, so that it can be compared."""
+    return round(float(seconds or 0) * 1_000_000)
 
 
 def find(folders: Sequence[str]) -> list[Path]:
@@ -77,9 +88,3 @@ def find(folders: Sequence[str]) -> list[Path]:
     # Links (latest-run) point to folders that are listed by their own name.
     real = [log for log in logs if not log.is_symlink() and not log.parent.is_symlink()]
     return sorted(real, key=lambda log: log.parent.name.removeprefix("offline-"))
-
-
-if __name__ == "__main__":
-    print(  # noqa: T201 - the host reads it
-        json.dumps([{"dir": str(log.parent), **read(log)} for log in find(sys.argv[1:])])
-    )

@@ -130,20 +130,25 @@ def _surviving(original: Any, name: str) -> Any:
         try:
             return original(self, *args, **kwargs)
         except Exception as error:
-            if not _is_gone(error):
+            if not is_gone(error):
                 raise
-            if self.id not in _gone:
-                _gone.add(self.id)
-                sys.stderr.write(
-                    f"samerun: W&B's own process has ended ({name}: {error!r}); the training goes "
-                    "on without it. What it had written is on disk.\n"
-                )
+            tell_gone(self, name, error)
             return None
 
     return method
 
 
-def _is_gone(error: BaseException | None) -> bool:
+def tell_gone(run: Any, name: str, error: Exception) -> None:
+    """Print, once for *run*, that W&B's own process has died, as the call *name* has shown."""
+    if run.id not in _gone:
+        _gone.add(run.id)
+        sys.stderr.write(
+            f"samerun: W&B's own process has ended ({name}: {error!r}); the training goes on "
+            "without it. What is logged is on disk, and `invoke sync` uploads it.\n"
+        )
+
+
+def is_gone(error: BaseException | None) -> bool:
     """Whether *error*, or what caused it, says that the connection to wandb-core is closed."""
     while error is not None:
         if isinstance(error, ConnectionError) or type(error).__name__ in GONE:
