@@ -58,8 +58,9 @@ def wandb_sync(server, *folders):
     env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
     line = ["-m", "wandb", "sync", "--include-online", "--include-synced", *map(str, folders)]
     done = subprocess.run(
-        [sys.executable, *line], env=env, capture_output=True, text=True, check=True, timeout=120
-    )
+        [sys.executable, *line], env=env, cwd=folders[0].parent, capture_output=True, text=True,
+        check=True, timeout=120,
+    )  # fmt: skip
     return done.stdout + done.stderr
 
 
