@@ -1,0 +1,32 @@
+"""Failures on a GPU are told apart: out of memory is not a bug, and a bug not a lost card."""
+
+import pytest
+from conftest import ON_CPU
+from resuming import part
+from starting import beside, script, train
+
+OUT_OF_MEMORY = 112
+EXPECTED = {
+    "oom": {OUT_OF_MEMORY},
+    "oom_of_cublas": {OUT_OF_MEMORY},
+    "raised": {1},
+    "killed": {-9, 137},
+}
+NAMES = ["raised", "killed"] if ON_CPU else [*EXPECTED, "assertion"]
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory):
+    top = tmp_path_factory.mktemp("failed")
+    codes = beside([lambda n=n: train(top / n, script("failing"), n, policy="") for n in NAMES])
+    return top, dict(zip(NAMES, codes, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_failure_has_its_code_and_its_name(failed, table, name):
+    top, codes = failed
+    said = (top / name / "log.txt").read_text()
+    told = part(top / name, "failure") if (top / name / ".samerun/failure.json").exists() else {}
+    table(f"failure: {name}", f"exit code {codes[name]}", str(told)[:300].replace("|", "/"))
+    assert codes[name] in EXPECTED.get(name, {codes[name]}), said
+    assert codes[name] != 0
