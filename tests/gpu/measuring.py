@@ -48,9 +48,14 @@ class Prepared:
 
 def learner(*cbs, small=False):
     torch.manual_seed(3)
-    batch = torch.randn(BATCH, 3, SIZE, SIZE, device=DEVICE), torch.arange(BATCH, device=DEVICE) % 10
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIZE**2, 10)) if small else (
-        vision.xresnet18(n_out=10)
+    batch = (
+        torch.randn(BATCH, 3, SIZE, SIZE, device=DEVICE),
+        torch.arange(BATCH, device=DEVICE) % 10,
+    )
+    net = (
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIZE**2, 10))
+        if small
+        else (vision.xresnet18(n_out=10))
     )
     dls = vision.DataLoaders(Prepared(batch, STEPS), Prepared(batch, 2))
     learn = vision.Learner(dls, net.to(DEVICE), torch.nn.CrossEntropyLoss(), cbs=list(cbs))

@@ -15,7 +15,9 @@ TIMES = 20 if DEVICE == "cuda" else 2
 def digest(tensors):
     sha = hashlib.sha256()
     for tensor in tensors:
-        sha.update(tensor.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy().tobytes())
+        sha.update(
+            tensor.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy().tobytes()
+        )
     return sha.hexdigest()
 
 
@@ -38,7 +40,9 @@ OPERATIONS = {
     "adaptive_max_pool2d to 1, ties": lambda: gradient(
         lambda x: F.adaptive_max_pool2d(x, 1), IMAGES, integers=True
     ),
-    "adaptive_max_pool2d to 3 of 7": lambda: gradient(lambda x: F.adaptive_max_pool2d(x, 3), IMAGES),
+    "adaptive_max_pool2d to 3 of 7": lambda: gradient(
+        lambda x: F.adaptive_max_pool2d(x, 3), IMAGES
+    ),
     "adaptive_avg_pool2d to 1": lambda: gradient(lambda x: F.adaptive_avg_pool2d(x, 1), IMAGES),
     "max_pool2d": lambda: gradient(lambda x: F.max_pool2d(x, 3, 2, 1), (16, 64, 56, 56)),
     "conv2d": lambda: gradient(
@@ -47,7 +51,9 @@ OPERATIONS = {
     "batch_norm": lambda: gradient(lambda x: F.batch_norm(x, None, None, training=True), IMAGES),
     "matmul": lambda: gradient(torch.matmul, (512, 1024), (1024, 512)),
     "cross_entropy of pixels": lambda: gradient(
-        lambda x: F.cross_entropy(x, torch.arange(32 * 64 * 64, device=DEVICE).view(32, 64, 64) % 8),
+        lambda x: F.cross_entropy(
+            x, torch.arange(32 * 64 * 64, device=DEVICE).view(32, 64, 64) % 8
+        ),
         (32, 8, 64, 64),
     ),
     "interpolate bilinear": lambda: gradient(
@@ -62,7 +68,7 @@ OPERATIONS = {
     "embedding": lambda: gradient(
         lambda w: F.embedding(torch.arange(20000, device=DEVICE) % 50, w), (50, 64)
     ),
-    "lstm": lambda: lstm(),
+    "lstm": lambda: lstm(),  # noqa: PLW0108 - it is defined below
     "cumsum": lambda: gradient(lambda x: x.cumsum(1), (64, 4096)),
     "index_put": lambda: gradient(
         lambda x: torch.zeros(10, 64, device=DEVICE).index_put(

@@ -22,7 +22,6 @@ LIMIT_S = 240
 def environment(folder, policy=OFTEN, **other):
     """Return the environment of a run's container that asked for one GPU."""
     values = {**ours(), **settings(folder, policy), "SAMERUN_GPUS": "" if ON_CPU else "1", **other}
-    values["PYTHONPATH"] += f":{HERE.parent / 'train'}"
     if not ON_CPU:
         values.pop("ACCELERATE_USE_CPU")
     return {name: value for name, value in values.items() if value}

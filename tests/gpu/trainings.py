@@ -8,12 +8,27 @@ import argparse
 import os
 import signal
 
+import numpy as np
 import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.core import Callback
 from fastai.callback.training import GradientAccumulation
 from fastai.vision import all as vision
-from learners import images
+
+
+def images(n=48):
+    """Return loaders of images of two kinds, with augmentation on the CPU and on the GPU."""
+    rng = np.random.RandomState(0)
+    items = [(rng.randint(0, 255, (16, 16, 3), dtype=np.uint8), i % 2) for i in range(n)]
+    block = vision.DataBlock(
+        blocks=(vision.ImageBlock, vision.CategoryBlock),
+        get_x=vision.ItemGetter(0),
+        get_y=vision.ItemGetter(1),
+        splitter=vision.RandomSplitter(seed=1),
+        item_tfms=vision.RandomResizedCrop(16),
+        batch_tfms=vision.aug_transforms(size=16),
+    )
+    return block.dataloaders(items, bs=8, num_workers=0)
 
 
 def learner(**options):
@@ -63,12 +78,12 @@ def fine_tune():
 
 def unet():
     """Masks by a U-Net: pixel shuffle, interpolation, and a loss for each pixel."""
-    from fastai.vision.all import unet_learner
-
     blocks = (vision.ImageBlock, vision.MaskBlock(["out", "in"]))
-    block = vision.DataBlock(blocks, get_x=_noise, get_y=_square, splitter=vision.RandomSplitter(0.25, seed=1))
+    block = vision.DataBlock(
+        blocks, get_x=_noise, get_y=_square, splitter=vision.RandomSplitter(0.25, seed=1)
+    )
     dls = block.dataloaders(list(range(24)), bs=4, num_workers=0)
-    unet_learner(dls, vision.resnet18, pretrained=False, n_out=2).to_fp16().fit(3, 1e-3)
+    vision.unet_learner(dls, vision.resnet18, pretrained=False, n_out=2).to_fp16().fit(3, 1e-3)
 
 
 def _noise(number):
@@ -100,7 +115,9 @@ class Recurrent(torch.nn.Module):
         self.head = torch.nn.Linear(16, 2)
 
     def forward(self, x):
-        return self.head(self.recurrent(torch.as_tensor(x).flatten(2).flatten(1).view(len(x), 16, 48))[0][:, -1])
+        return self.head(
+            self.recurrent(torch.as_tensor(x).flatten(2).flatten(1).view(len(x), 16, 48))[0][:, -1]
+        )
 
 
 def rnn_dropout(*cbs):

@@ -57,6 +57,9 @@ def test(
         bool, "only checks that need no engine: style, prose, types, unit tests"
     ] = False,
     coverage: Annotated[bool, "measure the coverage of the host code by the unit tests"] = False,
+    gpu: Annotated[
+        bool, "only checks that need a GPU: in the image, and with the commands"
+    ] = False,
     k: Annotated[str | None, "pytest's -k, for tests on the host"] = None,
 ) -> None:
     """
@@ -67,7 +70,10 @@ def test(
     """
     from samerun.host.develop import checks
 
-    select = shlex.split(f"-k {k!r}") if k else []
-    code = checks.run(checkout(), say, fast=fast, coverage=coverage, select=select)
+    if gpu:
+        code = checks.run_on_gpu(checkout(), say)
+    else:
+        select = shlex.split(f"-k {k!r}") if k else []
+        code = checks.run(checkout(), say, fast=fast, coverage=coverage, select=select)
     if code:
         raise Exit(code=code)

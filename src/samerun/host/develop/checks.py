@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from samerun.core import hardware
 from samerun.core.errors import NotAudited, Vulnerable
 from samerun.host.checkout.project import Project
 from samerun.host.develop import audit, side_by_side
@@ -60,6 +61,18 @@ def run(
         say("")
         for outcome in times:
             say(outcome.line())
+
+
+def run_on_gpu(project: Project, say: Callable[[str], None]) -> int:
+    """
+    Run the checks that need a GPU, in the image and with the commands; return the exit code.
+
+    Without a GPU they are skipped, with the reason.
+    """
+    build_test_image(project, say)
+    flags = ("--gpus=all",) if hardware.probe() else ()
+    commands = [sys.executable, "-m", "pytest", "tests/docker/test_gpus.py"]
+    return _first_failure(project, say, [_inside(project, "gpu", *flags), commands])
 
 
 def _all(
@@ -141,7 +154,7 @@ def _first_failure(
     return next((code for code in codes if code), 0)
 
 
-def _inside(project: Project, folder: str) -> tuple[str, ...]:
+def _inside(project: Project, folder: str, *extra: str) -> tuple[str, ...]:
     """Return the command for the tests in *folder* in the image, as hardened as a run is."""
     mounts = [
         f"--mount=type=bind,source={project.root}/{name},target=/{name},readonly"
@@ -150,7 +163,7 @@ def _inside(project: Project, folder: str) -> tuple[str, ...]:
     flags = ["--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
     flags += ["--user=12345:12345", "--tmpfs=/tmp:rw,nosuid,nodev,mode=1777", "--shm-size=1g"]
     # Of several threads on little data all but one wait, and burn a core each as they do so.
-    flags += ["--network=none", "--workdir=/tests", "--env=OMP_NUM_THREADS=1"]
+    flags += ["--network=none", "--workdir=/tests", "--env=OMP_NUM_THREADS=1", *extra]
     return ("docker", "run", "--rm", *flags, *mounts, TEST_TAG, folder, "-q", "--durations=10")
 
 
