@@ -149,10 +149,15 @@ def test_distributed(surroundings, downloads, tmp_path):
 @pytest.mark.parametrize("who", ["each", "main"])
 @pytest.mark.parametrize("form", ["script", "notebook"])
 def test_listings_of_the_documentation(surroundings, downloads, tmp_path, form, who):
-    """Letter by letter: one run per process, or one on the main process only."""
+    """
+    Letter by letter: one run per process, or one on the main process only.
+
+    `test_distributed` trains the network that they name; here a small one has its name.
+    """
     listing = (DOCUMENTED / f"{form}_{who}.py").read_text()
     # What every Python of the image loads first.
-    (tmp_path / "train.py").write_text(f"import samerun.train.hook\n{listing}")
+    start = "import samerun.train.hook\nimport tests.callback.shallow\n"
+    (tmp_path / "train.py").write_text(start + listing)
     command = [sys.executable, "train.py"]
     if form == "script":
         command[1:1] = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]

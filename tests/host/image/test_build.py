@@ -107,3 +107,14 @@ def test_layers_are_kept_elsewhere_where_that_is_asked():
     assert line[line.index("--cache-to") + 1] == "type=registry,ref=host/x:cache,mode=max"
     assert "--cache-from" not in cached.argv(buildx=False)
     assert "--cache-from" not in Build(context=".", tag="x").argv(buildx=True)
+
+
+def test_an_image_to_compare_is_not_unpacked():
+    """To unpack several gigabytes takes a minute; only containers need that."""
+
+    def output(**options):
+        line = Build(context=".", tag="x", **options).argv(buildx=True, store="containerd")
+        return line[line.index("--output") + 1].split(",")
+
+    assert "unpack=true" in output()
+    assert "unpack=false" in output(unpack=False)

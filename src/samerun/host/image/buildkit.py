@@ -22,7 +22,7 @@ LINES_SHOWN = 25
 Store = Literal["containerd", "classic"]
 OUTPUTS: dict[Store, str] = {
     # Some registries refuse zstd without OCI media types.
-    "containerd": "type=image,compression=zstd,oci-mediatypes=true,unpack=true",
+    "containerd": "type=image,compression=zstd,oci-mediatypes=true,unpack={unpack}",
     "classic": "type=docker",
 }
 
@@ -40,6 +40,8 @@ class Build:
     ca: str | None = None
     metadata: str | None = None
     no_cache: bool = False
+    # Containers start from unpacked layers; an image that is only compared needs none.
+    unpack: bool = True
     # Layer cache shared between machines, in buildx's syntax: type=registry,ref=….
     cache: str | None = None
 
@@ -53,7 +55,8 @@ class Build:
         argv = ["docker", *(["buildx"] if buildx else []), "build", "--progress=plain"]
         if buildx:
             # Provenance contains times: with it, no two builds have the same digest.
-            argv += ["--provenance=false", "--output", OUTPUTS[store]]
+            output = OUTPUTS[store].format(unpack=str(self.unpack).lower())
+            argv += ["--provenance=false", "--output", output]
             argv += ["--metadata-file", self.metadata] if self.metadata else []
             if self.cache:
                 argv += ["--cache-from", self.cache, "--cache-to", f"{self.cache},mode=max"]

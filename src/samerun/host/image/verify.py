@@ -52,7 +52,7 @@ def verify(
         moved = _rebuild_base(client, copy, base_tag, under, say)
         plan = build.plan(project, base_tag, under, cuda, no_cache=True)
         verify_tag = f"{tag(cuda)}-verify"
-        plan = replace(plan, context=folder, tag=verify_tag)
+        plan = replace(plan, context=folder, tag=verify_tag, unpack=False)
         _drop_cache()
         say("Rebuilding the image without a cache …")
         buildkit.run(client, plan, project.state / "verify.log", say)
