@@ -17,6 +17,8 @@ USER = user.of_container()
 NETWORK = f"samerun-test-byhand-{os.getpid()}"
 PORT = 29400
 EPOCHS = ("--epochs", "1")
+# So many that there is time to stop it.
+LONG = ("--epochs", "40")
 
 
 @pytest.fixture
@@ -34,7 +36,10 @@ def make(folder):
 @pytest.fixture
 def photos(tmp_path):
     """Some data; no recipe looks at them."""
-    folder = tmp_path / "photos"
+    return fill(tmp_path / "photos")
+
+
+def fill(folder):
     folder.mkdir()
     (folder / "a.csv").write_text("a")
     (folder / "b.csv").write_text("bb")
@@ -87,16 +92,26 @@ def trainer(rank):
     return {**place, **address, "SAMERUN_RUN": "job"}
 
 
-def test_a_run_by_hand_is_made_again_from_its_folder(image, output, photos):
-    """Data known by the host's own fingerprint, base and lock from the image; the same bits."""
-    done = by_hand(image, "tabular", *EPOCHS, output=output, mounts=[photos])
-    made = record.read(output)
-    here = ["--output", output.parent]
-    missing = invoke("reproduce", "hand", "--check", *here)
-    again = invoke("reproduce", "hand", "--data", photos, "--name", "again", *here)
-    compared = invoke("compare", "hand", "again", *here)
-
+@pytest.fixture(scope="module")
+def whole(image, tmp_path_factory):
+    """A run by hand with data, undisturbed: what the container said, the run's folder, the data."""
+    place = tmp_path_factory.mktemp("whole")
+    photos = fill(place / "photos")
+    output = make(place / "runs" / "hand")
+    done = by_hand(image, "tabular", *LONG, output=output, mounts=[photos])
     assert done.returncode == 0, done.stderr
+    return done, output, photos
+
+
+def test_a_run_by_hand_is_made_again_from_its_folder(image, whole, tmp_path):
+    """Data known by the host's own fingerprint, base and lock from the image; the same bits."""
+    done, output, photos = whole
+    made = record.read(output)
+    here = ["--output", tmp_path]
+    missing = invoke("reproduce", output, "--check")
+    again = invoke("reproduce", output, "--data", photos, "--name", "again", *here)
+    compared = invoke("compare", output, tmp_path / "again")
+
     assert made.data[0].fingerprint == data.fingerprint_folder(photos).fingerprint
     assert "to compute its fingerprint: 2 files" in done.stderr
     assert made.image.base.reference == image["base"]["reference"]
@@ -162,9 +177,10 @@ def test_memory_that_ran_out_is_told(image, output):
     assert any("it is not in the image" in sentence for sentence in made.unknown)
 
 
-def test_a_run_that_goes_on_elsewhere_is_left_alone(image, output):
+def test_a_run_that_goes_on_elsewhere_is_left_alone(whole, tmp_path):
     """A copy of its folder says `running`; nobody here may say that it is over."""
-    by_hand(image, "tabular", *EPOCHS, output=output)
+    output = tmp_path / "runs" / "hand"
+    shutil.copytree(whole[1], output, symlinks=True)
     ran = record.read(output)
     record.write(output, ran.with_outcome(state="running", exit_code=None, ended=None))
     here = ["--output", output.parent]
@@ -177,16 +193,12 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(image, output):
     assert record.read(output).outcome.state == "running"
 
 
-def test_a_preempted_run_goes_on_where_the_kit_is(image, output):
+def test_a_preempted_run_goes_on_where_the_kit_is(image, whole, output):
     """Its folder, copied from a cluster, holds checkpoint, variables and image."""
-    whole = make(output.parent / "whole")
-    by_hand(image, "tabular", "--epochs", "40", output=whole)
     name = f"samerun-byhand-{os.getpid()}"
     with ThreadPoolExecutor(1) as pool:
         flags = ("--network=none", f"--name={name}")
-        running = pool.submit(
-            by_hand, image, "tabular", "--epochs", "40", output=output, flags=flags
-        )
+        running = pool.submit(by_hand, image, "tabular", *LONG, output=output, flags=flags)
         until_checkpoint(output, running)
         subprocess.run(["docker", "kill", "--signal=TERM", name], check=True, capture_output=True)
         stopped = running.result()
@@ -202,7 +214,7 @@ def test_a_preempted_run_goes_on_where_the_kit_is(image, output):
     assert again.returncode == 0, again.stderr
     assert (made.written_by, made.outcome.restarts) == ("host", 1)
     assert made.starts[-1]["resumed"]
-    assert made.result["weights_sha256"] == record.read(whole).result["weights_sha256"]
+    assert made.result["weights_sha256"] == record.read(whole[1]).result["weights_sha256"]
 
 
 def elsewhere_owned(output):
@@ -221,18 +233,27 @@ def until_checkpoint(output, running):
         subprocess.run(["sleep", "0.05"], check=True)
 
 
+@pytest.fixture(scope="module")
+def shared(image, network, tmp_path_factory):
+    """Jobs of two machines that share a folder, one per way to say which is which."""
+    jobs = {}
+    for variables in (ours, trainer):
+        place = tmp_path_factory.mktemp(variables.__name__)
+        photos, output = fill(place / "photos"), make(place / "runs" / "hand")
+        mounts = ([photos], [photos])
+        where = {"variables": variables, "mounts": mounts}
+        jobs[variables] = (
+            machines(image, network, (output, output), "tabular", *EPOCHS, **where),
+            output,
+            photos,
+        )
+    return jobs
+
+
 @pytest.mark.parametrize("variables", [ours, trainer])
-def test_machines_that_share_a_folder_leave_one_record(image, network, output, photos, variables):
+def test_machines_that_share_a_folder_leave_one_record(image, shared, variables):
     """It names both with their data and image; what the other one wrote is hidden below it."""
-    done = machines(
-        image,
-        network,
-        (output, output),
-        "tabular",
-        *EPOCHS,
-        variables=variables,
-        mounts=([photos], [photos]),
-    )
+    done, output, _ = shared[variables]
     made = record.read(output)
     other = record.read(output / ".samerun" / "node-1")
 
@@ -246,8 +267,21 @@ def test_machines_that_share_a_folder_leave_one_record(image, network, output, p
     assert [path.parent.name for path in output.rglob("run.json")] == ["hand", "node-1"]
     listed = invoke("runs", "--output", output.parent).stdout
     assert listed.count("job") == 1
-    again = ["reproduce", "hand", "--data", photos, "--output", output.parent, "--name", "again"]
-    assert "Verdict: identical" in invoke(*again).stdout
+
+
+def test_a_job_of_machines_is_made_again_from_its_record(shared):
+    """The records of the two ways lead to the same containers and bits, so one of them tells."""
+    _, output, photos = shared[trainer]
+    by_trainer, by_ours = (record.read(shared[how][1]) for how in (trainer, ours))
+    again = invoke(
+        *("reproduce", "hand", "--data", photos, "--output", output.parent, "--name", "again")
+    )
+
+    assert "Verdict: identical" in again.stdout, again.stdout + again.stderr
+    assert by_trainer.topology == by_ours.topology
+    assert by_trainer.command == by_ours.command
+    for name in ("weights_sha256", "metric_history_sha256"):
+        assert by_trainer.result[name] == by_ours.result[name]
 
 
 def test_machines_with_other_data_do_not_train(image, network, tmp_path, photos):

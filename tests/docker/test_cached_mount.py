@@ -68,8 +68,8 @@ def task(image):
     return CloudRequest(
         engine="sky",
         image=image["reference"],
-        target="digits",
-        arguments=("--epochs", "3"),
+        target="tabular",
+        arguments=("--epochs", "40"),
         output=Location(kind="s3", name="runs"),
         name=NAME,
         shm_size="512m",

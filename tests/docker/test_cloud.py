@@ -33,7 +33,7 @@ def test_a_container_by_hand_signs_its_run_with_the_digest_it_was_told(image, ou
     """Record and W&B run are complete, and say that nothing confirmed the digest."""
     told = f"--env=SAMERUN_IMAGE=host/name@sha256:{image['digest']}"
 
-    done = by_hand(image, "digits", "--epochs", "1", output=output, variables=[told])
+    done = by_hand(image, "tabular", "--epochs", "1", output=output, variables=[told])
     made = record.read(output)
 
     assert done.returncode == 0, done.stderr
@@ -88,9 +88,8 @@ def test_skypilots_script_trains_on_a_machine(image, registry, tmp_path, key):
     options = ["--image", reference, "--no-check", "--output", "s3://runs", "--name", name]
     options += ["--shm-size", "512m", "--file", file, *([] if key else ["--offline"])]
     # Nothing answers there, so with a key W&B can't be reached either.
-    done = invoke(
-        "cloud", "sky", *options, "--", "--epochs", "1", WANDB_BASE_URL="http://127.0.0.1:9"
-    )
+    line = ["cloud", "sky", "--recipe", "tabular", *options, "--", "--epochs", "1"]
+    done = invoke(*line, WANDB_BASE_URL="http://127.0.0.1:9")
     assert done.returncode == 0, done.stderr
     script = yaml.safe_load(file.read_text())["run"].replace(sky.OUTPUT, str(tmp_path))
 

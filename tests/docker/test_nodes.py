@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from driving import invoke
 
-from samerun.core import record
+from samerun.core import contract, record
 
 NETWORK = "samerun-test-nodes"
 PORT = 29400
@@ -61,6 +61,11 @@ def test_nodes_train_what_one_machine_trains(image, network, tmp_path):
     first, second, single = (record.read(tmp_path / n) for n in ("job", "job-node1", "alone"))
     for name in ("weights_sha256", "metric_history_sha256"):
         assert first.result[name] == single.result[name]
+    # Left to itself, a process would take as many as there are cores for it.
+    threads = {run.environment["variables"]["OMP_NUM_THREADS"] for run in (first, single)}
+    assert threads == {"1"}
+    steps = [(tmp_path / n / contract.STEPS).read_text() for n in ("job", "alone")]
+    assert steps[0] == steps[1]
     assert (len(first.wandb), len(second.wandb)) == (1, 0)
     assert (first.topology.procs, single.topology.procs, single.topology.nodes) == (2, 4, 1)
     assert [node["must"]["image"] for node in first.nodes] == [image["layers_digest"]] * 2

@@ -63,17 +63,8 @@ def original(image, wandb, tmp_path_factory):
 
 @pytest.fixture
 def edited(original, tmp_path):
-    """Return a copy of the original whose record, and its lines per epoch, were changed."""
-
-    def edit(change):
-        folder = tmp_path / "edited"
-        shutil.copytree(original, folder, symlinks=True)
-        raw = json.loads((folder / "run.json").read_text())
-        change(raw)
-        (folder / "run.json").write_text(json.dumps(raw))
-        return folder
-
-    return edit
+    """Return a copy of the original whose record was changed."""
+    return lambda change: edit(original, tmp_path / "edited", change)
 
 
 @pytest.fixture
@@ -144,21 +135,49 @@ def test_a_record_that_names_another_seed_is_found_out(edited, reproduce):
     assert "Likely cause" in done.stderr
 
 
-def test_a_small_difference_is_within_a_tolerance(edited, reproduce):
+@pytest.fixture(scope="module")
+def served(base_tag, registry, tmp_path_factory):
+    """An image without a framework whose training takes no second, in the registry."""
+    entry = ["python3", "-c", ENTRY]
+    folder = tmp_path_factory.mktemp("judged")
+    built = images.build("samerun-judge-small:x", folder, base_tag, runs=True, entry=entry)
+    return images.push_to(registry, built, "team/judged")
+
+
+@pytest.fixture(scope="module")
+def brief(served, tmp_path_factory):
+    """A run in that image."""
+    output = tmp_path_factory.mktemp("brief")
+    options = ["--gpus", "0", "--output", output, "--name", "judge-small"]
+    done = invoke("train", "tabular", *options, "--image", served["pull_reference"])
+    assert done.returncode == 0, done.stderr
+    return output / "judge-small"
+
+
+def edit(original, folder, change):
+    """Copy a run to *folder*, and change its record there; return the folder."""
+    shutil.copytree(original, folder, symlinks=True)
+    raw = json.loads((folder / "run.json").read_text())
+    change(raw)
+    (folder / "run.json").write_text(json.dumps(raw))
+    return folder
+
+
+def test_a_small_difference_is_within_a_tolerance(brief, reproduce, tmp_path):
     """Exit 93 with the size of the difference: another last bit is not another result."""
 
     def change(raw):
-        raw["result"]["epochs"][0]["train_loss"] += 1e-4
-        raw["result"]["metric_history_sha256"] = "0" * 64
+        raw["result"]["epochs"][0]["loss"] += 1e-4
+        raw["result"]["metric_history_sha256"] = "f" * 64
 
-    folder = edited(change)
-    (folder / contract.STEPS).unlink(missing_ok=True)
+    folder = edit(brief, tmp_path / "edited", change)
+    (folder / contract.STEPS).unlink()
 
     done, _, verdict = reproduce(folder, "--tolerance", "1e-3")
 
     assert done.returncode == 93, done.stdout + done.stderr
     assert verdict["largest"] == pytest.approx(1e-4)
-    assert verdict["first"]["name"] == "train_loss"
+    assert verdict["first"]["name"] == "loss"
 
 
 def test_without_its_image_a_run_is_refused(edited, reproduce):
@@ -261,19 +280,10 @@ def test_mounted_code_is_rebuilt_from_its_patch_or_refused(image, reproduce, tmp
     assert "ended with exit code 3" in today.stderr
 
 
-def test_an_image_that_is_gone_is_pulled_by_its_digest(
-    client, base_tag, registry, reproduce, tmp_path
-):
+def test_an_image_that_is_gone_is_pulled_by_its_digest(client, served, brief, reproduce, tmp_path):
     """Removed here, served by a registry: the run gets that image, and is judged by its steps."""
-    entry = ["python3", "-c", ENTRY]
-    built = images.build("samerun-judge-small:x", tmp_path, base_tag, runs=True, entry=entry)
-    pushed = images.push_to(registry, built, "team/judged")
-    options = ["--gpus", "0", "--output", tmp_path / "runs", "--name", "judge-small"]
-    first = invoke("train", "tabular", *options, "--image", pushed["pull_reference"])
-    assert first.returncode == 0, first.stderr
-    images.forget(client, pushed)
-
-    original = tmp_path / "runs" / "judge-small"
+    images.forget(client, served)
+    original = edit(brief, tmp_path / "judge-small", lambda raw: None)
     checked = invoke("reproduce", original, "--check")
     done, again, verdict = reproduce(original)
     steps = original / contract.STEPS
@@ -284,7 +294,7 @@ def test_an_image_that_is_gone_is_pulled_by_its_digest(
     assert "to be pulled" in checked.stdout
     assert done.returncode == 0, done.stdout + done.stderr
     assert verdict["outcome"] == "identical"
-    assert again.image.digest == pushed["digest"]
+    assert again.image.digest == served["digest"]
     assert other.returncode == 94
     assert "epoch 0, loss of step 0: 2 and 1" in other.stderr
 
@@ -307,10 +317,10 @@ def test_compare_shows_what_differs(original, edited):
         assert text in done.stdout
 
 
-def test_without_a_result_there_is_no_verdict(edited, reproduce):
+def test_without_a_result_there_is_no_verdict(brief, reproduce, tmp_path):
     """Exit 95 before the training; with --anyway it is trained, and still not judged."""
-    folder = edited(lambda raw: raw.update(result={}))
-    (folder / contract.STEPS).unlink(missing_ok=True)
+    folder = edit(brief, tmp_path / "edited", lambda raw: raw.update(result={}))
+    (folder / contract.STEPS).unlink()
 
     refused, none, _ = reproduce(folder)
     done, again, verdict = reproduce(folder, "--anyway")

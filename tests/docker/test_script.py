@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
-from driving import HERE, read_wandb
+from driving import HERE, invoke, read_wandb
+
+from samerun.core import record
 
 
 def seen(done):
@@ -17,36 +19,52 @@ def seen(done):
 @pytest.fixture
 def script(tmp_path):
     """A copy of the probe's folder, with a file that is ignored."""
-    folder = tmp_path / "script"
+    return copy(tmp_path / "script")
+
+
+def copy(folder):
     shutil.copytree(HERE / "script", folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data.bin").write_text("not code")
     (folder / ".gitignore").write_text("*.bin\n")
     return folder / "probe.py"
 
 
-def test_script_is_pinned_by_the_digest(train, image, script, tmp_path):
+ARGUMENTS = ("--text", 'it\'s a "b"  c', "--wandb", "own", "tag")
+
+
+@pytest.fixture(scope="module")
+def pinned(image, tmp_path_factory):
+    """A run of the script by itself: what it printed, and its folder."""
+    place = tmp_path_factory.mktemp("pinned")
+    options = ["--gpus", "0", "--output", place / "runs", "--name", "script-a"]
+    done = invoke("train", copy(place / "script"), *options, "--", *ARGUMENTS)
+    assert done.returncode == 0, done.stderr
+    return done, place / "runs" / "script-a"
+
+
+def test_script_is_pinned_by_the_digest(pinned, image):
     """Its folder is a layer: own tags stay, the digest is the derived image's, arguments intact."""
-    arguments = ["--text", 'it\'s a "b"  c', "--wandb", "own", "tag"]
-    done, run = train(script, "--gpus", "0", "--", *arguments)
+    done, folder = pinned
+    run = record.read(folder)
     (found,) = seen(done)
 
-    assert ["/code/probe.py", *arguments] == found["argv"]
+    assert ["/code/probe.py", *ARGUMENTS] == found["argv"]
     assert found["helper"] == "helped"
     assert run.code.where == "image"
     assert run.image.digest != image["digest"]
-    (logged,) = read_wandb(image, tmp_path / "runs" / "run-script")
+    (logged,) = read_wandb(image, folder)
     assert ["own", "tag", run.image.digest] == logged["tags"]
     assert run.image.reference == logged["docker"]
 
 
-def test_changed_code_is_another_digest(train, script):
+def test_changed_code_is_another_digest(train, pinned, script):
     """And unchanged code is the same one, whatever its file times."""
-    _, first = train(script, "--gpus", "0", name="script-a")
     (script.parent / "lib" / "helper.py").touch()
     _, same = train(script, "--gpus", "0", name="script-b")
     (script.parent / "lib" / "helper.py").write_text('VALUE = "changed"')
     done, other = train(script, "--gpus", "0", name="script-c")
 
+    first = record.read(pinned[1])
     assert first.image.digest == same.image.digest
     assert first.image.digest != other.image.digest
     assert seen(done)[0]["helper"] == "changed"

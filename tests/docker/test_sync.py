@@ -100,7 +100,12 @@ def test_repeated_sync_sends_nothing_twice(offline, server):
     noted = json.loads((offline / "sync.json").read_text())
     listed = invoke("runs", "--output", offline.parent, "--json")
 
+    run = record.read(offline)
+    (found,) = server.store.runs.values()
     assert done.returncode == 0, done.stdout + done.stderr
+    assert run.wandb[0].id == found.name
+    assert run.image.digest in found.tags
+    assert KEY not in done.stdout + done.stderr
     assert f"{len(first)} of {len(first)} rows" in done.stdout
     assert len(first) == len(set(first)) > 20
     assert noted["runs"][0]["artifacts"] >= 3
@@ -108,6 +113,14 @@ def test_repeated_sync_sends_nothing_twice(offline, server):
     assert rows(server, offline) == first
     assert syncs(server) == sent
     assert json.loads(listed.stdout)[0]["synced"] == "yes"
+
+
+def test_sync_without_a_key_says_so(offline):
+    """Exit code 79, before any container starts."""
+    done = invoke("sync", offline)
+
+    assert done.returncode == 79
+    assert "WANDB_API_KEY" in done.stderr
 
 
 def test_lost_artifact_is_told_though_the_client_says_nothing(offline, server):

@@ -2,8 +2,10 @@
 
 import json
 
-from driving import HERE, containers, read_wandb
+import pytest
+from driving import HERE, containers, invoke, read_wandb
 
+from samerun.core import record
 from samerun.host.machine import user
 
 
@@ -30,12 +32,24 @@ def test_digits_reach_95_percent_on_the_cpu(train, image, tmp_path):
     assert logged["rows"] >= 88
 
 
-def test_two_processes_are_one_run_on_one_model(train, client, image, tmp_path):
+FLAGS = ("--epochs", "3", "--lr", "0.002")
+
+
+@pytest.fixture(scope="module")
+def single(image, tmp_path_factory):
+    """Train a recipe with flags on one process; return the record and the folder of all runs."""
+    output = tmp_path_factory.mktemp("single")
+    options = ["--gpus", "0", "--output", output, "--name", "train-a", "--seed", "1"]
+    done = invoke("train", "tabular", *options, "--", *FLAGS)
+    assert done.returncode == 0, done.stderr
+    return record.read(output / "train-a"), output
+
+
+def test_two_processes_are_one_run_on_one_model(train, single, client, image, tmp_path):
     """DDP over gloo: one W&B run, the same bits again, no orphans."""
-    arguments = ("tabular", "--gpus", "0", "--procs", "2")
-    done, run = train(*arguments, "--", "--epochs", "2")
-    _, again = train(*arguments, "--", "--epochs", "2", name="train-again")
-    _, single = train("tabular", "--gpus", "0", "--", "--epochs", "2", name="single")
+    arguments = ("tabular", "--gpus", "0", "--procs", "2", "--seed", "1", "--", *FLAGS)
+    done, run = train(*arguments)
+    _, again = train(*arguments, name="train-again")
 
     assert done.returncode == 0, done.stderr
     assert run.topology.world_size == 2
@@ -43,7 +57,7 @@ def test_two_processes_are_one_run_on_one_model(train, client, image, tmp_path):
     assert image["digest"] in read_wandb(image, tmp_path / "runs" / "run-train")[0]["tags"]
     assert run.result["weights_sha256"] == again.result["weights_sha256"]
     assert run.result["metric_history_sha256"] == again.result["metric_history_sha256"]
-    assert run.result["weights_sha256"] != single.result["weights_sha256"]
+    assert run.result["weights_sha256"] != single[0].result["weights_sha256"]
     assert containers(client, "run") == []
 
 
@@ -61,28 +75,25 @@ def test_metrics_are_over_all_ranks(train):
     assert ranks[0]["weights"] == ranks[1]["weights"]
 
 
-def test_another_seed_is_another_result(train):
+def test_another_seed_is_another_result(train, single):
     """The seed reaches the split and the weights."""
-    _, first = train("tabular", "--seed", "1", "--", "--epochs", "1", name="train-a")
-    _, second = train("tabular", "--seed", "2", "--", "--epochs", "1", name="train-b")
+    _, other = train("tabular", "--gpus", "0", "--seed", "2", "--", *FLAGS, name="train-b")
 
-    assert (first.seed, second.seed) == (1, 2)
-    assert first.result["weights_sha256"] != second.result["weights_sha256"]
+    assert (single[0].seed, other.seed) == (1, 2)
+    assert single[0].result["weights_sha256"] != other.result["weights_sha256"]
 
 
-def test_recipe_flags_reach_the_training(train):
+def test_recipe_flags_reach_the_training(single):
     """Flags after -- are in the record, and the epochs were run."""
-    done, run = train("tabular", "--", "--epochs", "3", "--lr", "0.002")
+    run, _ = single
 
-    assert done.returncode == 0
     assert (run.config["epochs"], run.config["lr"]) == (3, 0.002)
     assert len(run.result["epochs"]) == 3
-    assert run.command == ("tabular", "--epochs", "3", "--lr", "0.002")
+    assert run.command == ("tabular", *FLAGS)
 
 
-def test_files_belong_to_the_caller(train, tmp_path):
+def test_files_belong_to_the_caller(single):
     """All that host and container made has the caller's uid; never root's."""
-    train("tabular", "--", "--epochs", "1")
+    owners = {p.lstat().st_uid for p in single[1].rglob("*")}
 
-    owners = {p.lstat().st_uid for p in (tmp_path / "runs").rglob("*")}
     assert {user.of_container()[0]} == owners

@@ -1,5 +1,6 @@
 """Fork for each job of each line of standard input; print the exit codes. See `resuming.fork`."""
 
+import gc
 import json
 import os
 import sys
@@ -41,6 +42,9 @@ def run(folder, arguments, environment):
     os._exit(code)
 
 
+# What the garbage collector does not touch, the forks share.
+gc.collect()
+gc.freeze()
 for line in sys.stdin:
     asked = json.loads(line)
     codes = [run(folder, arguments, asked["environment"]) for folder, arguments in asked["jobs"]]

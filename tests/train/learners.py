@@ -6,12 +6,12 @@ Small trainings for the tests of resuming, one per name; run as a script in a pr
 The process kills itself at a step, so that a test knows where it died.
 """
 
-import argparse
 import os
 import signal
 
 import numpy as np
 import torch
+from dying import read_options
 from fastai.callback.core import Callback
 from fastai.callback.mixup import MixUp
 from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
@@ -142,14 +142,6 @@ def found_rate():
     learn.fit(2, 1e-3)
 
 
-def distributed():
-    from fastai import distributed as fastai_distributed  # noqa: F401
-
-    learn = learner()
-    with learn.distrib_ctx(sync_bn=False):
-        learn.fine_tune(given.epochs, 1e-2)
-
-
 def logged():
     import wandb
 
@@ -218,21 +210,6 @@ def memory():
     torch.empty(2**44)
 
 
-class Death(Callback):
-    """Dies at a training step, counted over all fits of the process's life."""
-
-    order, seen, options = 900, 0, None
-
-    def after_batch(self):
-        validating = not self.training
-        if not validating:
-            Death.seen += 1
-        if Death.seen == self.options.kill and validating == self.options.validating:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if Death.seen == self.options.signal and not validating:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 def die_writing():
     """Die in the midst of the second checkpoint's file."""
     original, calls = torch.save, []
@@ -248,19 +225,7 @@ def die_writing():
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("name")
-    parser.add_argument("--kill", type=int, default=0)
-    parser.add_argument("--signal", type=int, default=0)
-    parser.add_argument("--rank", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--validating", action="store_true")
-    parser.add_argument("--writing", action="store_true")
-    given = parser.parse_args()
+    given = read_options()
     if given.writing:
         die_writing()
-    doomed = given.rank == int(os.environ.get("RANK", "0"))
-    if doomed and (given.kill or given.signal):
-        Death.options = given
-        vision.defaults.callbacks.append(Death)
     globals()[given.name]()

@@ -7,11 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+from preloaded import Preloaded
 from sample import sample
 
 from samerun.core import record
 
 HERE = Path(__file__).resolve().parent
+# What fastai itself loads, and nothing that the hook looks at. OpenMP reads its variable then.
+FRAMEWORKS = Preloaded(
+    """
+import sys
+import matplotlib.pyplot, pandas, PIL.Image, scipy.stats, sklearn.metrics, sklearn.model_selection
+import torch.distributed, torchvision.models
+assert not {"fastai", "fastcore", "wandb", "samerun"} & set(sys.modules)
+""",
+    OMP_NUM_THREADS="1",
+)
+FORKING = f"""
+import runpy, samerun.train.hook
+runpy.run_path({str(HERE / "forking.py")!r}, run_name="__main__")
+"""
 EVERY_STEP = "epochs=1,batches=1,minutes=0,keep=2"
 EVERY_EPOCH = "epochs=1,minutes=0"
 
@@ -35,9 +50,10 @@ def settings(folder, policy):
 
 
 def command(name, *options, procs=1):
-    """Return the entry's command line for the training *name*."""
+    """Return the entry's command line for the training *name* of `learners` or `ddp_learners`."""
+    script = HERE / ("ddp_learners.py" if name == "distributed" else "learners.py")
     entry = ["-m", "samerun.train", "--procs", procs, "--seed", 7]
-    return [sys.executable, *map(str, [*entry, HERE / "learners.py", name, *options])]
+    return [sys.executable, *map(str, [*entry, script, name, *options])]
 
 
 def train(folder, name, *options, procs=1, policy=EVERY_STEP, **environment):
@@ -66,22 +82,17 @@ def fork(jobs, policy=EVERY_STEP, **environment):
         "jobs": [(str(folder), list(map(str, arguments))) for folder, arguments in jobs],
         "environment": {**ours(), **settings(jobs[0][0], policy), **environment},
     }
-    process = forking(policy, os.environ.get("SAMERUN_STOP_ON_NAN", ""))
-    process.stdin.write(f"{json.dumps(told)}\n")
-    process.stdin.flush()
-    return json.loads(process.stdout.readline())
+    asking, answers = forking(policy, os.environ.get("SAMERUN_STOP_ON_NAN", ""))
+    asking.write(f"{json.dumps(told)}\n")
+    asking.flush()
+    return json.loads(answers.readline())
 
 
 @functools.cache
 def forking(policy, stop_on_nan):
     """Start the process that forks, and ends with this one; its hook reads the arguments then."""
-    return subprocess.Popen(
-        [sys.executable, HERE / "forking.py"],
-        env={**ours(), **settings(HERE, policy), "SAMERUN_STOP_ON_NAN": stop_on_nan},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    environment = {**ours(), **settings(HERE, policy), "SAMERUN_STOP_ON_NAN": stop_on_nan}
+    return FRAMEWORKS.start(FORKING, environment)
 
 
 def part(folder, name):

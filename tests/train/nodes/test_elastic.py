@@ -15,7 +15,8 @@ from sample import sample
 from samerun.core import parts, record
 from samerun.train.nodes import rounds
 
-EPOCHS = 400
+# Many epochs with time between them while nodes come and go; then the rest at once.
+EPOCHS, PAUSE_S = 250, 0.2
 
 
 class Node:
@@ -94,7 +95,7 @@ def rounds_of(node):
 def test_job_shrinks_grows_and_ends_as_its_nodes_come_and_go(start):
     """One node killed, come back, and asked to stop: the other has each epoch once, and exits 0."""
     host = socket.gethostname()
-    training = ("distributed", "--epochs", EPOCHS)
+    training = ("distributed", "--epochs", EPOCHS, "--pause", PAUSE_S)
     place = ("--nodes", 2, "--least-nodes", 1)
     first = start("first", 0, *place, training=training)
     lost = start("lost", 1, *place, training=training)
@@ -110,6 +111,7 @@ def test_job_shrinks_grows_and_ends_as_its_nodes_come_and_go(start):
         assert first.process.poll() is None, first.said()
     first.await_epoch(first.await_epoch(1) + 3)
     back.process.send_signal(signal.SIGTERM)
+    (first.folder / "enough").touch()
 
     assert (back.wait(), first.wait()) == (75, 0), first.said()[-3000:]
     assert rounds_of(first) == [

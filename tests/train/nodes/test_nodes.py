@@ -1,21 +1,13 @@
-"""Several nodes: who meets, who is refused, and what they train together."""
+"""Several nodes: who meets and who is refused; tests/docker has what they train together."""
 
 import json
 import socket
-import subprocess
-import sys
 
 import meeting
 from meeting import start
-from resuming import log, ours, outcome, part, settings
-from sample import sample
 
-from samerun.core import record
 from samerun.core.placement import NodePlacement
 from samerun.train.nodes import card, interface
-
-# Left to itself, a node takes as many as it has cores per process; results depend on them.
-THREADS = "2"
 
 
 def free_port():
@@ -144,33 +136,3 @@ def test_guest_waits_for_a_job_that_starts_again(tmp_path):
     told = ended(early, start(0, 2, port, 1, 60))
 
     assert [code for _, code in told] == [0, 0], told
-
-
-def test_two_nodes_train_what_two_processes_on_one_train(tmp_path):
-    """The same number of processes and threads gives the same bits, wherever the ranks are."""
-    place = ["--nodes", "2", "--rdzv", f"127.0.0.1:{free_port()}"]
-    nodes = [[*place, "--node-rank", rank] for rank in "01"]
-    first, _ = run_together(tmp_path, *nodes)
-    (one,) = run_together(tmp_path, ["--procs", "2"])
-
-    for folder in (first, one):
-        assert part(folder, "environment")["variables"]["OMP_NUM_THREADS"] == THREADS
-    assert outcome(first) == outcome(one)
-
-
-def run_together(parent, *nodes):
-    """Train the recipe with the options of each node, as runs' containers would; the folders."""
-    folders = [parent / f"{len(nodes)}-{number}" for number in range(len(nodes))]
-    processes = []
-    for folder, options in zip(folders, nodes, strict=True):
-        folder.mkdir()
-        record.write(folder, sample())
-        environment = {**ours(), **settings(folder, policy=""), "OMP_NUM_THREADS": THREADS}
-        line = [sys.executable, "-m", "samerun.train", *options, "tabular", "--epochs", "2"]
-        with (folder / "log.txt").open("w") as out:
-            processes.append(
-                subprocess.Popen(line, cwd=folder, env=environment, stdout=out, stderr=out)
-            )
-    codes = [process.wait(120) for process in processes]
-    assert codes == [0] * len(nodes), "\n".join(map(log, folders))
-    return folders
