@@ -97,11 +97,11 @@ def _all(
     workers = min(len(os.sched_getaffinity(0)) + 1, _MOST_WORKERS)
     spread = (f"--numprocesses={workers}", *_SPREAD)
     docker = (*python, "pytest", "tests/docker", *spread, "--durations=10", *select)
-    inside = tuple(_inside(project, name) for name in ("train", "callback"))
-    parts = [
-        Part(name="tests with the engine", commands=(docker,)),
-        Part(name="tests in the image", commands=inside),
+    inside = [
+        Part(name=f"{name} tests in the image", commands=(_inside(project, name),))
+        for name in ("train", "callback")
     ]
+    parts = [Part(name="tests with the engine", commands=(docker,)), *inside]
     times += _side_by_side(project, say, parts)
     return _code(times) or _timed(times, "audit", lambda: _audit(project, say))
 
