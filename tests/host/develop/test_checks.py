@@ -81,7 +81,7 @@ def test_slow_checks_run_at_once(whole):
     assert code == 0
     assert rounds == [
         ["style, prose and types", "unit tests", "image"],
-        ["tests with the engine", "tests in the image"],
+        ["tests with the engine", "train tests in the image", "callback tests in the image"],
     ]
 
 
