@@ -82,22 +82,6 @@ def reproduce(tmp_path):
     return run
 
 
-def test_the_same_run_comes_out_identical(original, reproduce):
-    """Exit 0, also with another number of cores: the threads are those of the record."""
-    done, again, verdict = reproduce(original)
-
-    first = record.read(original)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Verdict: identical" in done.stdout
-    assert "judge-again/verdict.json" in done.stdout
-    assert verdict["outcome"] == "identical"
-    assert again.result["weights_sha256"] == first.result["weights_sha256"]
-    assert again.environment["threads"] == first.environment["threads"] == 1
-    assert (again.reproduces, again.seed, again.command) == (first.name, 5, first.command)
-    assert again.image.digest == first.image.digest
-    assert again.data[0].fingerprint == first.data[0].fingerprint
-
-
 def test_a_run_of_wandb_is_read_from_there_and_linked(original, wandb, reproduce):
     """The record comes through the API; the new run lies beside it, with tag and config."""
     path = f"ent/proj/{record.read(original).wandb[0].id}"
@@ -235,20 +219,36 @@ def test_check_tells_what_is_needed_and_trains_nothing(original, edited, tmp_pat
     assert not output.exists()
 
 
-def test_a_script_runs_again_from_its_image_alone(image, reproduce, tmp_path):
-    """The derived image holds the code: the script's folder may be gone."""
-    folder = tmp_path / "code"
-    folder.mkdir()
-    (folder / "judge.py").write_text(SCRIPT.replace("EPOCHS", "2"))
-    options = ["--gpus", "0", "--output", tmp_path / "runs", "--name", "judge-script"]
-    first = invoke("train", folder / "judge.py", *options)
-    assert first.returncode == 0, first.stderr
-    shutil.rmtree(folder)
+def test_the_same_run_comes_out_identical(image, reproduce, tmp_path):
+    """
+    Exit 0, also with another number of cores: the threads are those of the record.
 
-    done, _, verdict = reproduce(tmp_path / "runs" / "judge-script")
+    A script's code is in its image, so its folder may be gone.
+    """
+    folders = [tmp_path / name for name in ("code", "data")]
+    for folder in (tmp_path, *folders):
+        folder.mkdir(mode=0o755, exist_ok=True)
+        folder.chmod(0o755)
+    (folders[0] / "judge.py").write_text(SCRIPT.replace("EPOCHS", "2"))
+    (folders[1] / "a.txt").write_text("a")
+    options = ["--gpus", "0", "--output", tmp_path / "runs", "--name", "judge-script"]
+    options += ["--data", folders[1], "--seed", "5", "--docker-arg=--cpuset-cpus=0"]
+    told = invoke("train", folders[0] / "judge.py", *options)
+    assert told.returncode == 0, told.stderr
+    first = record.read(tmp_path / "runs" / "judge-script")
+    shutil.rmtree(folders[0])
+
+    done, again, verdict = reproduce(tmp_path / "runs" / "judge-script")
 
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "Verdict: identical" in done.stdout
+    assert "judge-again/verdict.json" in done.stdout
     assert verdict["outcome"] == "identical"
+    assert again.result["weights_sha256"] == first.result["weights_sha256"]
+    assert again.environment["threads"] == first.environment["threads"] == 1
+    assert (again.reproduces, again.seed, again.command) == (first.name, 5, first.command)
+    assert again.image.digest == first.image.digest
+    assert again.data[0].fingerprint == first.data[0].fingerprint
 
 
 def test_mounted_code_is_rebuilt_from_its_patch_or_refused(image, reproduce, tmp_path):

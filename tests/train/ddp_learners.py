@@ -15,6 +15,7 @@ import torch
 from dying import read_options
 from fastai import distributed as fastai_distributed  # noqa: F401
 from fastai.basics import Callback, Datasets, Learner, RocAucBinary, accuracy, params
+from fastai.callback import schedule  # noqa: F401 - fine_tune
 from fastai.losses import CrossEntropyLossFlat
 
 ENOUGH = "enough"
@@ -38,10 +39,9 @@ class Kind:
         return torch.tensor(item % 2)
 
 
-class Net(torch.nn.Sequential):
-    def __init__(self):
-        first = torch.nn.Linear(16, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU()
-        super().__init__(*first, torch.nn.Dropout(0.3), torch.nn.Linear(8, 2))
+def net():
+    first = torch.nn.Linear(16, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU()
+    return torch.nn.Sequential(*first, torch.nn.Dropout(0.3), torch.nn.Linear(8, 2))
 
 
 class Pause(Callback):
@@ -59,13 +59,13 @@ def loaders(n=48):
     return sets.dataloaders(bs=8, num_workers=0)
 
 
-def split(net):
-    return [params(net[:4]), params(net[4:])]
+def split(model):
+    return [params(model[:4]), params(model[4:])]
 
 
 def distributed():
     options = {"metrics": [accuracy, RocAucBinary()], "splitter": split, "cbs": Pause()}
-    learn = Learner(loaders(), Net(), loss_func=CrossEntropyLossFlat(), **options)
+    learn = Learner(loaders(), net(), loss_func=CrossEntropyLossFlat(), **options)
     with learn.distrib_ctx(sync_bn=False):
         learn.fine_tune(given.epochs, 1e-2)
 
