@@ -16,7 +16,7 @@ from samerun.core import parts, record
 from samerun.train.nodes import rounds
 
 # Many epochs with time between them while nodes come and go; then the rest at once.
-EPOCHS, PAUSE_S = 250, 0.2
+EPOCHS, PAUSE_S = 120, 0.5
 
 
 class Node:
