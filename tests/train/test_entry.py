@@ -6,6 +6,9 @@ import time
 
 import pytest
 
+from samerun.core import contract
+from samerun.core.placement import NodePlacement
+
 
 def entry(*arguments, **options):
     return subprocess.run(
@@ -65,6 +68,19 @@ def test_killed_rank_ends_the_job_with_its_signal(tmp_path):
     assert done.returncode == 137
     assert "rank 1" in done.stderr
     assert time.monotonic() - began < 45
+
+
+@pytest.mark.parametrize("place", [NodePlacement(), NodePlacement(count=2, endpoint="10.0.0.4:1")])
+def test_workers_have_nearly_the_container_s_time_to_write_a_checkpoint(monkeypatch, place):
+    """torch's launcher kills its workers before the container ends; by default after 30 s."""
+    from samerun.train import launcher
+
+    monkeypatch.delenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", raising=False)
+    given = launcher.configure(2, place).shutdown_timeout
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "7")
+
+    assert 30 < given < contract.STOP_TIMEOUT_S
+    assert launcher.configure(2, place).shutdown_timeout == 7
 
 
 def test_script_sees_its_own_arguments_and_folder(tmp_path):

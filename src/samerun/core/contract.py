@@ -176,7 +176,10 @@ FINISH_TIMEOUT_S: Final = 300
 by then is on disk, and `invoke sync` uploads it."""
 
 STOP_TIMEOUT_S: Final = 45
-"""Seconds from SIGTERM to SIGKILL; torch's launcher gives its workers 30 of them."""
+"""Seconds from SIGTERM to SIGKILL of the container."""
+
+WORKERS_STOP_S: Final = STOP_TIMEOUT_S - 5
+"""Seconds that torch's launcher gives its workers to write a checkpoint; its default is 30."""
 
 EPOCH: Final = 315532800
 """SOURCE_DATE_EPOCH of every build, 1980-01-01: the earliest that zip files can hold."""

@@ -6,9 +6,11 @@ its command line: the error has the first rank that failed, and its exit code. W
 nodes, the launcher is a separate process: ``python -m samerun.train.launcher``.
 """
 
+import os
 import sys
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -75,6 +77,7 @@ def configure(procs: int, place: NodePlacement) -> LaunchConfig:
             # has no network.
             local_addr="127.0.0.1",
             max_restarts=0,
+            **_shutdown(),
         )
     # Static: ranks follow the nodes' ranks, so rank 0, which logs and saves, is on node 0.
     return LaunchConfig(
@@ -86,7 +89,17 @@ def configure(procs: int, place: NodePlacement) -> LaunchConfig:
         rdzv_endpoint=place.endpoint,
         rdzv_configs={"rank": place.rank, "timeout": place.timeout_s},
         max_restarts=0,
+        **_shutdown(),
     )
+
+
+def _shutdown() -> dict[str, Any]:
+    """Give the workers the time that the container has, instead of 30 s, to write a checkpoint."""
+    asked = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "")
+    seconds = int(asked) if asked.isdecimal() else contract.WORKERS_STOP_S
+    # Older releases of torch have no such setting.
+    has_setting = "shutdown_timeout" in LaunchConfig.__dataclass_fields__
+    return {"shutdown_timeout": seconds} if has_setting else {}
 
 
 def exit_code(code: int) -> int:

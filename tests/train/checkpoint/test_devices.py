@@ -12,7 +12,7 @@ import torch
 from fastai import optimizer
 from fastcore.foundation import L
 
-from samerun.train.checkpoint import attributes, install, snapshot
+from samerun.train.checkpoint import attributes, generators, install, snapshot
 from samerun.train.checkpoint.history import Kept
 from samerun.train.checkpoint.plain import plain, restored
 from samerun.train.checkpoint.ranks import SingleProcess
@@ -93,7 +93,7 @@ def test_completed_fit_is_restored_on_the_device_of_the_loaders():
     learn = trained(optimizer.Adam)
     about = {"format": FORMAT, "processes": 1, "epochs": 1, "batches": 5}
     own = {"callbacks": {}, "witness": observe.state()}
-    own["generators"] = install.generators.capture(SimpleNamespace(loaders=[]))
+    own["generators"] = generators.capture(SimpleNamespace(loaders=[]))
     state = {**about, "shapes": snapshot.shapes(learn.model), **snapshot.capture(learn)}
     place = Position(fit=0, done=True, epoch=1, batch=0)
     kept = Kept(place=place, state={**state, "ranks": [own]})
@@ -171,3 +171,26 @@ def test_model_returns_to_its_memory_format():
     assert kept.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(kept, before.model[0].weight)
     assert after.opt.state[kept]["grad_avg"].stride() == kept.stride()
+
+
+def test_generators_of_all_gpus_are_kept(monkeypatch):
+    """This process's own by its role, the others in their order: DataParallel draws on all."""
+    states = {gpu: torch.tensor([gpu], dtype=torch.uint8) for gpu in range(3)}
+    own = [1]
+
+    def get(gpu="cuda"):
+        return states[own[0] if gpu == "cuda" else gpu].clone()
+
+    def put(state, gpu="cuda"):
+        states[own[0] if gpu == "cuda" else gpu] = state
+
+    monkeypatch.setattr(generators, "_has_cuda", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: own[0])
+    monkeypatch.setattr(torch.cuda, "get_rng_state", get)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put)
+    kept = generators.capture(SimpleNamespace(loaders=[]))
+    own[0] = 0
+    generators.restore(kept)
+
+    assert [int(states[gpu]) for gpu in range(3)] == [1, 0, 2]

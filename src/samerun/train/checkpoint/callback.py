@@ -9,7 +9,7 @@ from fastai.callback.core import Callback
 from torch.nn.parallel import DistributedDataParallel
 
 from samerun.core.checkpoint_policy import Policy
-from samerun.train.checkpoint import generators, history, logged, snapshot, stopping
+from samerun.train.checkpoint import buckets, generators, history, logged, snapshot, stopping
 from samerun.train.checkpoint.history import Kept
 from samerun.train.checkpoint.ranks import SingleProcess
 from samerun.train.checkpoint.store import FORMAT, Position, Store
@@ -47,7 +47,7 @@ class CheckpointCallback(Callback):
             return
         state = self.kept.state
         history.check_fits(self.kept.place, state, self.learn, self.learn.n_epoch, self.ranks.size)
-        self._warm_up()
+        self._lay_out_buckets()
         snapshot.restore(self.learn, dict(state))
         self._restore_own(muted=bool(self.kept.place.batch))
         if not self.kept.place.batch:
@@ -65,19 +65,10 @@ class CheckpointCallback(Callback):
         if self.ranks.rank == 0:
             observe.load_state(self._of_rank("witness"))
 
-    def _warm_up(self) -> None:
-        """Run one step, so that DDP creates the bucket layout that it has after the first step."""
-        learn = self.learn
+    def _lay_out_buckets(self) -> None:
         layout = self.ranks.size >= _RANKS_WITH_LAYOUT
-        if not layout or not isinstance(learn.model, DistributedDataParallel):
-            return
-        batch = generators.unwrapped(learn.dls.train).one_batch()
-        inputs = getattr(learn.dls, "n_inp", 1)
-        learn.model.train()
-        loss = learn.loss_func(learn.model(*batch[:inputs]), *batch[inputs:])
-        loss.mean().backward()
-        for parameter in learn.model.parameters():
-            parameter.grad = None
+        if layout and isinstance(self.learn.model, DistributedDataParallel):
+            buckets.lay_out(self.learn)
 
     def batches(self) -> Any:
         """Iterate over the training batches, skipping those before the checkpoint."""

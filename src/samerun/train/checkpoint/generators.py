@@ -8,13 +8,14 @@ import torch
 
 
 def capture(loaders: Any) -> dict[str, Any]:
-    """Return the states of Python, NumPy, torch, the GPU, and each fastai loader."""
+    """Return the states of Python, NumPy, torch, all GPUs, and each fastai loader."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if _has_cuda() else None,
+        "other_gpus": [torch.cuda.get_rng_state(gpu) for gpu in _other_gpus()],
         "loaders": [loader.rng.getstate() for loader in own_loaders(loaders)],
     }
 
@@ -27,6 +28,8 @@ def restore(state: dict[str, Any], loaders: Any = None) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] is not None and _has_cuda():
         torch.cuda.set_rng_state(state["cuda"].cpu())
+        for gpu, other in zip(_other_gpus(), state.get("other_gpus", ()), strict=False):
+            torch.cuda.set_rng_state(other.cpu(), gpu)
     if loaders is None:
         return
     for loader, generator in zip(own_loaders(loaders), state["loaders"], strict=False):
@@ -52,3 +55,11 @@ def _python_state(state: Any) -> Any:
 
 def _has_cuda() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+
+
+def _other_gpus() -> list[int]:
+    """Return the GPUs besides this process's own, on which e.g. ``DataParallel`` also draws."""
+    if not _has_cuda():
+        return []
+    own = torch.cuda.current_device()
+    return [gpu for gpu in range(torch.cuda.device_count()) if gpu != own]
