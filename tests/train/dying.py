@@ -30,6 +30,7 @@ def read_options():
     parser.add_argument("--kill", type=int, default=0)
     parser.add_argument("--signal", type=int, default=0)
     parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--change")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--validating", action="store_true")

@@ -9,7 +9,16 @@ from fastai.callback.core import Callback
 from torch.nn.parallel import DistributedDataParallel
 
 from samerun.core.checkpoint_policy import Policy
-from samerun.train.checkpoint import buckets, generators, history, logged, snapshot, stopping
+from samerun.train.checkpoint import (
+    buckets,
+    changes,
+    generators,
+    history,
+    logged,
+    snapshot,
+    stopping,
+)
+from samerun.train.checkpoint.changes import Changes, Observed
 from samerun.train.checkpoint.history import Kept
 from samerun.train.checkpoint.ranks import SingleProcess
 from samerun.train.checkpoint.store import FORMAT, Position, Store
@@ -27,10 +36,16 @@ class CheckpointCallback(Callback):
     order, remove_on_fetch = 10_000, True
 
     def __init__(
-        self, place: Position, kept: Kept | None, store: Store, ranks: SingleProcess, policy: Policy
+        self,
+        place: Position,
+        kept: Kept | None,
+        store: Store,
+        ranks: SingleProcess,
+        policy: Policy,
+        entry: Observed,
     ) -> None:
         self.place, self.kept, self.store, self.ranks = place, kept, store, ranks
-        self.policy = policy
+        self.policy, self.changes = policy, Changes(entry)
         self.written_at = time.monotonic()
         self.epoch_generators: dict[str, Any] | None = None
 
@@ -43,12 +58,14 @@ class CheckpointCallback(Callback):
 
     def before_fit(self) -> None:
         """Restore the checkpoint, after all callbacks have set up."""
+        self.changes.begin_fit(self.learn)
         if self.kept is None:
             return
         state = self.kept.state
         history.check_fits(self.kept.place, state, self.learn, self.learn.n_epoch, self.ranks.size)
         self._lay_out_buckets()
         snapshot.restore(self.learn, dict(state))
+        changes.restore(self.learn, state["epoch_values"])
         self._restore_own(muted=bool(self.kept.place.batch))
         if not self.kept.place.batch:
             generators.restore(self._of_rank("generators"), self.learn.dls)
@@ -65,6 +82,14 @@ class CheckpointCallback(Callback):
         if self.ranks.rank == 0:
             observe.load_state(self._of_rank("witness"))
 
+    def _restore_within(self) -> None:
+        """Restore all within an epoch: at its start callbacks may have set something anew."""
+        assert self.kept is not None
+        generators.restore(self._of_rank("generators"))
+        snapshot.restore(self.learn, dict(self.kept.state))
+        changes.restore(self.learn, self.kept.state["values"])
+        self._restore_own()
+
     def _lay_out_buckets(self) -> None:
         layout = self.ranks.size >= _RANKS_WITH_LAYOUT
         if layout and isinstance(self.learn.model, DistributedDataParallel):
@@ -76,13 +101,13 @@ class CheckpointCallback(Callback):
         if skip:
             generators.restore(self._of_rank("epoch_generators"), self.learn.dls)
         self.epoch_generators = generators.capture(self.learn.dls)
+        self.changes.begin_batches(self.learn)
         numbered = enumerate(self.learn.dl)
         for _ in range(skip):
             # Load them, because later items may depend on random numbers drawn for these.
             next(numbered)
         if skip:
-            generators.restore(self._of_rank("generators"))
-            self._restore_own()
+            self._restore_within()
         self.kept = None
         yield from numbered
 
@@ -102,6 +127,7 @@ class CheckpointCallback(Callback):
     def after_epoch(self) -> None:
         """Write a checkpoint at the end of an epoch, except the last; `after_fit` writes that."""
         self.kept = None
+        self.changes.end_epoch(self.learn)
         (stop,) = self.ranks.most(stopping.asked() or reporting.pause_is_asked())
         epoch = self.learn.epoch
         last = epoch + 1 >= self.learn.n_epoch
@@ -144,8 +170,16 @@ class CheckpointCallback(Callback):
             "batches": len(self.learn.dls.train),
             "shapes": snapshot.shapes(self.learn.model),
         }
+        state |= self._changes(place)
         entry = self.store.write(place, {**about, **state, "ranks": ranks})
         report_written(entry.path.name, entry.bytes, time.perf_counter() - began)
+
+    def _changes(self, place: Position) -> dict[str, Any]:
+        if place.done:
+            return self.changes.after_fit(self.learn)
+        if place.batch:
+            return self.changes.in_epoch(self.learn)
+        return self.changes.after_epoch(self.learn)
 
 
 _written: dict[str, Any] = {"count": 0, "seconds": 0.0}

@@ -131,6 +131,12 @@ def check_fits(
             f"Checkpoint {place.name} was written with {name} {one}, this training has {two}.",
             "Resume with the same code, arguments and processes, or start a new run.",
         )
+    if state["changed"]:
+        raise ResumeError(
+            f"Before checkpoint {place.name} was written, the fit had changed "
+            f"{', '.join(state['changed'])}; a new start of the script begins without that change.",
+            "Start a new run. So that it can be resumed, make the change between two fits.",
+        )
 
 
 def of_rank(state: Mapping[str, Any], rank: int) -> Any:

@@ -15,7 +15,7 @@ from fastai.losses import BaseLoss
 from fastai.torch_core import default_device
 
 from samerun.core import checkpoint_policy
-from samerun.train.checkpoint import generators, history, logged, snapshot, stopping
+from samerun.train.checkpoint import changes, generators, history, logged, snapshot, stopping
 from samerun.train.checkpoint.callback import CheckpointCallback, report_resumed
 from samerun.train.checkpoint.history import History, Kept
 from samerun.train.checkpoint.ranks import SingleProcess, ranks
@@ -46,7 +46,8 @@ def _fit(original: Any, past: History) -> Any:
         checkpoint = past.kept(place, store, group)
         if checkpoint is not None and checkpoint.place.done:
             return _restore_end(self, checkpoint, n_epoch, group)
-        callback = CheckpointCallback(place, checkpoint, store, group, past.policy)
+        entry = changes.Observed(self)
+        callback = CheckpointCallback(place, checkpoint, store, group, past.policy, entry)
         with self.added_cbs(callback), stopping.heard():
             return original(self, n_epoch, *args, cbs=cbs, **kwargs)
 
@@ -72,6 +73,7 @@ def _restore_end(learn: Any, checkpoint: Kept, n_epoch: int, group: SingleProces
     history.check_fits(checkpoint.place, checkpoint.state, learn, n_epoch, group.size)
     own = history.of_rank(checkpoint.state, group.rank)
     snapshot.restore(learn, dict(checkpoint.state))
+    changes.restore(learn, checkpoint.state["values"])
     snapshot.restore_own(learn, dict(checkpoint.state), own["callbacks"])
     generators.restore(own["generators"], learn.dls)
     logged.restore(own)

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import torch
 
-FORMAT = 1
+FORMAT = 2
 DONE_KEPT = 20
 
 
