@@ -91,7 +91,14 @@ def test_restored_optimizer_takes_the_same_step(name):
 def test_completed_fit_is_restored_on_the_device_of_the_loaders():
     """The model is moved first, as the fit would: the next fit finds model and state there."""
     learn = trained(optimizer.Adam)
-    about = {"format": FORMAT, "processes": 1, "epochs": 1, "batches": 5}
+    about = {
+        "format": FORMAT,
+        "processes": 1,
+        "epochs": 1,
+        "batches": 5,
+        "changed": [],
+        "values": {},
+    }
     own = {"callbacks": {}, "witness": observe.state()}
     own["generators"] = generators.capture(SimpleNamespace(loaders=[]))
     state = {**about, "shapes": snapshot.shapes(learn.model), **snapshot.capture(learn)}
