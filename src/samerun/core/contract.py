@@ -61,6 +61,9 @@ ENV_DATA: Final = "SAMERUN_DATA"
 ENV_SEED: Final = "SAMERUN_SEED"
 """The run's seed, for scripts that create their own generators."""
 
+ENV_GPUS: Final = "SAMERUN_GPUS"
+"""The number of GPUs that the container must have; ``0``: none is used; unset: not checked."""
+
 ENV_PROGRESS: Final = "SAMERUN_PROGRESS"
 """``1`` if the host has a terminal: progress bars are drawn."""
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,8 +41,32 @@ def assemble(folder: Path, run: Run) -> Run:
     }
     first_batch = read_part(folder, "first_batch").get("seconds")
     seconds = float(first_batch) if isinstance(first_batch, int | float) else None
-    run = dataclasses.replace(run, **changes)  # type: ignore[arg-type]
+    run = _as_computed(dataclasses.replace(run, **changes))  # type: ignore[arg-type]
     return run.with_outcome(first_batch_s=seconds, failure=first_failure(folder))
+
+
+def _as_computed(run: Run) -> Run:
+    """
+    Return *run* with the GPUs that were used, if a container started by hand wrote it.
+
+    It knows only the devices it was given until torch has tried them.
+    """
+    launch = run.launch.environment if run.launch else {}
+    device = run.environment.get("device")
+    if run.written_by != "container" or contract.ENV_GPUS in launch or device is None:
+        return run
+    names = tuple(_gpu_names(run.environment)) if device == "cuda" else ()
+    return dataclasses.replace(
+        run,
+        topology=dataclasses.replace(run.topology, gpus=str(len(names))),
+        hardware=dataclasses.replace(run.hardware, gpus=names),
+    )
+
+
+def _gpu_names(environment: Mapping[str, Any]) -> Iterator[str]:
+    """Yield torch's names of the GPUs as the host writes them, ``NAME (CAPABILITY)``."""
+    for gpu in _objects(environment.get("gpus")):
+        yield f"{gpu.get('name')} ({gpu.get('capability')})"
 
 
 def read_part(folder: Path, part: str) -> dict[str, Any]:

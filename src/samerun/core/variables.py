@@ -19,13 +19,14 @@ class Facts:
     The facts from which the environment of a start is derived.
 
     *forwarded* are the user's W&B settings. *checkpoints* is a policy in the container's format;
-    empty means no checkpoints.
+    empty means no checkpoints. *gpus* is the number for this machine; None: not checked.
     """
 
     image: str
     tags: Sequence[str] = ()
     forwarded: Mapping[str, str]
     online: bool = False
+    gpus: int | None = None
     has_data: bool = False
     has_terminal: bool = False
     seed: int | None = None
@@ -57,6 +58,7 @@ def environment(facts: Facts) -> dict[str, str]:
         # Otherwise wandb tries to use the network for a minute at the end of an offline run.
         "WANDB_ERROR_REPORTING": "false" if mode == "offline" else "",
         contract.ENV_DATA: contract.DATA if facts.has_data else "",
+        contract.ENV_GPUS: "" if facts.gpus is None else str(facts.gpus),
         contract.ENV_PROGRESS: "1" if facts.has_terminal else "",
         contract.ENV_SEED: "" if facts.seed is None else str(facts.seed),
         contract.ENV_CHECKPOINTS: facts.checkpoints,

@@ -17,7 +17,7 @@ from samerun.core import contract, hardware
 from samerun.core.errors import SamerunError
 from samerun.core.placement import DEFAULT_TIMEOUT_S, NodePlacement
 from samerun.core.recipe_options import find_recipe, read_recipe
-from samerun.train import determinism, recipes
+from samerun.train import determinism, devices, recipes
 from samerun.train.nodes import card, interface
 from samerun.train.report import reporting
 from samerun.train.standalone import cluster_env, record
@@ -98,9 +98,7 @@ def _prepare(seed: int) -> None:
     Path(os.environ.get("HOME", "/tmp/home")).mkdir(parents=True, exist_ok=True)
     determinism.set_environment()
     os.environ[contract.ENV_SEED] = str(seed)
-    if not Path("/dev/nvidiactl").exists():
-        # Otherwise accelerate finds no device, and the ranks silently train separate models.
-        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+    devices.hide_if_none_requested()
 
 
 def _replace(arguments: Sequence[str]) -> NoReturn:

@@ -5,14 +5,13 @@ Started by the entrypoint for a single process, or by torch's launcher for each 
 """
 
 import importlib
-import os
 import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from samerun.core.recipe_options import find_recipe, read_recipe
-from samerun.train import determinism, process_groups, recipes, session
+from samerun.train import determinism, devices, process_groups, recipes, session
 from samerun.train.report import environment, failures, reporting
 from samerun.train.report.quiet import quietly
 
@@ -20,12 +19,8 @@ from samerun.train.report.quiet import quietly
 def main(argv: Sequence[str]) -> None:
     """Seed, report the environment, then run the recipe or the script."""
     seed, target, arguments = int(argv[0]), argv[1], list(argv[2:])
-    determinism.seed_everything(seed)
-    _choose_device()
-    if reporting.rank() == 0:
-        quietly("report the start", reporting.started)
-        quietly("describe the environment", _report_environment)
     with failures.told(), process_groups.destroyed():
+        _begin(seed)
         if target.endswith(".py"):
             run_script(Path(target), arguments)
         else:
@@ -49,16 +44,18 @@ def run_script(path: Path, arguments: Sequence[str]) -> None:
     runpy.run_path(str(path), run_name="__main__")
 
 
-def _choose_device() -> None:
-    """Give each process its own GPU before the script makes data loaders on the default one."""
-    import torch
-
-    if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+def _begin(seed: int) -> None:
+    """Report the start, then choose seed and device; the environment is that of the device."""
+    if reporting.rank() == 0:
+        quietly("report the start", reporting.started)
+    determinism.seed_everything(seed)
+    devices.choose()
+    if reporting.rank() == 0:
+        quietly("describe the environment", _report_environment)
 
 
 def _report_environment() -> None:
-    reporting.report("environment", environment.describe())
+    reporting.report("environment", environment.describe(devices.used()))
 
 
 if __name__ == "__main__":

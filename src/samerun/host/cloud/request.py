@@ -112,6 +112,7 @@ class CloudRequest:
             tags=(*self.tags, self.digest),
             forwarded={**self.settings, "WANDB_NAME": self.name, **offline},
             online=not self.offline,
+            gpus=self.gpus.number,
             has_data=self.data is not None,
             checkpoints=contract.DEFAULT_CHECKPOINTS,
         )

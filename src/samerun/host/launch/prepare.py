@@ -210,6 +210,7 @@ def _environment(
         tags=request.all_tags(options, image.digest),
         forwarded={"WANDB_NAME": resources.name, **options.wandb_settings()},
         online=has_key,
+        gpus=len(resources.selection.gpus),
         has_data=resources.data is not None,
         has_terminal=sys.stdout.isatty(),
         seed=options.seed,

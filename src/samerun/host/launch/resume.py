@@ -223,7 +223,9 @@ def plan(
         seed=run.seed,
         shm_size=run.topology.shm_size,
         mounts=tuple(mounts),
-        environment=_environment(before, run, image, has_key=has_key, has_data=bool(same))
+        environment=_environment(
+            before, run, image, has_key=has_key, has_data=bool(same), number=len(selection.gpus)
+        )
         | selection.variables(),
         gpus=selection.flag,
         network=_network(options, before),
@@ -246,7 +248,7 @@ def _place(run: Run) -> NodePlacement:
 
 
 def _environment(
-    before: Launch, run: Run, image: Image, *, has_key: bool, has_data: bool
+    before: Launch, run: Run, image: Image, *, has_key: bool, has_data: bool, number: int
 ) -> dict[str, str]:
     had = before.environment
     forwarded = {n: v for n, v in had.items() if n in contract.FORWARDED}
@@ -255,6 +257,7 @@ def _environment(
         tags=forwarded.pop("WANDB_TAGS", image.digest).split(","),
         forwarded=forwarded,
         online=has_key,
+        gpus=number,
         has_data=has_data,
         seed=run.seed,
         checkpoints=had.get(contract.ENV_CHECKPOINTS, ""),

@@ -28,6 +28,7 @@ def summarize(run: Run, folder: Path) -> str:
     lines = [
         ("result", metrics or "none recorded"),
         ("state", _state(run)),
+        *(("device", text) for text in [device(run)] if text),
         *(("nodes", text) for text in [rounds(run)] if text),
         *(("failed", text) for text in [failure(run)] if text),
         *(("remedy", text) for text in [remedy(run)] if text),
@@ -51,6 +52,19 @@ def _state(run: Run) -> str:
     starts = f", {outcome.restarts + 1} starts" if outcome.restarts else ""
     spent = f", {outcome.duration_s:.1f} s" if outcome.duration_s is not None else ""
     return f"{outcome.state}{reason}, exit code {outcome.exit_code}{spent}{starts}"
+
+
+def device(run: Run) -> str:
+    """Return what a run on GPUs computed on, as its processes report it; empty if unknown."""
+    seen = run.environment.get("device")
+    if run.topology.gpus == "0" or seen is None:
+        return ""
+    if seen != "cuda":
+        return "the CPU"
+    names = ", ".join(run.hardware.gpus)
+    if run.result.get("device") == "cpu":
+        return f"the CPU: the training left its model there ({names} was available)"
+    return f"CUDA on {names}"
 
 
 def rounds(run: Run) -> str:

@@ -168,11 +168,12 @@ def report_first_batch() -> None:
 
 
 def report_result(state: Mapping[str, Any]) -> None:
-    """Report the last epoch's metrics, all epochs, and the hashes of history and *state*."""
+    """Report the last metrics, all epochs, the hashes of history and *state*, and its device."""
     result = {
         "metrics": _epochs[-1] if _epochs else {},
         "epochs": _epochs,
         "metric_history_sha256": hash_history(_epochs),
         "weights_sha256": hash_weights(state),
+        "device": next((t.device.type for t in state.values() if hasattr(t, "device")), None),
     }
     reporting.report("result", result)

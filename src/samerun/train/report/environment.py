@@ -2,13 +2,14 @@
 
 import os
 import platform
+from collections.abc import Iterable
 from typing import Any
 
 from samerun.core import result_variables, user_variables
 
 
-def describe() -> dict[str, Any]:
-    """Return versions, threads, CPU capability and GPUs as torch sees them, as plain values."""
+def describe(used: Iterable[int]) -> dict[str, Any]:
+    """Return versions, threads, CPU capability and the GPUs *used*, by torch, as plain values."""
     import torch
 
     return {
@@ -17,7 +18,7 @@ def describe() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "gpus": [_gpu(i) for i in range(torch.cuda.device_count())],
+        "gpus": [_gpu(i) for i in used],
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "interop_threads": torch.get_num_interop_threads(),

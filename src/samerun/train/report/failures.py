@@ -6,11 +6,16 @@ import time
 import traceback
 from collections.abc import Iterator
 
-from samerun.core.errors import NotFinite, OutOfMemory, SamerunError
+from samerun.core.errors import CudaUnsupported, NoGpu, NotFinite, OutOfMemory, SamerunError
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
-KINDS = {NotFinite.exit_code: "not finite", OutOfMemory.exit_code: "out of memory"}
+KINDS = {
+    NotFinite.exit_code: "not finite",
+    OutOfMemory.exit_code: "out of memory",
+    NoGpu.exit_code: "no GPU",
+    CudaUnsupported.exit_code: "CUDA not supported",
+}
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,14 @@ def _is_mounted(path: Path) -> bool:
     return any(os.path.ismount(place) for place in inner)
 
 
-def describe_data(variables: Mapping[str, str]) -> tuple[tuple[Data, ...], Unknown]:
-    """Return the data in ``/data``, with its fingerprint unless that is turned off."""
+def describe_data(
+    variables: Mapping[str, str], worth_reading: Callable[[], bool] = lambda: True
+) -> tuple[tuple[Data, ...], Unknown]:
+    """
+    Return the data in ``/data``, with its fingerprint unless that is turned off.
+
+    It is not read unless *worth_reading*: without its GPUs, the training will not start.
+    """
     folder, source = Path(contract.DATA), variables.get(contract.ENV_SOURCE, "")
     if not has_data():
         return (), ()
@@ -120,6 +126,9 @@ def describe_data(variables: Mapping[str, str]) -> tuple[tuple[Data, ...], Unkno
     if variables.get(contract.ENV_FINGERPRINT) == "0":
         off = f"the fingerprint of {contract.DATA}: turned off with {contract.ENV_FINGERPRINT}=0"
         return (unread,), (off, *no_source)
+    if not worth_reading():
+        unused = f"the fingerprint of {contract.DATA}: not read, because the GPUs do not work"
+        return (unread,), (unused, *no_source)
     try:
         return (read_data(folder, source),), no_source
     except OSError as error:
@@ -205,9 +214,9 @@ def _driver() -> str | None:
 
 
 def describe_topology(procs: int, nodes: NodePlacement) -> Topology:
-    """Return the number of processes, and the GPUs in the container."""
+    """Return the number of processes, and of the GPUs: as asked for, else in the container."""
     return Topology(
-        gpus=str(gpu_devices()),
+        gpus=os.environ.get(contract.ENV_GPUS) or str(gpu_devices()),
         procs=procs,
         nodes=nodes.count,
         least_nodes=nodes.least,

@@ -20,6 +20,7 @@ from samerun.core.lifecycle import Ending
 from samerun.core.placement import NodePlacement
 from samerun.core.record import Launch, Outcome, Run
 from samerun.core.variables import Facts, environment
+from samerun.train import devices
 from samerun.train.report.environment import is_recorded
 from samerun.train.standalone import kubernetes, probe
 from samerun.train.standalone.probe import tell
@@ -114,7 +115,7 @@ def _new(start: Start) -> Run:
     image, of_image = probe.describe_image(given, probe.image_facts(), answer)
     code, of_code = probe.describe_code(start.target, given.get(contract.ENV_COMMIT, ""))
     machine, of_machine = probe.describe_hardware(engine, answer)
-    data, of_data = probe.describe_data(given)
+    data, of_data = probe.describe_data(given, worth_reading=devices.work)
     name = given.get(contract.ENV_RUN) or _name(start.target)
     return Run(
         name=f"{name}-node{rank}" if rank else name,
