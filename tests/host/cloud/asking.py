@@ -1,5 +1,6 @@
 """What the tests of `invoke cloud` ask it for."""
 
+import re
 import subprocess
 
 from samerun.host.cloud import vm, write
@@ -19,6 +20,15 @@ def asked(engine, **changes):
 
 def rendered(engine, **changes):
     return RENDER[engine](asked(engine, **changes))
+
+
+def expanded(text, variables):
+    """Return *text* as Kubernetes gives it to a container: $(NAME) replaced, $$ as one dollar."""
+    return re.sub(
+        r"\$\$|\$\(([A-Za-z_]\w*)\)",
+        lambda m: "$" if m[0] == "$$" else variables.get(m[1], m[0]),
+        text,
+    )
 
 
 def arguments_on_the_vm(script):

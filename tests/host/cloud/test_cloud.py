@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from asking import DIGEST, IMAGE, arguments_on_the_vm, asked, rendered
+from asking import DIGEST, IMAGE, arguments_on_the_vm, asked, expanded, rendered
 
 from samerun.host.cloud import k8s, request, sky, vm
 from samerun.host.cloud.request import Gpus, Location
@@ -54,7 +54,7 @@ def test_what_the_data_are_is_left_to_the_container(engine):
 
 def test_arguments_survive_every_shell_and_yaml():
     """A quote, a blank, a dollar, a colon, a line's end: the recipe gets what was typed."""
-    nasty = ("--note", 'it\'s $HOME: "a b"\n#c', "--x", "yes")
+    nasty = ("--note", 'it\'s $HOME $(HOME) $$: "a b"\n#c', "--x", "yes")
 
     pod = pod_of(rendered("k8s", arguments=nasty))
     task = yaml.safe_load(rendered("sky", arguments=nasty))
@@ -62,19 +62,45 @@ def test_arguments_survive_every_shell_and_yaml():
     train = vm.document(asked("vm", arguments=nasty))["write_files"][1]["content"]
     as_shell = task["run"].splitlines()
     line = sky.command(asked("sky", arguments=nasty))
-    said = subprocess.run(
-        ["sh", "-c", f"docker() {{ printf '%s\\0' \"$@\"; }}; docker=docker; {line}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
 
     assert line in task["run"]
-    assert tuple(pod["containers"][0]["args"][-4:]) == nasty
-    assert tuple(said.split("\0")[-5:-1]) == nasty
+    words = pod["containers"][0]["args"][-4:]
+    assert tuple(expanded(word, {"HOME": "/root"}) for word in words) == nasty
+    assert tuple(printed(line)[-4:]) == nasty
     assert script["path"] == vm.PREPARE
     assert as_shell[:2] == ["(", "set -eu"]
     assert arguments_on_the_vm(train)[-4:] == list(nasty)
+
+
+def test_variables_survive_every_shell_and_yaml():
+    """Also one that looks like a placeholder of ours; their names are listed for the record."""
+    nasty = {"NOTE": 'it\'s $HOME $(HOME) $$ `id`: "a b" #c @USER@ {{x}}', "EMPTY": ""}
+
+    pod = pod_of(rendered("k8s", variables=nasty))
+    words = printed(f"{sky.command(asked('sky', variables=nasty))} END")
+    on_vm = arguments_on_the_vm(vm.train(asked("vm", variables=nasty)))
+    container = {
+        entry["name"]: expanded(entry.get("value", ""), {"HOME": "/root"})
+        for entry in pod["containers"][0]["env"]
+    }
+
+    assert nasty.items() <= container.items()
+    assert container["SAMERUN_ENV"] == "EMPTY,NOTE"
+    assert [f"--env={name}={value}" for name, value in nasty.items()] == [
+        word for word in reversed(words) if word.startswith(("--env=NOTE", "--env=EMPTY"))
+    ]
+    assert [on_vm[at + 1] for at, word in enumerate(on_vm) if word == "--env"] == [
+        f"{name}={value}" for name, value in nasty.items()
+    ]
+
+
+def printed(line):
+    """Return the words that a shell hands to docker in *line*."""
+    stub = "docker() { printf '%s\\0' \"$@\"; }; docker=docker;"
+    done = subprocess.run(
+        ["sh", "-c", f"{stub} {line}"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split("\0")[:-1]
 
 
 def test_75_starts_again_and_a_failure_does_not():
@@ -93,7 +119,8 @@ def test_75_starts_again_and_a_failure_does_not():
 
 def test_a_pod_is_as_hardened_as_a_container_on_a_laptop():
     """No root, no capabilities, nothing writable but outputs and memory; shm is sized."""
-    pod = pod_of(rendered("k8s", data=Location(kind="pvc", name="photos")))
+    given = {"gpus": Gpus(name="A100", number=8), "procs": 8}
+    pod = pod_of(rendered("k8s", data=Location(kind="pvc", name="photos"), **given))
     container = pod["containers"][0]
     mounts = {m["mountPath"]: m.get("readOnly", False) for m in container["volumeMounts"]}
 
@@ -104,7 +131,50 @@ def test_a_pod_is_as_hardened_as_a_container_on_a_laptop():
         "capabilities": {"drop": ["ALL"]},
     }
     assert mounts["/data"] is True
-    assert {"medium": "Memory", "sizeLimit": "16Gi"} in [v.get("emptyDir") for v in pod["volumes"]]
+    assert {"medium": "Memory", "sizeLimit": "32Gi"} in [v.get("emptyDir") for v in pod["volumes"]]
+
+
+def test_shared_memory_grows_with_the_processes():
+    """4 GB for each where the cores are unknown; a VM sizes it itself, unless it is given."""
+    eight = {"gpus": Gpus(name="A100", number=8), "procs": 8}
+
+    assert "--shm-size=32g" in rendered("sky", **eight)
+    assert "--shm-size=4g" in rendered("sky")
+    assert "--shm-size=512m" in rendered("sky", shm_size="512m", **eight)
+    assert "--shm-size" not in arguments_on_the_vm(vm.train(asked("vm", **eight)))
+    assert "512m" in arguments_on_the_vm(vm.train(asked("vm", shm_size="512m")))
+
+
+def test_a_runtime_class_is_that_of_the_pods():
+    """Clusters whose default runtime is not NVIDIA's need it, on one machine or several."""
+    one = pod_of(rendered("k8s", runtime_class="nvidia"))
+    runtime = k8s.objects(asked("k8s", nodes=2, runtime_class="nvidia"))[-2]
+    jobs = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+
+    assert one["runtimeClassName"] == "nvidia"
+    assert jobs[0]["template"]["spec"]["template"]["spec"]["runtimeClassName"] == "nvidia"
+    assert "runtimeClassName" not in pod_of(rendered("k8s"))
+
+
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [
+        ("T4", "Tesla-T4"),
+        ("V100", "Tesla-V100-PCIE-16GB"),
+        ("L4-SHARED", "NVIDIA-L4-SHARED"),
+        ("A100-MIG-1g.5gb", "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb"),
+        ("NVIDIA-GeForce-RTX-3080", "NVIDIA-GeForce-RTX-3080"),
+        ("NVIDIA-A30-MIG-1g.6gb-SHARED", "NVIDIA-A30-MIG-1g.6gb-SHARED"),
+    ],
+)
+def test_gpus_are_found_as_the_feature_discovery_calls_them(name, product):
+    """Shared ones and slices by its suffixes, and every product by its full name."""
+    required = pod_of(rendered("k8s", gpus=Gpus(name=name, number=1)))["affinity"]["nodeAffinity"]
+    terms = required["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    products = [v for t in terms for e in t["matchExpressions"] for v in e["values"]]
+
+    assert product in products
+    assert all(("MIG" in name) == ("MIG" in v) for v in products)
 
 
 def test_a_pod_that_a_machine_took_along_starts_all_of_them_again():
@@ -166,7 +236,8 @@ def test_several_machines_know_where_they_meet():
 
     assert 'SAMERUN_RDZV="$head":29400' in task
     assert 'SAMERUN_NODE_RANK="$SKYPILOT_NODE_RANK"' in task
-    assert "NCCL_SOCKET_IFNAME=^lo,docker" in task
+    # The container finds the interface that leads to the first machine.
+    assert "NCCL_SOCKET_IFNAME" not in task
     assert kinds[-2:] == ["TrainingRuntime", "TrainJob"]
 
 
@@ -237,6 +308,7 @@ def test_a_request_is_complete_in_its_fields():
     """Two that differ anywhere give different files."""
     base = asked("k8s")
     changed = [{"seed": 7}, {"procs": 3}, {"shm_size": "1g"}, {"spot": True}, {"nodes": 2}]
+    changed += [{"variables": {"A": "1"}}, {"runtime_class": "nvidia"}]
 
     texts = {k8s.render(dataclasses.replace(base, **change)) for change in ({}, *changed)}
 

@@ -31,6 +31,8 @@ VARIANTS = [
     {"data": PATH, "gpus": Gpus(number=1)},
     {"nodes": 2, "account": "team", "pull_secret": "registry", "output": PVC},
     {"data": S3, "cpus": 8, "memory": "32g", "shm_size": "512m"},
+    {"gpus": Gpus(name="A100-MIG-1g.5gb", number=1), "runtime_class": "nvidia"},
+    {"variables": {"STYLE": 'it\'s $(HOME): "a b"', "EMPTY": ""}},
 ]
 
 
@@ -240,7 +242,7 @@ def test_gpus_are_called_what_skypilot_calls_them(sky_python, tmp_path):
     asks_sky(sky_python, tmp_path, NAMES, file, told)
 
     # Its finer names for the same GPU.
-    ours = {"H100-80GB": "H100", "H100-MEGA-80GB": "H100"}
+    ours = {"H100-80GB": "H100", "H100-MEGA-80GB": "H100", "RTX6000-ADA-GENERATION": "RTX6000-Ada"}
     read = json.loads(told.read_text())
 
     assert {name for name, _, _ in read} == set(labels.GPU_LABELS)

@@ -70,6 +70,8 @@ def test_gpus_that_are_none_are_refused(text):
         ("sky", {"cpus": -1}, "--cpus: -1"),
         ("vm", {"cpus": 4}, "provider"),
         ("sky", {"pull_secret": "x"}, "Kubernetes only"),
+        ("vm", {"runtime_class": "nvidia"}, "Kubernetes only"),
+        ("k8s", {"runtime_class": "N V"}, "kubectl get runtimeclasses"),
     ],
 )
 def test_what_an_engine_cannot_do_is_refused(engine, changes, said):

@@ -1,6 +1,7 @@
 """Several nodes: who meets and who is refused; tests/docker has what they train together."""
 
 import json
+import os
 import socket
 
 import meeting
@@ -104,6 +105,22 @@ def one_card():
 def test_interface_towards_this_machine_is_loopback():
     """Where node 0 is 127.0.0.1, all nodes are on this machine."""
     assert interface.interface_towards("127.0.0.1") == "lo"
+
+
+def test_nccl_gets_the_exact_name_of_the_interface_and_a_user_s_choice_stays(monkeypatch):
+    """It takes a name alone for a prefix: eth1 would be eth10 as well."""
+    monkeypatch.setattr(interface, "interface_towards", lambda host: "eth1")
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.delenv("NCCL_SOCKET_IFNAME", raising=False)
+    place = NodePlacement(count=2, endpoint="10.0.0.4:29400")
+
+    interface.set_interface(place)
+    first = {name: os.environ[name] for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
+    interface.set_interface(place)
+
+    assert first == {"GLOO_SOCKET_IFNAME": "eth1", "NCCL_SOCKET_IFNAME": "=eth1"}
+    assert os.environ["NCCL_SOCKET_IFNAME"] == "ib0"
 
 
 def test_nodes_that_count_differently_are_refused():

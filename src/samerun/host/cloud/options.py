@@ -42,12 +42,21 @@ class CloudOptions:
     entity: Annotated[str | None, "W&B entity (user or team)"] = None
     tags: Annotated[str | None, "W&B tags, a,b; the image's digest is added"] = None
     seed: Annotated[int, "seed of all random generators"] = contract.DEFAULT_SEED
-    shm_size: Annotated[str, "shared memory for loaders and NCCL"] = "16g"
+    shm_size: Annotated[
+        str | None, "shared memory for loaders and NCCL, e.g. 8g; default: by processes"
+    ] = None
+    env: Annotated[
+        tuple[str, ...],
+        "a plain setting for the training, NAME=VALUE; may be repeated; recorded, so no secrets",
+    ] = ()
     offline: Annotated[bool, "use no W&B key; W&B records offline"] = False
     service_account: Annotated[
         str | None, "k8s: an existing account; default: a new one for this run"
     ] = None
     pull_secret: Annotated[str | None, "k8s: a Secret with the registry's login"] = None
+    runtime_class: Annotated[
+        str | None, "k8s: the RuntimeClass that gives pods their GPUs, often nvidia; default: none"
+    ] = None
     source: Annotated[
         str | None, "vm: the repository to clone samerun from; default: this checkout's origin"
     ] = None

@@ -19,6 +19,7 @@ def template(
     spec = {
         "restartPolicy": "Never",
         "serviceAccountName": request.account or request.name,
+        **({"runtimeClassName": request.runtime_class} if request.runtime_class else {}),
         **({"imagePullSecrets": [{"name": request.pull_secret}]} if request.pull_secret else {}),
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_S,
@@ -126,7 +127,7 @@ def _below(request: CloudRequest) -> str:
 def _volumes(request: CloudRequest) -> list[dict[str, Any]]:
     output = request.output or Location(kind="pvc", name=f"{request.name}-output")
     memory: dict[str, Any] = {"medium": "Memory"}
-    shared = {**memory, "sizeLimit": _quantity(request.shm_size)}
+    shared = {**memory, "sizeLimit": _quantity(request.shared_memory)}
     volumes = [
         {"name": "output", **_volume(request, output, read_only=False)},
         {"name": "tmp", "emptyDir": memory},

@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from samerun.core import contract
+from samerun.core import contract, user_variables
 from samerun.core.errors import NodeLost, UsageError
 from samerun.core.variables import Facts, environment, present
+from samerun.host.machine import memory
 
 Engine = Literal["sky", "k8s", "vm"]
 ENGINES: tuple[Engine, ...] = ("sky", "k8s", "vm")
@@ -21,6 +22,7 @@ MEMORY = re.compile(r"[1-9]\d*g")
 SHM = re.compile(r"[1-9]\d*[kmg]")
 # Kubernetes' rule for names, the strictest one; it leaves room for appended suffixes.
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
+RUNTIME_CLASS = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 PLACE = re.compile(r"(?P<kind>s3|gs|pvc)://(?P<name>[A-Za-z0-9][\w.-]*)(/(?P<path>.*))?")
 GPUS = re.compile(r"((?P<name>[A-Za-z][\w.-]*):)?(?P<number>\d+)|(?P<alone>[A-Za-z][\w.-]*)")
 
@@ -73,16 +75,21 @@ class CloudRequest:
     output: Location | None = None
     name: str
     seed: int = contract.DEFAULT_SEED
-    shm_size: str = "16g"
+    # As asked for; see `shared_memory`.
+    shm_size: str | None = None
     tags: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
+    # Given with --env.
+    variables: dict[str, str] = field(default_factory=dict)
     offline: bool = False
     commit: str | None = None
     dirty: bool = False
     fingerprint: bool = True
-    # Kubernetes only: an existing service account, and a Secret with a registry's login.
+    # Kubernetes only: an existing service account, a Secret with a registry's login, and the
+    # class of the pods' runtime.
     account: str | None = None
     pull_secret: str | None = None
+    runtime_class: str | None = None
     # VM only: samerun's repository, the command for `docker login`, the one printing the key.
     source: str | None = None
     login_command: str | None = None
@@ -98,6 +105,11 @@ class CloudRequest:
         """Exit codes after which a restarted training resumes."""
         lost = (NodeLost.exit_code,) if self.nodes > 1 else ()
         return (contract.EXIT_PREEMPTED, *lost)
+
+    @property
+    def shared_memory(self) -> str:
+        """The size of shared memory, for machines whose number of cores is unknown."""
+        return self.shm_size or memory.shared_memory(self.procs)
 
     def entry(self) -> list[str]:
         """Return the arguments of the image's entrypoint."""
@@ -123,10 +135,7 @@ class CloudRequest:
             contract.ENV_SOURCE: self.data.url if self.data else "",
             contract.ENV_FINGERPRINT: "" if self.fingerprint else "0",
         }
-        if self.nodes > 1:
-            # All interfaces except these two: NCCL may otherwise choose an isolated bridge.
-            values["NCCL_SOCKET_IFNAME"] = "^lo,docker"
-        return present(values)
+        return user_variables.listed(self.variables) | present(values)
 
 
 def parse_gpus(text: str | None) -> Gpus:
@@ -194,11 +203,7 @@ def check_cloud_request(request: CloudRequest) -> None:
             f"--nodes {request.nodes}, --procs {request.procs}: both must be 1 or more.",
             "Omit them for one machine and one process per GPU.",
         )
-    if request.engine != "k8s" and (request.account or request.pull_secret):
-        raise UsageError(
-            "--service-account and --pull-secret are for Kubernetes only.",
-            "Omit them; docs/cloud.md describes how the other engines log in to a registry.",
-        )
+    _check_cluster_options(request)
     _check_texts(request)
     _check_machine(request)
     _check_pod_names(request)
@@ -232,6 +237,26 @@ def _check_texts(request: CloudRequest) -> None:
             raise UsageError(f"{text!r} is not UTF-8.", "Give text in UTF-8.")
 
 
+def _check_cluster_options(request: CloudRequest) -> None:
+    if request.engine != "k8s" and (request.account or request.pull_secret):
+        raise UsageError(
+            "--service-account and --pull-secret are for Kubernetes only.",
+            "Omit them; docs/cloud.md describes how the other engines log in to a registry.",
+        )
+    if request.runtime_class is None:
+        return
+    if request.engine != "k8s":
+        raise UsageError(
+            "--runtime-class is for Kubernetes only.",
+            "Omit it; `invoke train --docker-arg=--runtime=NAME` chooses one of Docker's.",
+        )
+    if not RUNTIME_CLASS.fullmatch(request.runtime_class):
+        raise UsageError(
+            f"Invalid value for --runtime-class: {request.runtime_class!r}.",
+            "Use a name from `kubectl get runtimeclasses`, e.g. nvidia.",
+        )
+
+
 def _check_machine(request: CloudRequest) -> None:
     if request.cpus is not None and request.cpus < 1:
         raise UsageError(f"Invalid value for --cpus: {request.cpus}.", "Use 1 or more.")
@@ -239,7 +264,7 @@ def _check_machine(request: CloudRequest) -> None:
         raise UsageError(
             f"Invalid size for --memory: {request.memory!r}.", "Use whole gigabytes, as in 32g."
         )
-    if not SHM.fullmatch(request.shm_size):
+    if request.shm_size is not None and not SHM.fullmatch(request.shm_size):
         raise UsageError(
             f"Invalid size for --shm-size: {request.shm_size!r}.", "Use e.g. 512m or 2g."
         )

@@ -136,7 +136,10 @@ def _first(request: CloudRequest) -> list[str]:
     """Return the arguments of `invoke train` for the first start."""
     options = ["--name", request.name, *_common(request), "--image", request.image]
     options += ["--gpus", str(request.gpus.number), "--procs", str(request.procs)]
-    options += ["--seed", str(request.seed), "--shm-size", request.shm_size]
+    options += ["--seed", str(request.seed)]
+    # By default sized there, by the machine's cores.
+    options += ["--shm-size", request.shm_size] if request.shm_size else []
+    options += [word for n, v in request.variables.items() for word in ("--env", f"{n}={v}")]
     options += ["--data", _data(request)] if request.data else []
     options += ["--tags", ",".join(request.tags)] if request.tags else []
     arguments = ["--", *request.arguments] if request.arguments else []

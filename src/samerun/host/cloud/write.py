@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samerun.core import contract
+from samerun.core import contract, user_variables
 from samerun.core.errors import (
     DataError,
     KeyFileError,
@@ -19,7 +19,7 @@ from samerun.core.errors import (
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.host.checkout import git
 from samerun.host.checkout.project import Project, tag
-from samerun.host.cloud import check, k8s, sky, vm
+from samerun.host.cloud import check, k8s, labels, sky, vm
 from samerun.host.cloud.options import CloudOptions
 from samerun.host.cloud.request import (
     ENGINES,
@@ -56,8 +56,7 @@ def read(options: CloudOptions, project: Project) -> CloudRequest:
     """
     engine_name = _engine(options.engine)
     gpus = parse_gpus(options.gpus)
-    known = check.known_accelerators(engine_name)
-    gpus = dataclasses.replace(gpus, name=check.accelerator(gpus.name, known))
+    gpus = dataclasses.replace(gpus, name=_gpu(engine_name, gpus.name))
     if engine_name == "sky" and gpus.number and not gpus.name:
         raise UsageError(
             f"--gpus {options.gpus}: SkyPilot requires the name of the GPU.",
@@ -86,18 +85,29 @@ def read(options: CloudOptions, project: Project) -> CloudRequest:
         shm_size=options.shm_size,
         tags=tags.split_tags(options.tags),
         settings=_settings(options),
+        variables=user_variables.parse(options.env),
         offline=options.offline,
         commit=state.commit,
         dirty=bool(state.commit and state.dirty),
         fingerprint=not options.no_fingerprint,
         account=options.service_account,
         pull_secret=options.pull_secret,
+        runtime_class=options.runtime_class,
         source=options.source or git.origin(project.root),
         login_command=options.login_command,
         key_command=options.key_command,
     )
     check_request(request)
     return dataclasses.replace(request, image=_image(options))
+
+
+def _gpu(engine_name: Engine, name: str) -> str:
+    """Return the name of a GPU as the engine spells it."""
+    known = check.known_accelerators(engine_name)
+    if engine_name != "k8s":
+        return check.accelerator(name, known)
+    base, suffix = labels.split(name)
+    return name if labels.PRODUCT.fullmatch(base) else check.accelerator(base, known) + suffix
 
 
 def _data(engine_name: Engine, text: str | None) -> Location | None:

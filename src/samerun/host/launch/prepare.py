@@ -1,5 +1,6 @@
 """Check the options of a run, and prepare its launch and record."""
 
+import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -185,7 +186,7 @@ def plan(
         arguments=options.arguments,
         procs=options.procs or resources.procs,
         seed=options.seed,
-        shm_size=options.shm_size,
+        shm_size=_shared_memory(options, resources),
         mounts=tuple(mounts),
         environment=_environment(options, resources, image, has_key=has_key),
         gpus=resources.selection.flag,
@@ -269,9 +270,14 @@ def _topology(options: Request, resources: Resources) -> Topology:
         least_nodes=options.place.least,
         node_rank=options.place.rank,
         rendezvous=options.place.endpoint or None,
-        shm_size=options.shm_size,
+        shm_size=_shared_memory(options, resources),
         threads=_threads(options, procs),
     )
+
+
+def _shared_memory(options: Request, resources: Resources) -> str:
+    procs = options.procs or resources.procs
+    return options.shm_size or memory.shared_memory(procs, os.cpu_count() or 1)
 
 
 def _threads(options: Request, procs: int) -> int:

@@ -45,7 +45,10 @@ class Request:
     ] = None
     tags: Annotated[str | None, "W&B tags, a,b; the image's digest is added"] = None
     seed: Annotated[int, "seed of all random generators"] = contract.DEFAULT_SEED
-    shm_size: Annotated[str, "shared memory for loaders and NCCL"] = "2g"
+    shm_size: Annotated[
+        str | None,
+        "shared memory for loaders and NCCL, e.g. 8g; default: 2 to 4 GB per process, by cores",
+    ] = None
     api_key_file: Annotated[
         str | None, "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc"
     ] = None
@@ -172,7 +175,7 @@ def check_request(request: Request) -> None:
         raise UsageError(f"Invalid value for --procs: {request.procs}.", "Use 1 or more.")
     if not 0 <= request.seed < 2**32:
         raise UsageError(f"--seed {request.seed} is out of range.", "Use 0 to 4294967295.")
-    if not re.fullmatch(r"\d+[bkmgBKMG]?", request.shm_size):
+    if request.shm_size is not None and not re.fullmatch(r"[0-9]+[bkmgBKMG]?", request.shm_size):
         raise UsageError(
             f"Invalid size for --shm-size: {request.shm_size!r}.", "Use e.g. 512m or 2g."
         )

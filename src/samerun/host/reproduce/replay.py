@@ -13,7 +13,7 @@ from samerun.host.container.spec import ContainerSpec
 from samerun.host.launch import prepare
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
-from samerun.host.machine import engine, network
+from samerun.host.machine import engine, memory, network
 from samerun.host.reproduce import causes, rebuild, requirements
 from samerun.host.reproduce.find_run import FoundRun
 from samerun.host.reproduce.options import ReproduceOptions
@@ -44,7 +44,7 @@ def asked(original: FoundRun, options: ReproduceOptions) -> Request:
         name=name,
         tags=",".join(filter(None, (own, link_tag(original.link)))),
         seed=run.seed,
-        shm_size=run.topology.shm_size,
+        shm_size=memory.shared_on_one_machine(run.topology),
         api_key_file=options.api_key_file,
         network=options.network,
         no_network=options.no_network,

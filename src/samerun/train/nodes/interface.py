@@ -42,4 +42,5 @@ def set_interface(nodes: NodePlacement) -> None:
     if name:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         if name != "lo":
-            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+            # Without =, NCCL takes the name for a prefix: eth1 for eth10.
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={name}")
