@@ -24,7 +24,7 @@ UNKNOWN_FIELD = 2
 _NOT_KNOWN = r"\[[^\]]*\]"
 _VALUES = {
     "index": r"[0-9]{1,4}",
-    # "[GPU is lost]" is no name.
+    # "[GPU is lost]" is a message and not a name.
     "name": r"[^\[].*?",
     "driver_version": r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}",
     "compute_cap": rf"[0-9]{{1,2}}\.[0-9]{{1,2}}|{_NOT_KNOWN}",

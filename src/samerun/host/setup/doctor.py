@@ -150,7 +150,7 @@ def _gpu(project: Project) -> Diagnosis:
         return Diagnosis(subject="gpu", text=gpu.without_driver(present), fix=fix)
     if not present.gpus and not present.trouble:
         return Diagnosis(subject="gpu", text="none: training uses the CPU", optional=True)
-    gpus.select(None, present)  # What is wrong without any engine is said without one.
+    gpus.select(None, present)  # Raises what can be found wrong without an engine.
     client = engine.connect()
     release = _built_cuda(client)
     notes = gpu.check(client, present, tag(release) if release else None, release or DEFAULT_CUDA)

@@ -31,7 +31,7 @@ number = ctypes.c_int()
 driver.cuDeviceGetCount(ctypes.byref(number))
 print(number.value)
 """
-# CUDA's errors with a cause of their own.
+# The errors of CUDA that have one cause each.
 REMEDIES = {
     "error 100": "The container has no GPU device: renew the CDI specification with `sudo "
     "systemctl restart nvidia-cdi-refresh`, or restart the engine.",

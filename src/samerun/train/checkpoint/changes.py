@@ -95,7 +95,7 @@ def restore(learn: Any, values: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _set(thing: Any, attribute: str, value: Any) -> None:
     if attribute == "has_grad":
-        # fastai's optimizer goes on with a frozen parameter that had a gradient once: of zero.
+        # fastai's optimizer still steps a frozen parameter that once had a gradient: by zero.
         thing.grad = torch.zeros_like(thing) if value and thing.grad is None else thing.grad
     elif attribute == "requires_grad":
         thing.requires_grad_(value)
