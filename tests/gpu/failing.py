@@ -15,25 +15,6 @@ def oom():
     torch.empty(2**45, dtype=torch.uint8, device=DEVICE)
 
 
-def oom_of_cublas():
-    """Leave so little memory that cuBLAS can't make its handle or workspace."""
-    free, _ = torch.cuda.mem_get_info()
-    kept = [torch.empty(free - 40 * 2**20, dtype=torch.uint8, device=DEVICE)]
-    left = torch.cuda.mem_get_info()[0]
-    while left > 2**21:
-        try:
-            kept.append(torch.empty(left // 2, dtype=torch.uint8, device=DEVICE))
-        except torch.OutOfMemoryError:
-            break
-        left = torch.cuda.mem_get_info()[0]
-    torch.backends.cuda.matmul.allow_tf32 = True
-    a = kept[0][: 512 * 512 * 4].view(torch.float32).view(512, 512)
-    b = kept[0][512 * 512 * 4 : 2 * 512 * 512 * 4].view(torch.float32).view(512, 512)
-    out = kept[0][2 * 512 * 512 * 4 : 3 * 512 * 512 * 4].view(torch.float32).view(512, 512)
-    torch.mm(a, b, out=out)
-    torch.linalg.lu_factor(a)
-
-
 def assertion():
     """An index that is out of range, as of a label that the head has no class for."""
     x = torch.zeros(4, device=DEVICE)

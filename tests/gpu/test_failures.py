@@ -1,5 +1,8 @@
 """Failures on a GPU are told apart: out of memory is not a bug, and a bug not a lost card."""
 
+import subprocess
+import sys
+
 import pytest
 from conftest import ON_CPU
 from resuming import part
@@ -8,7 +11,6 @@ from starting import beside, script, train
 OUT_OF_MEMORY = 112
 EXPECTED = {
     "oom": {OUT_OF_MEMORY},
-    "oom_of_cublas": {OUT_OF_MEMORY},
     "raised": {1},
     "killed": {-9, 137},
 }
@@ -30,3 +32,19 @@ def test_failure_has_its_code_and_its_name(failed, table, name):
     table(f"failure: {name}", f"exit code {codes[name]}", str(told)[:300].replace("|", "/"))
     assert codes[name] in EXPECTED.get(name, {codes[name]}), said
     assert codes[name] != 0
+
+
+@pytest.mark.gpus(1)
+@pytest.mark.parametrize("left", [100, 550, 700])
+def test_full_card_is_out_of_memory_wherever_it_is_met(tmp_path, table, left):
+    """Another process holds the card: the context, cuBLAS, cuDNN or torch fails, by what is left."""
+    hog = [sys.executable, script("hogging"), str(left)]
+    with subprocess.Popen(hog, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "holding\n"
+        code = train(tmp_path, script("trainings"), "fp32", policy="")
+        holder.kill()
+    said = (tmp_path / "log.txt").read_text()
+    table(
+        f"{left} MiB left on the card", f"exit code {code}: {said.strip().splitlines()[-1][:200]}"
+    )
+    assert code == OUT_OF_MEMORY, said
