@@ -1,9 +1,14 @@
 import dataclasses
+import signal
 from pathlib import Path
 
 import pytest
 
 from samerun.core import record
+
+# A shell's background job ignores SIGINT, and all that the tests start would as well.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

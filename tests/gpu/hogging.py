@@ -1,4 +1,4 @@
-"""Take the GPU's memory but for a few megabytes, say so, and hold it: ``python hogging.py LEFT``."""
+"""Hold the GPU's memory but for some megabytes, and say so: ``python hogging.py LEFT``."""
 
 import sys
 import time

@@ -37,7 +37,7 @@ def test_failure_has_its_code_and_its_name(failed, table, name):
 @pytest.mark.gpus(1)
 @pytest.mark.parametrize("left", [100, 550, 700])
 def test_full_card_is_out_of_memory_wherever_it_is_met(tmp_path, table, left):
-    """Another process holds the card: the context, cuBLAS, cuDNN or torch fails, by what is left."""
+    """Another process holds the card: the context, cuBLAS, cuDNN or torch fails."""
     hog = [sys.executable, script("hogging"), str(left)]
     with subprocess.Popen(hog, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "holding\n"
