@@ -76,7 +76,10 @@ FAULTS = (
     [],
     [{"path": "file_stream", "status": 401}],
     [{"path": "file_stream", "status": 500, "seconds": 4.0}],
-    [{"path": "file_stream", "status": 429, "seconds": 4.0}, {"op": "CreateArtifact", "status": 401}],
+    [
+        {"path": "file_stream", "status": 429, "seconds": 4.0},
+        {"op": "CreateArtifact", "status": 401},
+    ],
     [{"hang": True, "seconds": 4.0, "times": 3, "op": "CreateArtifact"}],
 )
 COUNTED = (
@@ -101,7 +104,7 @@ def start(folder, kind):
     command = RECIPE if kind.startswith("tabular") else (str(folder.parent / "soak.py"),)
     if kind.endswith("2"):
         line = ["-m", "samerun.train", "--procs", "2", "--seed", "7", *command]
-        os.execv(sys.executable, [sys.executable, *line])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, *line])
     from samerun.train import worker
 
     code = 0
