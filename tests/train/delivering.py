@@ -8,8 +8,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from samerun.host.tracking import delivery, graphql, keys
-from samerun.train.hooks import wandb_content, wandb_log, wandb_outbox
+import samerun
+
+# The image has no host side; `invoke test` mounts the sources for it.
+samerun.__path__.append("/src/samerun")
+
+from samerun.host.tracking import delivery, graphql, keys  # noqa: E402
+from samerun.train.hooks import wandb_content, wandb_log, wandb_outbox  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "standin"))
 

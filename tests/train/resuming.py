@@ -19,7 +19,11 @@ FRAMEWORKS = Preloaded(
 import sys
 import matplotlib.pyplot, pandas, PIL.Image, scipy.stats, sklearn.metrics, sklearn.model_selection
 import torch.distributed, torchvision.models
-assert not {"fastai", "fastcore", "wandb", "samerun"} & set(sys.modules)
+# In the image, every Python loads the hook; each fork is to load it itself, with its environment.
+sys.meta_path[:] = [f for f in sys.meta_path if not f.__module__.startswith("samerun")]
+for name in [name for name in sys.modules if name.partition(".")[0] == "samerun"]:
+    del sys.modules[name]
+assert not {"fastai", "fastcore", "wandb"} & set(sys.modules)
 """,
     OMP_NUM_THREADS="1",
 )
