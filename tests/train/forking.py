@@ -22,6 +22,7 @@ def run(folder, arguments, environment):
     os.environ.update(environment)
     os.environ["SAMERUN_RECORD"] = f"{folder}/run.json"
     os.environ["WANDB_DIR"] = folder
+    os.environ["WANDB_DATA_DIR"] = f"{folder}/data"
     os.chdir(folder)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
