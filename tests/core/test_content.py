@@ -4,9 +4,14 @@ import os
 
 import pytest
 
-from samerun.core import content
+from samerun.core import content, tree
 from samerun.host.launch import data
 from samerun.train.standalone import probe
+
+
+def taken(folder):
+    """Return the entry of the record for *folder*, by the host."""
+    return data.fingerprint_folder(data.list_files(data.Folder(path=folder))).entry
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def folder(tmp_path):
 
 def test_host_and_container_take_the_same_fingerprint(folder, capsys):
     """Of the same files, with the same number and bytes; the container says what it took."""
-    here, there = data.fingerprint_folder(folder), probe.read_data(folder, "s3://photos")
+    here, there = taken(folder), probe.read_data(folder, "s3://photos")
 
     assert here.fingerprint == there.fingerprint
     assert (here.files, here.size_bytes) == (there.files, there.size_bytes) == (3, 9)
@@ -31,37 +36,37 @@ def test_host_and_container_take_the_same_fingerprint(folder, capsys):
 
 def test_the_fingerprint_is_what_it_was_in_earlier_records(folder):
     """A run of last year is still to be made again: this value never changes."""
-    assert content.fingerprint(folder, content.files(folder)) == (
+    assert content.fingerprint(tree.scan(folder)) == (
         "sha256:e95ea61414af85551af475ffef57727465f13247e2539aa57356f23f9eded686"
     )
 
 
 def test_a_name_need_not_be_utf_8(folder):
     """Old archives hold such names; one more byte in it is another fingerprint."""
-    before = data.fingerprint_folder(folder).fingerprint
+    before = taken(folder).fingerprint
     odd = os.fsencode(folder) + b"/caf\xe9.txt"
     os.close(os.open(odd, os.O_CREAT))
-    first = data.fingerprint_folder(folder).fingerprint
+    first = taken(folder).fingerprint
     os.rename(odd, os.fsencode(folder) + b"/caf\xe8.txt")
 
-    assert len({before, first, data.fingerprint_folder(folder).fingerprint}) == 3
+    assert len({before, first, taken(folder).fingerprint}) == 3
 
 
 def test_many_files_are_read_in_batches(tmp_path, monkeypatch):
     """Their order, not the threads', decides."""
     for number in range(50):
         (tmp_path / f"{number:02}").write_text(str(number))
-    whole = content.fingerprint(tmp_path, content.files(tmp_path))
+    whole = content.fingerprint(tree.scan(tmp_path))
     monkeypatch.setattr(content, "BATCH", 7)
 
-    assert content.fingerprint(tmp_path, content.files(tmp_path)) == whole
+    assert content.fingerprint(tree.scan(tmp_path)) == whole
 
 
 def test_what_can_not_be_read_is_no_fingerprint(tmp_path):
     """A wrong one would be worse than none."""
     (tmp_path / "x").write_text("x")
-    found = content.files(tmp_path)
+    found = tree.scan(tmp_path)
     (tmp_path / "x").unlink()
 
     with pytest.raises(FileNotFoundError):
-        content.fingerprint(tmp_path, found)
+        content.fingerprint(found)

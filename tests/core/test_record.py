@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 
@@ -236,3 +237,37 @@ def test_what_is_no_plain_file_is_no_record(tmp_path):
         file.truncate(20 * 2**30)
     with pytest.raises(RecordError, match="large"):
         record.read(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["/etc", "/data/..", "/data/a/b", "/output", "data"])
+def test_data_of_a_record_lie_at_data_only(run, target):
+    """A later start mounts there; a hostile container may have written the record."""
+    entry = dataclasses.replace(run.data[0], target=target)
+    text = record.to_json(dataclasses.replace(run, data=(entry,)))
+
+    with pytest.raises(RecordError, match=r"data\[0\]\.target"):
+        record.from_json(text)
+
+
+def test_only_a_record_with_named_data_needs_the_new_schema(run):
+    """Images of earlier versions read all others, and are run again with today's host."""
+    named = dataclasses.replace(run.data[0], target="/data/photos")
+    several = dataclasses.replace(run, data=(named,))
+
+    assert json.loads(record.to_json(run))["schema"] == 2
+    assert json.loads(record.to_json(several))["schema"] == record.SCHEMA == 3
+    assert record.from_json(record.to_json(several)) == several
+
+
+def test_fingerprints_of_several_folders_are_one_text_in_any_order(run):
+    """With the names, so that two folders that are swapped are other data."""
+    a, b = (
+        dataclasses.replace(run.data[0], target=f"/data/{name}", fingerprint=f"sha256:{name}")
+        for name in "ab"
+    )
+    swapped = dataclasses.replace(a, target="/data/b"), dataclasses.replace(b, target="/data/a")
+
+    assert record.fingerprints((a, b)) == record.fingerprints((b, a)) == "a sha256:a, b sha256:b"
+    assert record.fingerprints(swapped) != record.fingerprints((a, b))
+    assert record.fingerprints(run.data) == "sha256:1"
+    assert record.fingerprints((a, dataclasses.replace(b, fingerprint=None))) is None

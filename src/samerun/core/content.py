@@ -1,24 +1,28 @@
 """
-The files of a data folder, and one hash of their names and contents.
+One hash of the names and contents of a data folder.
 
 The host computes it before it starts a container, and a standalone container computes it
 itself. The same content has the same fingerprint in both.
 """
 
+import errno
 import hashlib
+import io
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from samerun.core.tree import Tree
 
 # Files passed to the threads at once: a million queued tasks would take a gigabyte.
 BATCH = 4096
 
 
-def files(folder: Path) -> list[Path]:
-    """Return all files under *folder*, sorted, except those that can't be listed."""
-    paths = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in paths if path.is_file())
+# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md: a pointer has less than 1024 bytes.
+POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+POINTER_BYTES = range(len(POINTER), 1024)
 
 
 def names(folder: Path, paths: Iterable[Path]) -> list[str]:
@@ -31,14 +35,14 @@ def size(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths)
 
 
-def fingerprint(folder: Path, paths: Sequence[Path]) -> str:
+def fingerprint(tree: Tree) -> str:
     """
-    Return the SHA-256 of the relative names and the contents of the files *paths*.
+    Return the SHA-256 of the relative names and the contents of *tree*.
 
     Raises:
-        OSError: One of them can't be read.
+        OSError: A file can't be read.
     """
-    return combine(names(folder, paths), hash_all(paths))
+    return combine(tree, hash_all(tree.files))
 
 
 def hash_all(paths: Sequence[Path], read: Callable[[Path], str] | None = None) -> Iterator[str]:
@@ -49,21 +53,55 @@ def hash_all(paths: Sequence[Path], read: Callable[[Path], str] | None = None) -
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
+    """
+    Return the SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: It can't be read, or is not a plain file any more.
+    """
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def together(fingerprints: Iterable[str | None]) -> str | None:
-    """Return several fingerprints as one text, which may be empty; None if one is missing."""
-    values = list(fingerprints)
-    return None if None in values else ", ".join(map(str, values))
+def open_file(path: Path) -> io.BufferedReader:
+    """
+    Open a plain file, or a link to one, for reading.
+
+    Raises:
+        OSError: It can't be opened, or is no plain file.
+    """
+    # O_NONBLOCK, because opening a pipe would block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
-def combine(names: Iterable[str], contents: Iterable[str]) -> str:
-    """Return the fingerprint of files with these *names* and hashes of their *contents*."""
+def is_pointer(path: Path) -> bool:
+    """
+    Whether the file is a pointer of Git LFS, in place of a file that was not downloaded.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    if path.stat().st_size not in POINTER_BYTES:
+        return False
+    with open_file(path) as file:
+        return file.read(len(POINTER)) == POINTER
+
+
+def combine(tree: Tree, contents: Iterable[str]) -> str:
+    """
+    Return the fingerprint of the files of *tree* with these hashes of their *contents*.
+
+    Links to folders count by their targets, whose files have their own names.
+    """
     digest = hashlib.sha256()
-    for name, content in zip(names, contents, strict=True):
+    for name, content in zip(names(tree.folder, tree.files), contents, strict=True):
         # Names are bytes, not necessarily UTF-8.
         digest.update(os.fsencode(name) + f"\0{content}\n".encode())
+    for link, target in tree.links:
+        place = os.fsencode(link.relative_to(tree.folder))
+        digest.update(place + b"\0link " + os.fsencode(target) + b"\n")
     return f"sha256:{digest.hexdigest()}"

@@ -12,7 +12,7 @@ OUTPUT: Final = "/output"
 """The run's folder on the host, writable, owned by the caller."""
 
 DATA: Final = "/data"
-"""The folder passed with ``--data``, read-only; absent without it."""
+"""The folder passed with ``--data``, or the parent of named ones; read-only, or absent."""
 
 CODE: Final = "/code"
 """The folder of a user's script: a layer of the image, or a mount."""
@@ -92,7 +92,7 @@ ENV_COMMIT: Final = "SAMERUN_COMMIT"
 """The commit from which the file for the cloud was written."""
 
 ENV_SOURCE: Final = "SAMERUN_DATA_SOURCE"
-"""Where a standalone container's data comes from, e.g. ``s3://photos``."""
+"""Where a standalone container's data comes from, e.g. ``s3://photos``; see docs/contract.md."""
 
 ENV_FINGERPRINT: Final = "SAMERUN_FINGERPRINT"
 """``0``: a standalone container does not read its data to compute a fingerprint."""

@@ -117,4 +117,12 @@ def _after_environment(flags: list[str]) -> list[str]:
     return flags[last + 1 :]
 
 
-_STEPS: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _launch_from_arguments}
+def _named_data(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of schema 3: data may have names, which older versions would ignore."""
+    return dict(raw)
+
+
+_STEPS: Mapping[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    1: _launch_from_arguments,
+    2: _named_data,
+}

@@ -11,16 +11,17 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from samerun.core import contract, migration, validation
+from samerun.core import contract, data_names, migration, validation
 from samerun.core.errors import RecordError
 from samerun.core.files import read_plain, write_atomically
 
-SCHEMA = 2
+SCHEMA = 3
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 """Names of runs, which are also names of folders and containers."""
@@ -102,7 +103,12 @@ class Topology:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data folder and the hash of its content; None if a container did not read it."""
+    """
+    A data folder and the hash of its content; None if a container did not read it.
+
+    *target* is ``/data`` or ``/data/NAME``. With *follow_links*, what its links lead to belongs
+    to it.
+    """
 
     source: str
     target: str
@@ -110,6 +116,12 @@ class Data:
     files: int | None
     size_bytes: int | None
     seconds: float | None = None
+    follow_links: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name given with ``--data NAME=FOLDER``; empty without one."""
+        return self.target.removeprefix(contract.DATA).strip("/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +252,14 @@ class Run:
         return dataclasses.replace(self, outcome=dataclasses.replace(self.outcome, **changes))
 
 
+def fingerprints(data: Iterable[Data]) -> str | None:
+    """Return the fingerprints of *data* with its names as one text; None if one is missing."""
+    entries = sorted(data, key=lambda entry: entry.target)
+    if any(entry.fingerprint is None for entry in entries):
+        return None
+    return ", ".join(f"{entry.name} {entry.fingerprint}".strip() for entry in entries)
+
+
 def now() -> str:
     """Return the time in the format of records: ISO 8601 in UTC, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -247,7 +267,16 @@ def now() -> str:
 
 def to_json(value: Any) -> str:
     """Return *value*, a dataclass of this module, as indented JSON."""
-    return json.dumps(dataclasses.asdict(value), indent=2) + "\n"
+    raw = dataclasses.asdict(value)
+    if isinstance(value, Run):
+        raw["schema"] = _schema(value)
+    return json.dumps(raw, indent=2) + "\n"
+
+
+def _schema(run: Run) -> int:
+    """Return the oldest schema that can express *run*, so that older images read its record."""
+    has_names = any(entry.name or entry.follow_links for entry in run.data)
+    return SCHEMA if has_names else 2
 
 
 def from_json(text: str) -> Run:
@@ -282,6 +311,8 @@ def _check_values(run: Run) -> None:
     validation.matches("image.digest", run.image.digest, DIGEST)
     for name in ("created", "started", "ended"):
         validation.is_time(f"outcome.{name}", getattr(outcome, name))
+    for number, entry in enumerate(run.data):
+        validation.matches(f"data[{number}].target", entry.target, data_names.TARGET)
     validation.in_range("seed", run.seed, 0, 2**32 - 1)
     validation.in_range("topology.procs", topology.procs, 1, 2**16)
     validation.in_range("topology.nodes", topology.nodes, 1, 2**16)

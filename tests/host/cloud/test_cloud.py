@@ -44,12 +44,45 @@ def test_what_the_record_needs_is_carried_along(engine):
 def test_what_the_data_are_is_left_to_the_container(engine):
     """It is told where they are from, and not to read them only where that was asked for."""
     data = Location(kind="s3", name="photos", path="small")
-    text, off = (rendered(engine, data=data, fingerprint=f, dirty=True) for f in (True, False))
+    text, off = (rendered(engine, data=(data,), fingerprint=f, dirty=True) for f in (True, False))
 
     assert "s3://photos/small" in text.partition("SAMERUN_DATA_SOURCE")[2]
     assert "c" * 40 + "-dirty" in text
     assert "SAMERUN_FINGERPRINT" not in text
     assert "SAMERUN_FINGERPRINT" in off
+
+
+NAMED = ("photos=s3://pics/small", "labels=gs://tables")
+
+
+def test_several_data_have_a_place_each_on_every_engine():
+    """At /data/NAME in the container, and the record learns where each is from."""
+    data = request.parse_data(NAMED)
+    pod = pod_of(rendered("k8s", data=data))
+    mounts = {m["mountPath"]: m["name"] for m in pod["containers"][0]["volumeMounts"]}
+    task = yaml.safe_load(rendered("sky", data=data))
+    script = vm.train(asked("vm", data=data))
+
+    assert (mounts["/data/photos"], mounts["/data/labels"]) == ("data-0", "data-1")
+    assert {"data-0", "data-1"} <= {volume["name"] for volume in pod["volumes"]}
+    assert task["file_mounts"]["/samerun/data/photos"]["source"] == "s3://pics/small"
+    assert "target=/data/labels" in task["run"]
+    assert "rclone sync" in script
+    assert ":gcs:tables /srv/samerun/data/labels" in script
+    found = arguments_on_the_vm("\n".join(x for x in script.split("\n") if "rclone" not in x))
+    assert f"photos={vm.DATA}/photos" in found
+    for text in (rendered("k8s", data=data), rendered("sky", data=data)):
+        assert "photos=s3://pics/small labels=gs://tables" in text
+
+
+def test_two_buckets_of_one_pod_have_a_volume_each():
+    """Two volumes of one name would be one."""
+    documents = list(
+        yaml.safe_load_all(rendered("k8s", data=request.parse_data(("a=s3://aaa", "b=s3://bbb"))))
+    )
+    names = [d["metadata"]["name"] for d in documents if d["kind"] == "PersistentVolume"]
+
+    assert names == ["demo-data-0", "demo-data-1"]
 
 
 def test_arguments_survive_every_shell_and_yaml():
@@ -120,7 +153,7 @@ def test_75_starts_again_and_a_failure_does_not():
 def test_a_pod_is_as_hardened_as_a_container_on_a_laptop():
     """No root, no capabilities, nothing writable but outputs and memory; shm is sized."""
     given = {"gpus": Gpus(name="A100", number=8), "procs": 8}
-    pod = pod_of(rendered("k8s", data=Location(kind="pvc", name="photos"), **given))
+    pod = pod_of(rendered("k8s", data=(Location(kind="pvc", name="photos"),), **given))
     container = pod["containers"][0]
     mounts = {m["mountPath"]: m.get("readOnly", False) for m in container["volumeMounts"]}
 

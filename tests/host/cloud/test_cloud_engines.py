@@ -25,12 +25,12 @@ S3, GS = Location(kind="s3", name="photos", path="train"), Location(kind="gs", n
 PVC, PATH = Location(kind="pvc", name="photos"), Location(kind="path", name="/srv/photos")
 VARIANTS = [
     {},
-    {"gpus": A100, "procs": 8, "spot": True, "data": S3},
-    {"gpus": A100, "procs": 8, "nodes": 2, "data": PVC, "output": PVC},
-    {"data": GS, "output": GS, "offline": True},
-    {"data": PATH, "gpus": Gpus(number=1)},
+    {"gpus": A100, "procs": 8, "spot": True, "data": (S3,)},
+    {"gpus": A100, "procs": 8, "nodes": 2, "data": (PVC,), "output": PVC},
+    {"data": (GS,), "output": GS, "offline": True},
+    {"data": (PATH,), "gpus": Gpus(number=1)},
     {"nodes": 2, "account": "team", "pull_secret": "registry", "output": PVC},
-    {"data": S3, "cpus": 8, "memory": "32g", "shm_size": "512m"},
+    {"data": (S3,), "cpus": 8, "memory": "32g", "shm_size": "512m"},
     {"gpus": Gpus(name="A100-MIG-1g.5gb", number=1), "runtime_class": "nvidia"},
     {"variables": {"STYLE": 'it\'s $(HOME): "a b"', "EMPTY": ""}},
 ]
@@ -69,7 +69,7 @@ def asks_sky(sky_python, home, *command):
     ("changes", "instance"),
     [
         ({"cpus": 4, "memory": "16g"}, "m6i.xlarge"),
-        ({"gpus": A100, "procs": 8, "nodes": 2, "spot": True, "data": S3}, "p4d.24xlarge"),
+        ({"gpus": A100, "procs": 8, "nodes": 2, "spot": True, "data": (S3,)}, "p4d.24xlarge"),
     ],
 )
 def test_skypilot_loads_and_plans_the_task(sky_python, tmp_path, changes, instance):
@@ -211,7 +211,7 @@ def violations(pod):
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_a_pod_passes_the_restricted_pod_security_standard(changes):
     """As the page says: all of it but a path of the nodes."""
-    expected = ["hostPath"] if PATH in changes.values() else []
+    expected = ["hostPath"] if (PATH,) in changes.values() else []
 
     assert [violations(pod) for pod in pod_specs(k8s.objects(asked("k8s", **changes)))] == [
         expected
@@ -264,7 +264,7 @@ def test_the_trainers_own_models_take_its_resources(changes):
 
 def files_of_a_vm():
     """Return what cloud-init writes for a run with buckets, by the files' names."""
-    written = yaml.safe_load(rendered("vm", data=S3, output=S3))["write_files"]
+    written = yaml.safe_load(rendered("vm", data=(S3,), output=S3))["write_files"]
     return {Path(file["path"]): file for file in written}
 
 

@@ -61,7 +61,7 @@ def test_a_vm_trains_with_exactly_what_was_given(here, argument, value, folder):
         "vm",
         arguments=("--x", argument),
         output=Location(kind="path", name=path_of(folder)),
-        data=Location(kind="path", name=path_of(argument)),
+        data=(Location(kind="path", name=path_of(argument)),),
         settings={"WANDB_NOTES": value},
     )
     started = f"exec {vm.VENV}/bin/invoke"

@@ -49,9 +49,9 @@ def test_gpus_that_are_none_are_refused(text):
     ("engine", "changes", "said"),
     [
         ("sky", {"output": None}, "disk"),
-        ("sky", {"data": Location(kind="pvc", name="x")}, "only Kubernetes"),
+        ("sky", {"data": (Location(kind="pvc", name="x"),)}, "only Kubernetes"),
         ("k8s", {"output": Location(kind="s3", name="runs")}, "pvc://"),
-        ("k8s", {"data": Location(kind="path", name="./photos")}, "must start with /"),
+        ("k8s", {"data": (Location(kind="path", name="./photos"),)}, "must start with /"),
         ("sky", {"output": Location(kind="path", name="./runs")}, r"--output \./runs: .*disk"),
         (
             "sky",

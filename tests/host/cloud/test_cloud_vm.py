@@ -55,7 +55,7 @@ def test_a_machine_may_say_which_s3_it_is():
     """Its own file comes after ours, and no option in a remote's name wins over both."""
     place = Location(kind="s3", name="runs", path="my runs")
     unit = vm.unit(asked("vm", output=place)).splitlines()
-    text = rendered("vm", data=place, output=place)
+    text = rendered("vm", data=(place,), output=place)
 
     assert unit.index('Environment="RCLONE_S3_PROVIDER=AWS"') < unit.index(
         f"EnvironmentFile=-{buckets.ACCESS}"

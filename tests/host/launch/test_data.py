@@ -1,10 +1,22 @@
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
 
-from samerun.core.errors import DataError
+from samerun.core import content
+from samerun.core.errors import DataError, UsageError
 from samerun.host.launch import data, data_cache
+
+
+def listed(folder, **options):
+    """Return the content of *folder*, as `train --data` sees it."""
+    return data.list_files(data.Folder(path=folder, **options)).tree
+
+
+def taken(folder, **options):
+    """Return the entry of the record for *folder*."""
+    return data.fingerprint_folder(data.list_files(data.Folder(path=folder, **options))).entry
 
 
 @pytest.fixture
@@ -17,25 +29,22 @@ def folder(tmp_path):
 
 def test_fingerprint_follows_content_and_names(folder):
     """The same content gives the same fingerprint; another content or name another one."""
-    first = data.fingerprint_folder(folder)
+    first = taken(folder)
     assert (first.files, first.size_bytes) == (2, 6)
-    assert first == data.fingerprint_folder(folder)
+    assert first == taken(folder)
 
     (folder / "2.txt").write_text("owt")
-    changed = data.fingerprint_folder(folder)
+    changed = taken(folder)
     (folder / "2.txt").rename(folder / "3.txt")
 
-    assert (
-        len({first.fingerprint, changed.fingerprint, data.fingerprint_folder(folder).fingerprint})
-        == 3
-    )
+    assert len({first.fingerprint, changed.fingerprint, taken(folder).fingerprint}) == 3
 
 
 @pytest.mark.parametrize(("name", "words"), [("no", "does not exist"), ("2.txt", "not a folder")])
 def test_missing_data_is_named(folder, name, words):
     """A path that is no folder is refused before anything starts."""
     with pytest.raises(DataError, match=words):
-        data.fingerprint_folder(folder / name)
+        taken(folder / name)
 
 
 def test_empty_data_is_refused(tmp_path):
@@ -43,14 +52,14 @@ def test_empty_data_is_refused(tmp_path):
     (tmp_path / "sub").mkdir()
 
     with pytest.raises(DataError, match="no file"):
-        data.fingerprint_folder(tmp_path)
+        taken(tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["/", "/etc", "/proc", "/proc/self", "/dev", "/sys", "/run"])
 def test_folders_of_the_system_are_no_data(folder):
     """Passwords, devices, the engine's socket."""
     with pytest.raises(DataError, match="system"):
-        data.list_files(Path(folder))
+        listed(Path(folder))
 
 
 def test_link_to_a_folder_of_the_system_is_seen_through(tmp_path):
@@ -58,7 +67,7 @@ def test_link_to_a_folder_of_the_system_is_seen_through(tmp_path):
     (tmp_path / "data").symlink_to("/etc")
 
     with pytest.raises(DataError, match="system"):
-        data.list_files(tmp_path / "data")
+        listed(tmp_path / "data")
 
 
 @pytest.mark.parametrize(
@@ -103,42 +112,44 @@ def reads(folder, tmp_path_factory, monkeypatch):
 
 def test_file_is_read_once(folder, reads):
     """The second look reads nothing, and comes to the same fingerprint."""
-    first = data.fingerprint_folder(folder)
+    first = taken(folder)
     assert sorted(reads) == ["1.txt", "2.txt"]
-    assert data.fingerprint_folder(folder) == first
+    assert taken(folder) == first
     assert len(reads) == 2
 
 
 def test_changed_file_is_read_again_though_size_and_time_are_the_same(folder, reads):
     """Whoever turns the time of modification back does not deceive the fingerprint."""
-    first = data.fingerprint_folder(folder)
+    first = taken(folder)
     times = (folder / "2.txt").stat()
     (folder / "2.txt").write_text("owt")
     os.utime(folder / "2.txt", ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    assert data.fingerprint_folder(folder).fingerprint != first.fingerprint
+    assert taken(folder).fingerprint != first.fingerprint
     assert reads[2:] == ["2.txt"]
 
 
 def test_young_file_is_not_kept(folder, reads, monkeypatch):
     """It could change again within the same tick of the file system's clock."""
     monkeypatch.setattr(data_cache, "YOUNG_NS", 60 * 10**9)
-    data.fingerprint_folder(folder)
-    data.fingerprint_folder(folder)
+    taken(folder)
+    taken(folder)
 
     assert len(reads) == 4
 
 
 def test_damaged_cache_costs_reading_only(folder, reads):
     """Another content than JSON in the cache is no error."""
-    first = data.fingerprint_folder(folder)
+    first = taken(folder)
     data_cache.load(folder).path.write_text("[1, {")
 
-    assert data.fingerprint_folder(folder) == first
+    assert taken(folder) == first
     assert len(reads) == 4
 
 
-@pytest.mark.parametrize("lead", ["/etc/hostname", "/gone.txt", "../outside.txt", "sub"])
+@pytest.mark.parametrize(
+    "lead", ["/etc/hostname", "/gone.txt", "../outside.txt", "../data/sub/a.txt", "sub/../../data"]
+)
 def test_a_link_that_the_run_would_not_see_so_is_refused_by_name(tmp_path, lead):
     """The host follows it, the container can't: the fingerprint would be of other data."""
     folder = tmp_path / "data"
@@ -148,7 +159,7 @@ def test_a_link_that_the_run_would_not_see_so_is_refused_by_name(tmp_path, lead)
     (folder / "link").symlink_to(lead)
 
     with pytest.raises(DataError, match="link"):
-        data.list_files(folder)
+        listed(folder)
 
 
 def test_a_link_within_the_folder_is_the_file(tmp_path):
@@ -158,4 +169,65 @@ def test_a_link_within_the_folder_is_the_file(tmp_path):
     (tmp_path / "sub" / "b.txt").symlink_to("a.txt")
     (tmp_path / "c.txt").symlink_to("sub/a.txt")
 
-    assert len(data.list_files(tmp_path)) == 3
+    assert len(listed(tmp_path).files) == 3
+
+
+def test_several_folders_have_a_fingerprint_and_a_place_each(tmp_path):
+    """By their names; a folder without one is /data."""
+    for name in ("photos", "labels"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text(name)
+
+    texts = [f"{name}={tmp_path / name}" for name in ("photos", "labels")]
+    found = [data.fingerprint_folder(one) for one in data.look(data.parse(texts))]
+
+    assert [one.entry.target for one in found] == ["/data/photos", "/data/labels"]
+    assert len({one.entry.fingerprint for one in found}) == 2
+    assert [mount.target for mount in data.all_mounts(found)] == ["/data/photos", "/data/labels"]
+    assert data.parse([str(tmp_path)])[0].target == "/data"
+
+
+def test_a_folder_with_an_equals_sign_in_its_name_is_still_reached(tmp_path, monkeypatch):
+    """The error says how."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b").mkdir()
+    (tmp_path / "a=b" / "x").write_text("x")
+
+    with pytest.raises(DataError) as caught:
+        data.look(data.parse(["a=b"]))
+
+    assert "./a=b" in caught.value.remedy
+    assert data.look(data.parse(["./a=b"]))[0].folder.target == "/data"
+
+
+def test_data_that_moved_is_given_by_the_name_it_had(run):
+    """The only folder of a run needs none; a name that the run does not know is refused."""
+    photos = dataclasses.replace(run.data[0], target="/data/photos")
+    labels = dataclasses.replace(run.data[0], target="/data/labels")
+
+    assert data.moved((run.data[0],), ["/x"]) == {"/data": Path("/x")}
+    assert data.moved((photos,), ["/x"]) == {"/data/photos": Path("/x")}
+    assert data.moved((photos, labels), ["labels=/x"]) == {"/data/labels": Path("/x")}
+    for texts in (["other=/x"], ["/x"]):
+        with pytest.raises(UsageError, match=r"/data/photos, /data/labels"):
+            data.moved((photos, labels), texts)
+
+
+def test_pointers_of_git_lfs_are_refused_by_name_whether_read_before_or_not(folder, reads):
+    """With the command that fetches the files."""
+    pointer = content.POINTER + b"oid sha256:" + b"a" * 64 + b"\nsize 9\n"
+    for name in ("p.jpg", "q.jpg"):
+        (folder / name).write_bytes(pointer)
+
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"p\.jpg, .*q\.jpg: a pointer of Git LFS") as caught:
+            taken(folder)
+        assert "lfs pull" in caught.value.remedy
+
+
+def test_pipes_in_a_data_folder_are_refused(folder):
+    """What comes out of one is in no fingerprint."""
+    os.mkfifo(folder / "pipe")
+
+    with pytest.raises(DataError, match="pipe is a pipe"):
+        listed(folder)

@@ -36,6 +36,21 @@ def test_empty_tag_is_refused(text):
         request.check_request(Request(tags=text))
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Request(data=("a=x", "a=y")),
+        Request(data=("x", "a=y")),
+        Request(data=("..=x",)),
+        Request(follow_links=True),
+    ],
+)
+def test_data_that_would_have_one_place_or_none_are_refused(asked):
+    """Before a folder is read; and --follow-links without data would be ignored."""
+    with pytest.raises(UsageError, match="data"):
+        request.check_request(asked)
+
+
 def test_digest_follows_the_users_tags(monkeypatch):
     """The digest is added once, whatever else is there."""
     monkeypatch.delenv("WANDB_TAGS", raising=False)

@@ -14,6 +14,7 @@ from samerun.host.launch.request import Request
 from samerun.host.machine import gpus, network
 from samerun.host.reproduce import causes, compare, requirements, traces
 from samerun.host.reproduce.find_run import FoundRun
+from samerun.host.reproduce.options import ReproduceOptions
 from samerun.host.run import listing, recover, summary, sync
 
 
@@ -77,8 +78,8 @@ def test_a_place_that_only_a_container_saw_is_not_looked_for_here(own, tmp_path)
     (tmp_path / "a.csv").write_text("a")
 
     for entry in (own.data[0], here):
-        need, data = requirements._data(found(own, data=(entry,)), None)
-        assert (need.state, data) == ("missing", None)
+        (need,), data = requirements._all_data(found(own, data=(entry,)), ReproduceOptions())
+        assert (need.state, data) == ("missing", ())
         assert entry.source in need.detail
         assert "--data" in need.remedy
 
@@ -91,12 +92,12 @@ def test_data_without_a_fingerprint_need_a_folder_and_a_word(own, tmp_path):
     blank = dataclasses.replace(own.data[0], fingerprint=None, files=None, size_bytes=None)
     run = found(own, data=(blank,))
 
-    unnamed, _ = requirements._data(run, None)
-    named, data = requirements._data(run, str(folder))
+    (unnamed,), _ = requirements._all_data(run, ReproduceOptions())
+    (named,), (data,) = requirements._all_data(run, ReproduceOptions(data=(str(folder),)))
 
     assert unnamed.blocks(anyway=True)
     assert (named.blocks(anyway=False), named.blocks(anyway=True)) == (True, False)
-    assert data.source == str(folder)
+    assert data.entry.source == str(folder)
     assert causes.data(run.run) is None
 
 
@@ -178,9 +179,9 @@ def test_data_that_nobody_knows_are_not_gone_on_with(own):
     blank = dataclasses.replace(own.data[0], fingerprint=None)
 
     with pytest.raises(DataError, match="fingerprint"):
-        resume._same_data(blank, "/tmp")
+        resume.find_data((blank,), Request(resume="x", data=("/tmp",)))
     with pytest.raises(DataError, match="s3://photos"):
-        resume._same_data(own.data[0], None)
+        resume.find_data(own.data, Request(resume="x"))
 
 
 def test_a_run_without_an_image_is_not_gone_on_with(own):

@@ -275,7 +275,9 @@ def test_data_of_a_record_from_wandb_have_to_be_named(run, tmp_path):
     there = found(run, data=(here,))
 
     def need(original, given):
-        return requirements._data(original, given)[0]
+        options = ReproduceOptions(data=(given,) if given else ())
+        (need,), _ = requirements._all_data(original, options)
+        return need
 
     assert need(there, None).state == "missing"
     assert need(there, None).blocks(anyway=True)
@@ -288,9 +290,10 @@ def test_absent_data_passes_for_nobody(run, tmp_path):
     """There is nothing to train on."""
     gone = dataclasses.replace(run.data[0], source=str(tmp_path / "gone"))
 
-    need, data = requirements._data(found(run, folder=tmp_path, data=(gone,)), None)
+    original = found(run, folder=tmp_path, data=(gone,))
+    (need,), data = requirements._all_data(original, ReproduceOptions())
 
-    assert (need.state, data) == ("missing", None)
+    assert (need.state, data) == ("missing", ())
     assert need.blocks(anyway=True)
 
 
@@ -382,7 +385,7 @@ def test_the_code_of_today_is_recorded_as_what_it_is(mounted):
     """With --anyway: commit and patch of the folder, never those of the original."""
     folder = rebuild.mounted_folder(mounted.run)
     (folder / "a.py").write_text("three\n")
-    nothing = requirements.Requirements(needs=(), data=None, selection=gpus.CPU, source=None)
+    nothing = requirements.Requirements(needs=(), data=(), selection=gpus.CPU, source=None)
 
     ran, patch = replay._ran(mounted, nothing, folder)
     rebuilt = dataclasses.replace(nothing, source=rebuild.source(mounted))

@@ -164,6 +164,7 @@ def with_variables(run, **variables):
         (lambda r: dataclasses.replace(r, seed=9), "different seed or topology"),
         (lambda r: dataclasses.replace(r, determinism="fast"), "--fast"),
         (lambda r: dataclasses.replace(r, data=()), "different data"),
+        (lambda r: with_data(r, "photos", "labels"), "different data: labels, photos"),
         (lambda r: with_code(r, where="mounted"), "mounted code"),
         (with_variables, "no recorded input differs"),
     ],
@@ -178,6 +179,12 @@ def test_likely_causes(run, change, cause):
 
 def with_hardware(run, **changes):
     return dataclasses.replace(run, hardware=dataclasses.replace(run.hardware, **changes))
+
+
+def with_data(run, *names):
+    """Return *run* with named data, each with another fingerprint."""
+    entries = [dataclasses.replace(run.data[0], target=f"/data/{name}") for name in names]
+    return dataclasses.replace(run, data=tuple(entries))
 
 
 def with_code(run, **changes):

@@ -190,7 +190,7 @@ def test_resume_refuses_what_would_change_the_training(option):
 def test_resume_takes_more_room():
     """Memory, network and the place of the data are the machine's, not the training's."""
     resume.refuse_changes(
-        Request(target="", resume="x", memory="8g", network="host", data="d", restarts=2)
+        Request(target="", resume="x", memory="8g", network="host", data=("d",), restarts=2)
     )
 
 

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from samerun.core import contract, hardware, lifecycle
+from samerun.core import content, contract, hardware, lifecycle
+from samerun.core.errors import DataError
 from samerun.core.placement import NodePlacement
 from samerun.train.standalone import probe, record, supervise
 from samerun.train.standalone.kubernetes import Answer
@@ -161,6 +162,52 @@ def test_other_data_are_not_gone_on_with(run):
 
 
 GONE = "the data vanished: /data"
+
+
+@pytest.mark.parametrize(
+    ("mounted", "found"),
+    [
+        ((), [""]),
+        (("",), [""]),
+        (("photos", "labels"), ["labels", "photos"]),
+        (("", "photos"), [""]),
+    ],
+)
+def test_each_mount_in_data_is_data_of_its_own(tmp_path, monkeypatch, mounted, found):
+    """As with `train --data NAME=FOLDER`; a mount at /data itself is one, whatever is in it."""
+    for name in ("photos", "labels", "plain"):
+        (tmp_path / name).mkdir()
+    mounts = {str(tmp_path / name) for name in mounted}
+    monkeypatch.setattr(probe.os.path, "ismount", lambda path: str(path) in mounts)
+    monkeypatch.setattr(contract, "DATA", str(tmp_path))
+
+    assert probe.data_folders() == [tmp_path / name for name in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        ("s3://photos", {"/data": "s3://photos"}),
+        ("/my photos/a=b", {"/data": "/my photos/a=b"}),
+        ("it's", {"/data": "it's"}),
+        ("", {}),
+        (
+            "photos=s3://p labels='/a b'",
+            {"/data/photos": "s3://p", "/data/labels": "/a b"},
+        ),
+    ],
+)
+def test_where_data_is_from_is_told_for_each(text, sources):
+    """As `invoke cloud` writes it, and for one as a user types it."""
+    assert probe._sources(text) == sources
+
+
+def test_pointers_of_git_lfs_are_no_data(tmp_path):
+    """A training would read three lines of text for each picture."""
+    (tmp_path / "p.jpg").write_bytes(content.POINTER + b"oid sha256:1\nsize 2\n" + b" " * 40)
+
+    with pytest.raises(DataError, match="Git LFS"):
+        probe.read_data(tmp_path, "")
 
 
 @pytest.mark.parametrize(

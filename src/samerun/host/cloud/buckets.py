@@ -40,7 +40,7 @@ EXCLUDED = (contract.RESERVE, contract.STOP)
 
 def places(request: CloudRequest) -> list[Location]:
     """Return the buckets of *request*."""
-    locations = (request.data, request.output)
+    locations = (*request.data, request.output)
     return [location for location in locations if location and location.kind in REMOTES]
 
 
@@ -57,10 +57,17 @@ def settings(request: CloudRequest) -> list[str]:
 
 
 def fetch_data(request: CloudRequest, folder: str) -> list[str]:
-    """Return the shell line that syncs *folder* with the data's bucket."""
-    if not request.data or request.data.kind not in REMOTES:
-        return []
-    return [f"rclone sync {RETRIES} {_remote(request.data)} {shlex.quote(folder)}"]
+    """Return the shell lines that sync *folder*, or the folders in it, with the data's buckets."""
+    return [
+        f"rclone sync {RETRIES} {_remote(place)} {shlex.quote(in_folder(place, folder))}"
+        for place in request.data
+        if place.kind in REMOTES
+    ]
+
+
+def in_folder(place: Location, folder: str) -> str:
+    """Return where the data is in *folder*."""
+    return f"{folder}/{place.label}" if place.label else folder
 
 
 def fetch_run(request: CloudRequest, folder: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from samerun.core import contract
 from samerun.host.cloud import labels, pod, text
-from samerun.host.cloud.request import CloudRequest
+from samerun.host.cloud.request import CloudRequest, Location
 
 # For pods that were killed or lost; the training's own failures are not retried.
 BACKOFF_LIMIT = 3
@@ -84,14 +84,15 @@ def _metadata(request: CloudRequest, suffix: str = "") -> dict[str, Any]:
 
 
 def _volumes(request: CloudRequest) -> list[dict[str, Any]]:
-    """Return the volume claims in the file: for outputs, and for an S3 bucket."""
+    """Return the volume claims in the file: for outputs, and for S3 buckets."""
     claims = []
     if request.output is None:
         mode = "ReadWriteOnce" if request.nodes == 1 else "ReadWriteMany"
         spec = {"accessModes": [mode], "resources": {"requests": {"storage": OUTPUT_SIZE}}}
         claims.append(_claim(request, "-output", spec))
-    if request.data and request.data.kind == "s3":
-        claims += _s3(request, request.data.name, request.data.path)
+    for name, place in request.volumes():
+        if place.kind == "s3":
+            claims += _s3(request, f"-{name}", place)
     return claims
 
 
@@ -105,32 +106,32 @@ def _claim(request: CloudRequest, suffix: str, spec: dict[str, Any]) -> dict[str
     }
 
 
-def _s3(request: CloudRequest, bucket: str, path: str) -> list[dict[str, Any]]:
+def _s3(request: CloudRequest, suffix: str, place: Location) -> list[dict[str, Any]]:
     """Return a volume of the Mountpoint driver for S3, which supports only static volumes."""
     # A size is required, but has no meaning for a bucket.
     common = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-    options = ["read-only", "allow-other", *([f"prefix {path}/"] if path else [])]
+    options = ["read-only", "allow-other", *([f"prefix {place.path}/"] if place.path else [])]
     volume = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": _metadata(request, "-data"),
+        "metadata": _metadata(request, suffix),
         "spec": {
             **common,
             "capacity": {"storage": "1Gi"},
             "mountOptions": options,
             "csi": {
                 "driver": "s3.csi.aws.com",
-                "volumeHandle": f"{request.name}-data",
-                "volumeAttributes": {"bucketName": bucket},
+                "volumeHandle": f"{request.name}{suffix}",
+                "volumeAttributes": {"bucketName": place.name},
             },
         },
     }
     claim = {
         **common,
         "resources": {"requests": {"storage": "1Gi"}},
-        "volumeName": f"{request.name}-data",
+        "volumeName": f"{request.name}{suffix}",
     }
-    return [volume, _claim(request, "-data", claim)]
+    return [volume, _claim(request, suffix, claim)]
 
 
 def _job(request: CloudRequest) -> dict[str, Any]:

@@ -30,8 +30,10 @@ class CloudOptions:
     procs: Annotated[int | None, "processes on each machine; default: one per GPU, or one"] = None
     spot: Annotated[bool, "use spot machines, which may be preempted; the run resumes"] = False
     data: Annotated[
-        str | None, "s3://, gs://, pvc:// (Kubernetes) or a path; read-only /data in the run"
-    ] = None
+        tuple[str, ...],
+        "s3://, gs://, pvc:// (Kubernetes) or a path; read-only /data in the run; NAME=s3://… is "
+        "/data/NAME; may be repeated",
+    ] = ()
     output: Annotated[
         str | None, "where the run's folder is kept: s3://, gs://, pvc:// or a path"
     ] = None

@@ -41,7 +41,7 @@ def template(
 
 def _metadata(request: CloudRequest) -> dict[str, Any]:
     metadata: dict[str, Any] = {"labels": {contract.LABEL_RUN: request.name}}
-    if any(place and place.kind == "gs" for place in (request.data, request.output)):
+    if any(place and place.kind == "gs" for place in (*request.data, request.output)):
         # Requests the sidecar that mounts buckets.
         metadata["annotations"] = {"gke-gcsfuse/volumes": "true"}
     return metadata
@@ -108,9 +108,9 @@ def _mounts(request: CloudRequest) -> list[dict[str, Any]]:
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's
         {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
     ]
-    if request.data:
-        below = request.data.path if request.data.kind in ("pvc", "gs") else ""
-        data = {"name": "data", "mountPath": contract.DATA, "readOnly": True}
+    for name, place in request.volumes():
+        below = place.path if place.kind in ("pvc", "gs") else ""
+        data = {"name": name, "mountPath": place.target, "readOnly": True}
         mounts.append(data | ({"subPath": below} if below else {}))
     if not request.offline:
         key = {"name": "wandb", "mountPath": contract.NETRC, "subPath": "netrc", "readOnly": True}
@@ -129,26 +129,27 @@ def _volumes(request: CloudRequest) -> list[dict[str, Any]]:
     memory: dict[str, Any] = {"medium": "Memory"}
     shared = {**memory, "sizeLimit": _quantity(request.shared_memory)}
     volumes = [
-        {"name": "output", **_volume(request, output, read_only=False)},
+        {"name": "output", **_volume(output, "", read_only=False)},
         {"name": "tmp", "emptyDir": memory},
         {"name": "shm", "emptyDir": shared},
     ]
-    if request.data:
-        volumes.append({"name": "data", **_volume(request, request.data, read_only=True)})
+    for name, place in request.volumes():
+        # The file creates this claim for an S3 bucket.
+        claim = f"{request.name}-{name}"
+        volumes.append({"name": name, **_volume(place, claim, read_only=True)})
     if not request.offline:
         secret = {"secretName": SECRET, "defaultMode": 0o400}
         volumes.append({"name": "wandb", "secret": secret})
     return volumes
 
 
-def _volume(request: CloudRequest, place: Location, *, read_only: bool) -> dict[str, Any]:
+def _volume(place: Location, bucket_claim: str, *, read_only: bool) -> dict[str, Any]:
     claim = {"claimName": place.name, **({"readOnly": True} if read_only else {})}
     match place.kind:
         case "pvc":
             return {"persistentVolumeClaim": claim}
         case "s3":
-            # The file creates this claim for the bucket.
-            return {"persistentVolumeClaim": claim | {"claimName": f"{request.name}-data"}}
+            return {"persistentVolumeClaim": claim | {"claimName": bucket_claim}}
         case "gs":
             options = {"bucketName": place.name, "mountOptions": f"implicit-dirs,uid={USER}"}
             driver = "gcsfuse.csi.storage.gke.io"

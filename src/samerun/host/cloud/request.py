@@ -1,10 +1,13 @@
 """A request to `invoke cloud`, checked: everything that the files are written from."""
 
+import dataclasses
 import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from samerun.core import contract, user_variables
+from samerun.core import contract, data_names, user_variables
 from samerun.core.errors import NodeLost, UsageError
 from samerun.core.variables import Facts, environment, present
 from samerun.host.machine import memory
@@ -37,11 +40,21 @@ class Gpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """Where data or outputs are: a bucket (s3, gs), a cluster's volume (pvc), or a path."""
+    """
+    Where data or outputs are: a bucket (s3, gs), a cluster's volume (pvc), or a path.
+
+    *label* is the name of data given with ``--data NAME=…``.
+    """
 
     kind: Literal["s3", "gs", "pvc", "path"]
     name: str
     path: str = ""
+    label: str = ""
+
+    @property
+    def target(self) -> str:
+        """The path of this data in the container."""
+        return data_names.target(self.label)
 
     @property
     def is_somewhere(self) -> bool:
@@ -71,7 +84,7 @@ class CloudRequest:
     nodes: int = 1
     procs: int = 1
     spot: bool = False
-    data: Location | None = None
+    data: tuple[Location, ...] = ()
     output: Location | None = None
     name: str
     seed: int = contract.DEFAULT_SEED
@@ -125,17 +138,41 @@ class CloudRequest:
             forwarded={**self.settings, "WANDB_NAME": self.name, **offline},
             online=not self.offline,
             gpus=self.gpus.number,
-            has_data=self.data is not None,
+            has_data=bool(self.data),
             checkpoints=contract.DEFAULT_CHECKPOINTS,
         )
         values = environment(facts) | {
             contract.ENV_IMAGE: self.image,
             contract.ENV_RUN: self.name,
             contract.ENV_COMMIT: (self.commit or "") + ("-dirty" if self.dirty else ""),
-            contract.ENV_SOURCE: self.data.url if self.data else "",
+            contract.ENV_SOURCE: self._sources(),
             contract.ENV_FINGERPRINT: "" if self.fingerprint else "0",
         }
         return user_variables.listed(self.variables) | present(values)
+
+    def _sources(self) -> str:
+        """Return where the data is, as a standalone container reads it."""
+        if any(place.label for place in self.data):
+            return shlex.join(f"{place.label}={place.url}" for place in self.data)
+        return "".join(place.url for place in self.data)
+
+    def volumes(self) -> list[tuple[str, Location]]:
+        """Return the data with a name for each that every engine allows."""
+        if any(place.label for place in self.data):
+            return [(f"data-{number}", place) for number, place in enumerate(self.data)]
+        return [("data", place) for place in self.data]
+
+
+def parse_data(texts: Sequence[str]) -> tuple[Location, ...]:
+    """
+    Parse each ``--data``: a place, or NAME=PLACE.
+
+    Raises:
+        UsageError: Two would be mounted in the same place, or one is invalid.
+    """
+    pairs = data_names.parse(texts)
+    found = [(name, parse_place("--data", place)) for name, place in pairs]
+    return tuple(dataclasses.replace(place, label=name) for name, place in found if place)
 
 
 def parse_gpus(text: str | None) -> Gpus:
@@ -229,7 +266,7 @@ def check_cloud_request(request: CloudRequest) -> None:
 
 def _check_texts(request: CloudRequest) -> None:
     """Refuse text that is not UTF-8, because YAML can't hold it."""
-    places = [place.url for place in (request.data, request.output) if place]
+    places = [place.url for place in (*request.data, request.output) if place]
     settings = [f"{name}={value}" for name, value in request.settings.items()]
     others = (request.source, request.login_command, request.key_command)
     for text in (request.target, *request.arguments, *settings, *places, *filter(None, others)):
@@ -287,7 +324,8 @@ def _check_pod_names(request: CloudRequest) -> None:
 
 
 def _check_places(request: CloudRequest) -> None:
-    for option, place in (("--data", request.data), ("--output", request.output)):
+    given = [*(("--data", place) for place in request.data), ("--output", request.output)]
+    for option, place in given:
         rule = BUCKETS.get(place.kind) if place else None
         if place and rule and not rule.fullmatch(place.name):
             raise UsageError(
@@ -311,9 +349,10 @@ def _check_places(request: CloudRequest) -> None:
             "which does not work there, or only on one machine.",
             "Use pvc://CLAIM or gs://BUCKET, or omit --output for a new volume claim.",
         )
-    if request.engine == "k8s" and request.data and not request.data.is_somewhere:
+    elsewhere = [place for place in request.data if not place.is_somewhere]
+    if request.engine == "k8s" and elsewhere:
         raise UsageError(
-            f"--data {request.data.url}: a path on the cluster's nodes must start with /.",
+            f"--data {elsewhere[0].url}: a path on the cluster's nodes must start with /.",
             "Use pvc://CLAIM, s3://BUCKET or gs://BUCKET for data that every node can read.",
         )
     if request.engine == "vm" and not request.source:

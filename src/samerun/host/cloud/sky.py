@@ -87,14 +87,17 @@ def _resources(request: CloudRequest) -> dict[str, Any]:
 
 def _mounts(request: CloudRequest) -> dict[str, Any]:
     mounts: dict[str, Any] = {}
-    if request.data:
-        mounts[DATA] = (
-            request.data.name if request.data.kind == "path" else _bucket(request.data, "MOUNT")
-        )
+    for place in request.data:
+        mounts[_folder(place)] = place.name if place.kind == "path" else _bucket(place, "MOUNT")
     if request.output:
         # Only the cached mode supports renaming; it uploads in the background.
         mounts[OUTPUT] = _bucket(request.output, "MOUNT_CACHED")
     return mounts
+
+
+def _folder(place: Location) -> str:
+    """Return where the data is on the machine."""
+    return f"{DATA}/{place.label}" if place.label else DATA
 
 
 def _bucket(location: Location, mode: str) -> dict[str, str]:
@@ -203,8 +206,7 @@ def _mark(request: CloudRequest) -> str:
 def launch(request: CloudRequest, mark: str = "@") -> ContainerSpec:
     """Return the container, with placeholders in *mark* for what only the machine knows."""
     mounts = [Mount(source=f"{mark}FOLDER{mark}", target=contract.OUTPUT, read_only=False)]
-    if request.data:
-        mounts.append(Mount(source=DATA, target=contract.DATA))
+    mounts += [Mount(source=_folder(place), target=place.target) for place in request.data]
     environment = request.environment() | {contract.ENV_ENGINE: "skypilot"}
     if not request.offline:
         mounts.append(Mount(source=f"{mark}NETRC{mark}", target=contract.NETRC))

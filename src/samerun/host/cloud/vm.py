@@ -9,7 +9,7 @@ import re
 import shlex
 from typing import Any
 
-from samerun.core import contract
+from samerun.core import contract, data_names
 from samerun.host.cloud import buckets, text
 from samerun.host.cloud.request import CloudRequest, Location
 
@@ -140,7 +140,7 @@ def _first(request: CloudRequest) -> list[str]:
     # By default sized there, by the machine's cores.
     options += ["--shm-size", request.shm_size] if request.shm_size else []
     options += [word for n, v in request.variables.items() for word in ("--env", f"{n}={v}")]
-    options += ["--data", _data(request)] if request.data else []
+    options += [word for place in request.data for word in ("--data", _data(place))]
     options += ["--tags", ",".join(request.tags)] if request.tags else []
     arguments = ["--", *request.arguments] if request.arguments else []
     return [request.target, *options, *arguments]
@@ -172,8 +172,8 @@ def _settings(request: CloudRequest) -> dict[str, str]:
     return {**request.settings, **({"WANDB_MODE": "offline"} if request.offline else {})}
 
 
-def _data(request: CloudRequest) -> str:
-    return _path(request.data, DATA)
+def _data(place: Location) -> str:
+    return data_names.shown(place.label, _path(place, buckets.in_folder(place, DATA)))
 
 
 def _runs(request: CloudRequest) -> str:

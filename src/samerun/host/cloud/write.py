@@ -26,6 +26,7 @@ from samerun.host.cloud.request import (
     CloudRequest,
     Engine,
     Location,
+    parse_data,
     parse_gpus,
     parse_place,
 )
@@ -110,10 +111,16 @@ def _gpu(engine_name: Engine, name: str) -> str:
     return name if labels.PRODUCT.fullmatch(base) else check.accelerator(base, known) + suffix
 
 
-def _data(engine_name: Engine, text: str | None) -> Location | None:
-    place = parse_place("--data", text)
-    is_here = engine_name == "sky" and place is not None and place.kind == "path"
-    return uploaded(place.name) if place and is_here else place
+def _data(engine_name: Engine, texts: Sequence[str]) -> tuple[Location, ...]:
+    places = parse_data(texts)
+    if engine_name != "sky":
+        return places
+    return tuple(
+        dataclasses.replace(uploaded(place.name), label=place.label)
+        if place.kind == "path"
+        else place
+        for place in places
+    )
 
 
 def uploaded(folder: str) -> Location:

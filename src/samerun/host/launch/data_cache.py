@@ -59,7 +59,8 @@ class Cache:
 
 def load(folder: Path) -> Cache:
     """Return the known hashes of files under *folder*."""
-    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
+    # The number changes when files are checked that were not before.
+    key = hashlib.sha256(f"2 {folder.resolve()}".encode()).hexdigest()
     path = cache.folder("data") / f"{key}.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

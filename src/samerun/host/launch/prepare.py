@@ -19,7 +19,7 @@ from samerun.core import (
 )
 from samerun.core.errors import ImageNotFound
 from samerun.core.recipe_options import find_recipe, read_recipe
-from samerun.core.record import Base, Code, Data, Image, Mount, Outcome, Run, Topology
+from samerun.core.record import Base, Code, Image, Mount, Outcome, Run, Topology
 from samerun.core.variables import Facts
 from samerun.host.checkout import git
 from samerun.host.checkout.project import Project, tag
@@ -52,7 +52,7 @@ class Prepared:
 class Resources:
     """What a run needs besides the image."""
 
-    data: Data | None
+    data: tuple[data.Present, ...]
     selection: gpus.Selection
     name: str
     downloads: bool
@@ -67,7 +67,7 @@ class Resources:
 class Checked:
     """The results of early checks: data files and this machine's GPUs."""
 
-    files: tuple[Path, ...]
+    data: tuple[data.Listed, ...]
     gpus: gpus.Present
 
 
@@ -81,11 +81,12 @@ def check_early(options: Request, project: Project) -> Checked:
             data.check_readable(code, user.of_container())
     elif options.image is None:
         read_recipe(find_recipe(project.recipes, options.target)).parse(options.arguments)
-    files = data.list_files(Path(options.data)) if options.data is not None else []
-    data.check_readable(files, user.of_container())
+    listed = data.look(data.parse(options.data, follow_links=options.follow_links))
+    for one in listed:
+        data.check_readable(one.tree.files, user.of_container())
     present = gpus.look()
     _select(options, present)
-    return Checked(files=tuple(files), gpus=present)
+    return Checked(data=listed, gpus=present)
 
 
 def _select(
@@ -100,11 +101,8 @@ def look_up(
     options: Request, project: Project, checked: Checked, facts: engine.Engine | None
 ) -> Resources:
     """Return data, GPUs and name for *options*, after `check_early`."""
-    folder_data = None
-    if options.data is not None:
-        folder_data = data.fingerprint_folder(Path(options.data), checked.files)
     return Resources(
-        data=folder_data,
+        data=tuple(data.fingerprint_folder(listed) for listed in checked.data),
         selection=_select(options, checked.gpus, facts),
         name=run_name(options),
         downloads=_may_download(options, project),
@@ -152,7 +150,7 @@ def prepare(
         arguments=(),
         seed=options.seed,
         topology=_topology(options, resources),
-        data=(resources.data,) if resources.data else (),
+        data=tuple(one.entry for one in resources.data),
         secrets=("WANDB_API_KEY",) if key else (),
         hardware=hardware.describe(resources.selection.gpus, f"Docker {facts.version}"),
         outcome=Outcome(created=created.isoformat(timespec="milliseconds")),
@@ -172,8 +170,7 @@ def plan(
     """Return the container for *options* as data; nothing is written or started."""
     script = script_layer.find(request.script_path(options)) if options.is_script else None
     mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
-    if resources.data:
-        mounts.append(Mount(source=resources.data.source, target=contract.DATA))
+    mounts += data.all_mounts(resources.data)
     if script and options.mount_code:
         mounts.append(Mount(source=str(script.folder), target=contract.CODE))
     uid, gid = user.of_container()
@@ -212,7 +209,7 @@ def _environment(
         forwarded={"WANDB_NAME": resources.name, **options.wandb_settings()},
         online=has_key,
         gpus=len(resources.selection.gpus),
-        has_data=resources.data is not None,
+        has_data=bool(resources.data),
         has_terminal=sys.stdout.isatty(),
         seed=options.seed,
         checkpoints=checkpoint_policy.variable(options.checkpoints),

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from samerun.core import checkpoint_policy, contract, placement, user_variables
+from samerun.core import checkpoint_policy, contract, data_names, placement, user_variables
 from samerun.core.errors import UsageError
 from samerun.core.placement import DEFAULT_TIMEOUT_S, NodePlacement
 from samerun.host.checkout.project import Cuda
@@ -36,7 +36,13 @@ class Request:
         "all, or the CPU if there is none",
     ] = None
     procs: Annotated[int | None, "processes; default: one per GPU, or one on the CPU"] = None
-    data: Annotated[str | None, "folder with data, mounted read-only as /data"] = None
+    data: Annotated[
+        tuple[str, ...],
+        "folder with data, mounted read-only as /data; NAME=FOLDER as /data/NAME; may be repeated",
+    ] = ()
+    follow_links: Annotated[
+        bool, "also mount what links in the data lead to, if it is outside of its folder"
+    ] = False
     output: Annotated[str, "parent of the run's folder"] = "runs"
     project: Annotated[str | None, "W&B project"] = None
     entity: Annotated[str | None, "W&B entity (user or team)"] = None
@@ -162,6 +168,12 @@ class Request:
         return "offline"
 
 
+def _check_data(request: Request) -> None:
+    data_names.parse(request.data)
+    if request.follow_links and not request.data and request.resume is None:
+        raise UsageError("--follow-links was given without --data.", "Omit it, or give --data.")
+
+
 def check_request(request: Request) -> None:
     """
     Refuse what is invalid without contacting an engine.
@@ -186,6 +198,7 @@ def check_request(request: Request) -> None:
             "Omit --no-network: nodes need a network to train together.",
         )
     _check_limits(request)
+    _check_data(request)
     checkpoint_policy.Policy.read(request.checkpoints)
     if request.restarts < 0:
         raise UsageError(f"--restarts {request.restarts} is negative.", "Use 0 or more.")

@@ -21,6 +21,7 @@ from samerun.host.container import docker_args, spec
 from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import registry, resolve
 from samerun.host.launch import data, devices
+from samerun.host.launch.data import Present
 from samerun.host.launch.execute import Say
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 # Options about the location and resources of a run, which don't change its results.
 FREE = (
-    "resume", "restarts", "data", "output", "api_key_file", "network", "no_network",
+    "resume", "restarts", "data", "follow_links", "output", "api_key_file", "network", "no_network",
     "memory", "pids_limit", "docker_arg", "dry",
 )  # fmt: skip
 
@@ -124,14 +125,16 @@ def prepare(
         say(note)
     image = find_image(client, run, say)
     devices.check(client, selection, image, is_fixed=True)
-    same = tuple(_same_data(entry, options.data) for entry in run.data)
+    same = find_data(run.data, options)
     this = hardware.describe(selection.gpus, f"Docker {facts.version}")
     if (this.cpu, this.gpus) != (run.hardware.cpu, run.hardware.gpus):
         say("This machine differs from the one on which the run started: results may differ.")
     say(where(folder))
     return Prepared(
         spec=plan(options, run, image, same, folder, selection, has_key=key is not None),
-        run=lifecycle.restarted(_ours(run, image=image, data=same, hardware=this)),
+        run=lifecycle.restarted(
+            _ours(run, image=image, data=tuple(one.entry for one in same), hardware=this)
+        ),
         folder=folder,
         patch=b"",
         resumes=True,
@@ -177,7 +180,29 @@ def find_image(client: "DockerClient", run: Run, say: Say) -> Image:
     )
 
 
-def _same_data(entry: Data, moved: str | None) -> Data:
+def find_data(recorded: tuple[Data, ...], options: Request) -> tuple[Present, ...]:
+    """
+    Return the folders with the data of the run.
+
+    Raises:
+        DataError: One is not there, or has other data than the run.
+        UsageError: --data does not fit the run.
+    """
+    places = data.moved(recorded, options.data)
+    for entry in recorded:
+        _check_recorded(entry, places.get(entry.target))
+    listed = data.look(
+        data.Folder(
+            name=entry.name,
+            path=places.get(entry.target) or Path(entry.source),
+            follow_links=entry.follow_links or options.follow_links,
+        )
+        for entry in recorded
+    )
+    return tuple(_same(entry, one) for entry, one in zip(recorded, listed, strict=True))
+
+
+def _check_recorded(entry: Data, moved: Path | None) -> None:
     if entry.fingerprint is None:
         raise DataError(
             "No data fingerprint was recorded for this run, so the data may have changed.",
@@ -186,23 +211,31 @@ def _same_data(entry: Data, moved: str | None) -> Data:
     if not moved and not Path(entry.source).is_dir():
         raise DataError(
             f"The run's data is not at {entry.source or 'a recorded path'}.",
-            "Give the folder with the same data with --data.",
+            f"Give the folder with the same data with {_option(entry)}.",
         )
-    current = data.fingerprint_folder(Path(moved or entry.source))
+
+
+def _option(entry: Data) -> str:
+    return f"--data {entry.name}=FOLDER" if entry.name else "--data"
+
+
+def _same(entry: Data, listed: data.Listed) -> Present:
+    present = data.fingerprint_folder(listed)
+    current = present.entry
     if current.fingerprint != entry.fingerprint:
         raise DataError(
             f"{current.source} has different data than the run: {current.fingerprint} instead of "
             f"{entry.fingerprint}.",
-            "Give the folder with the same data with --data.",
+            f"Give the folder with the same data with {_option(entry)}.",
         )
-    return current
+    return present
 
 
 def plan(
     options: Request,
     run: Run,
     image: Image,
-    same: tuple[Data, ...],
+    same: tuple[Present, ...],
     folder: Path,
     selection: gpus.Selection,
     *,
@@ -212,7 +245,7 @@ def plan(
     before = started(run)
     uid, gid = user.of_folder(folder)
     mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
-    mounts += [Mount(source=entry.source, target=contract.DATA) for entry in same]
+    mounts += data.all_mounts(same)
     return ContainerSpec(
         run=run.name,
         image=image.reference,

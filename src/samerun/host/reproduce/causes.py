@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from samerun.core import content, result_variables
-from samerun.core.record import Run
+from samerun.core import result_variables
+from samerun.core.record import Run, fingerprints
 from samerun.host.image.identity import same_image
 
 # Fields of the record's environment that name a version.
@@ -52,7 +52,14 @@ def _data(a: Run, b: Run) -> Iterator[str]:
     if None in (data(a), data(b)):
         yield "the data, which has no recorded fingerprint"
     elif data(a) != data(b):
-        yield "different data"
+        yield f"different data{_names(a, b)}"
+
+
+def _names(a: Run, b: Run) -> str:
+    """Return which of several data folders differ; empty if there is one."""
+    one, two = ({entry.name: entry.fingerprint for entry in run.data} for run in (a, b))
+    names = sorted(name for name in one | two if name and one.get(name) != two.get(name))
+    return f": {', '.join(names)}" if names else ""
 
 
 def _machine(a: Run, b: Run) -> Iterator[str]:
@@ -82,8 +89,8 @@ def code(run: Run) -> str:
 
 def data(run: Run) -> str | None:
     """Return the fingerprint of the data; None if one is missing."""
-    fingerprint = content.together(entry.fingerprint for entry in run.data)
-    return "none mounted" if fingerprint == "" else fingerprint
+    known = fingerprints(run.data)
+    return "none mounted" if known == "" else known
 
 
 def topology(run: Run) -> str:

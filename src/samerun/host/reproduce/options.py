@@ -13,7 +13,12 @@ class ReproduceOptions:
 
     given: frozenset[str] = frozenset()
     arguments: tuple[str, ...] = ()
-    data: Annotated[str | None, "folder of the data, if it is not where the record says"] = None
+    data: Annotated[
+        tuple[str, ...],
+        "folder of the data, if it is not where the record says; NAME=FOLDER for data with a "
+        "name; may be repeated",
+    ] = ()
+    follow_links: Annotated[bool, "follow links out of the folders given with --data"] = False
     check: Annotated[bool, "only list what is needed and whether it is available; do not train"] = (
         False
     )

@@ -111,7 +111,7 @@ def prepared(
             rendezvous=None,
             threads=causes.number_of_threads(recorded),
         ),
-        data=(around.data,) if around.data else (),
+        data=tuple(one.entry for one in around.data),
         secrets=("WANDB_API_KEY",) if has_key else (),
         hardware=hardware.describe(around.selection.gpus, f"Docker {facts.version}"),
         outcome=Outcome(created=datetime.now(UTC).isoformat(timespec="milliseconds")),

@@ -15,7 +15,7 @@ from samerun.core.errors import Different, Irreproducible, UsageError, WithinTol
 from samerun.core.files import write_atomically
 from samerun.core.record import Image, Run
 from samerun.host.image import resolve
-from samerun.host.launch import devices, execute, request, train
+from samerun.host.launch import data, devices, execute, request, train
 from samerun.host.launch.prepare import Prepared
 from samerun.host.machine import engine, network, user
 from samerun.host.reproduce import find_run, rebuild, replay, requirements, traces, verdict
@@ -45,7 +45,7 @@ class Reproduced:
 def check_requirements(name: str, options: ReproduceOptions) -> tuple[Requirement, ...]:
     """Return everything that a rerun of the run *name* needs, and whether it is available."""
     original = find(name, options)
-    return requirements.examine(engine.connect(), original, options.data).needs
+    return requirements.examine(engine.connect(), original, options).needs
 
 
 def find(name: str, options: ReproduceOptions) -> FoundRun:
@@ -53,6 +53,7 @@ def find(name: str, options: ReproduceOptions) -> FoundRun:
     original = find_run.find(name, options.output, options.api_key_file)
     if options.data and not original.run.data:
         raise UsageError(f"--data was given, but {original.link} had no data.", "Omit --data.")
+    data.moved(original.run.data, options.data)
     request.check_request(replay.asked(original, options))
     return original
 
@@ -68,7 +69,7 @@ def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) 
     wanted = replay.asked(original, options)
     folders.free_folder(Path(wanted.output), str(wanted.name))
     client = engine.connect()
-    around = requirements.examine(client, original, options.data)
+    around = requirements.examine(client, original, options)
     requirements.refuse(around.needs, anyway=options.anyway)
     _say_before(original, around, options, say)
     image = _image(client, original.run.image, say)

@@ -1,6 +1,6 @@
 """The requirements of a rerun, and whether they are met: image, code, data, machine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,9 +10,11 @@ from samerun.core.errors import DataError, Irreproducible, SamerunError
 from samerun.core.record import Data, Image
 from samerun.host.image import registry, resolve
 from samerun.host.launch import data, devices
+from samerun.host.launch.data import Present
 from samerun.host.machine import cuda, engine, gpus, user
 from samerun.host.reproduce import rebuild
 from samerun.host.reproduce.find_run import FoundRun
+from samerun.host.reproduce.options import ReproduceOptions
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -40,20 +42,20 @@ class Requirements:
     """The result of the search for everything that a rerun needs."""
 
     needs: tuple[Requirement, ...]
-    data: Data | None
+    data: tuple[Present, ...]
     selection: gpus.Selection | None
     source: rebuild.Source | None
 
 
-def examine(client: "DockerClient", original: FoundRun, folder: str | None) -> Requirements:
-    """Check everything that *original* needs; *folder* replaces the recorded path of the data."""
+def examine(client: "DockerClient", original: FoundRun, options: ReproduceOptions) -> Requirements:
+    """Check everything that *original* needs; --data replaces the recorded path of the data."""
     image = look_for_image(client, original.run.image)
     code, source = _code(original)
-    data_need, present = _data(original, folder)
+    data_needs, present = _all_data(original, options)
     selection, device = _device(original, engine.inspect(client))
     if selection is not None and image.state == "here":
         device = _check_support(client, original, selection) or device
-    needs = (image, code, data_need, device, *_result(original))
+    needs = (image, code, *data_needs, device, *_result(original))
     return Requirements(needs=needs, data=present, selection=selection, source=source)
 
 
@@ -152,54 +154,81 @@ def _code(original: FoundRun) -> tuple[Requirement, rebuild.Source | None]:
     return Requirement(subject="code", state="here", detail=detail), source
 
 
-def _data(original: FoundRun, folder: str | None) -> tuple[Requirement, Data | None]:
+def _all_data(
+    original: FoundRun, options: ReproduceOptions
+) -> tuple[list[Requirement], tuple[Present, ...]]:
     if not original.run.data:
-        return Requirement(subject="data", state="here", detail="none was mounted"), None
-    wanted = original.run.data[0]
+        return [Requirement(subject="data", state="here", detail="none was mounted")], ()
+    moved = data.moved(original.run.data, options.data)
+    folders = {
+        entry.target: data.Folder(
+            name=entry.name,
+            path=moved.get(entry.target) or Path(entry.source),
+            follow_links=entry.follow_links or options.follow_links,
+        )
+        for entry in original.run.data
+    }
+    given = tuple(moved)
+    found = [_data(original, entry, folders, given) for entry in original.run.data]
+    return [need for need, _ in found], tuple(here for _, here in found if here is not None)
+
+
+def _data(
+    original: FoundRun, wanted: Data, folders: Mapping[str, data.Folder], given: tuple[str, ...]
+) -> tuple[Requirement, Present | None]:
+    subject = f"data {wanted.name}".strip()
     # A record from elsewhere must not select a folder on this machine.
-    if folder is None and (original.run.written_by == "container" or original.folder is None):
+    if wanted.target not in given and (
+        original.run.written_by == "container" or original.folder is None
+    ):
         why = (
             "a standalone container wrote the record" if original.folder else "the run is from W&B"
         )
         return _elsewhere(wanted, why), None
-    place = Path(folder or wanted.source).expanduser()
+    places = {target: folder.path for target, folder in folders.items()}
     try:
-        files = data.list_files(place)
-        data.check_readable(files, user.of_container())
-        here = data.fingerprint_folder(place, files)
+        listed = data.list_files(folders[wanted.target], places)
+        data.check_readable(listed.tree.files, user.of_container())
+        present = data.fingerprint_folder(listed)
     except DataError as error:
-        remedy = f"Pass the folder with {_contents(wanted)} as --data."
+        remedy = _pass(wanted)
         detail = error.what.rstrip(".")
-        return Requirement(subject="data", state="missing", detail=detail, remedy=remedy), None
+        return Requirement(subject=subject, state="missing", detail=detail, remedy=remedy), None
+    here = present.entry
     if wanted.fingerprint is None:
         detail = f"no fingerprint was recorded, so {here.source} may be different data"
         remedy = "Pass --anyway to train on that folder."
         return Requirement(
-            subject="data", state="other", detail=detail, remedy=remedy, passable=True
-        ), here
+            subject=subject, state="other", detail=detail, remedy=remedy, passable=True
+        ), present
     if here.fingerprint == wanted.fingerprint:
         return Requirement(
-            subject="data", state="here", detail=f"{here.source}, {here.fingerprint}"
-        ), here
+            subject=subject, state="here", detail=f"{here.source}, {here.fingerprint}"
+        ), present
     detail = (
         f"{here.source} is different data: {here.fingerprint} ({here.files} files, "
         f"{here.size_bytes} bytes), the record says {wanted.fingerprint} ({wanted.files} files, "
         f"{wanted.size_bytes} bytes)"
     )
     remedy = "Pass the original data as --data, or pass --anyway to train on this folder."
-    need = Requirement(subject="data", state="other", detail=detail, remedy=remedy, passable=True)
-    return need, here
+    need = Requirement(subject=subject, state="other", detail=detail, remedy=remedy, passable=True)
+    return need, present
 
 
 def _elsewhere(wanted: Data, why: str) -> Requirement:
     """Return the requirement for data whose recorded path does not apply to this machine."""
     place = f"came from {wanted.source}" if wanted.source else "has no recorded source"
     return Requirement(
-        subject="data",
+        subject=f"data {wanted.name}".strip(),
         state="missing",
         detail=f"{why}, and the data {place}",
-        remedy=f"Pass the folder with {_contents(wanted)} as --data.",
+        remedy=_pass(wanted),
     )
+
+
+def _pass(wanted: Data) -> str:
+    option = f"--data {wanted.name}=FOLDER" if wanted.name else "--data"
+    return f"Pass the folder with {_contents(wanted)} as {option}."
 
 
 def _contents(wanted: Data) -> str:

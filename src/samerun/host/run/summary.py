@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from samerun.core import contract, placement, user_variables
+from samerun.core import contract, data_names, placement, user_variables
 from samerun.core.record import Run
 from samerun.host.checkout.project import DEFAULT_CUDA
 from samerun.host.run.folders import shown
@@ -129,6 +129,8 @@ def again(run: Run) -> str:
         words += ["--rdzv", str(run.topology.rendezvous)]
     given = user_variables.of_record(run.launch.environment) if run.launch else {}
     words += [word for name, value in given.items() for word in ("--env", f"{name}={value}")]
-    words += [word for data in run.data for word in ("--data", data.source or "FOLDER")]
+    for data in run.data:
+        words += ["--data", data_names.shown(data.name, data.source or "FOLDER")]
+    words += ["--follow-links"] if any(data.follow_links for data in run.data) else []
     arguments = run.command[1:]
     return shlex.join([*words, *(["--", *arguments] if arguments else [])])

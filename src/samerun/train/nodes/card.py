@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from samerun.core import content, contract, record, result_variables
+from samerun.core import contract, record, result_variables
 from samerun.core.errors import RecordError
 from samerun.core.placement import NodePlacement
 from samerun.train.report import reporting
@@ -37,7 +37,7 @@ def card(
         "processes per node": procs,
         "image": (run.image.layers_digest or run.image.digest if run else _expected_digest())
         or None,
-        "data": content.together(d.fingerprint for d in run.data) if run else None,
+        "data": record.fingerprints(run.data) if run else None,
         "determinism": run.determinism if run else None,
         "variables": _variables(),
     }

@@ -8,15 +8,16 @@ import json
 import os
 import platform
 import re
+import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from samerun.core import content, contract, hardware, references
-from samerun.core.errors import WrongImage
+from samerun.core import content, contract, data_names, hardware, references, tree
+from samerun.core.errors import DataError, WrongImage
 from samerun.core.placement import NodePlacement
 from samerun.core.record import Base, Code, Data, Hardware, Image, Topology
 from samerun.train.standalone.kubernetes import Answer
@@ -25,6 +26,8 @@ from samerun.train.standalone.kubernetes import Answer
 RANDOM_NAME = re.compile(r"[0-9a-f]{12}")
 DRIVER = Path("/proc/driver/nvidia")
 DEVICES = Path("/dev")
+NAMED_SOURCE = re.compile(rf"(?P<name>{data_names.NAME.pattern})=(?P<place>.+)")
+
 # After this time, a line announces that the data is still being read.
 PATIENCE_S = 20.0
 
@@ -115,24 +118,42 @@ def describe_data(
     Return the data in ``/data``, with its fingerprint unless that is turned off.
 
     It is not read unless *worth_reading*: without its GPUs, the training will not start.
+
+    Raises:
+        DataError: It has pointers of Git LFS instead of files.
     """
-    folder, source = Path(contract.DATA), variables.get(contract.ENV_SOURCE, "")
-    if not has_data():
-        return (), ()
-    no_source = () if source else (f"where {contract.DATA} comes from",)
-    unread = Data(
-        source=source, target=contract.DATA, fingerprint=None, files=None, size_bytes=None
-    )
+    why = ""
     if variables.get(contract.ENV_FINGERPRINT) == "0":
-        off = f"the fingerprint of {contract.DATA}: turned off with {contract.ENV_FINGERPRINT}=0"
-        return (unread,), (off, *no_source)
-    if not worth_reading():
-        unused = f"the fingerprint of {contract.DATA}: not read, because the GPUs do not work"
-        return (unread,), (unused, *no_source)
+        why = f"turned off with {contract.ENV_FINGERPRINT}=0"
+    elif data_folders() and not worth_reading():
+        why = "not read, because the GPUs do not work"
+    sources = _sources(variables.get(contract.ENV_SOURCE, ""))
+    found = [_describe(folder, sources, why) for folder in data_folders()]
+    return tuple(data for data, _ in found), tuple(text for _, texts in found for text in texts)
+
+
+def _sources(text: str) -> dict[str, str]:
+    """Return where data comes from, by its path: ``s3://b``, or ``one=s3://a two=s3://b``."""
     try:
-        return (read_data(folder, source),), no_source
+        words = shlex.split(text)
+    except ValueError:
+        words = []
+    named = [NAMED_SOURCE.fullmatch(word) for word in words]
+    if named and all(named):
+        return {data_names.target(word["name"]): word["place"] for word in named if word}
+    return {contract.DATA: text} if text else {}
+
+
+def _describe(folder: Path, sources: Mapping[str, str], why_unread: str) -> tuple[Data, Unknown]:
+    source = sources.get(str(folder), "")
+    no_source = () if source else (f"where {folder} comes from",)
+    unread = Data(source=source, target=str(folder), fingerprint=None, files=None, size_bytes=None)
+    if why_unread:
+        return unread, (f"the fingerprint of {folder}: {why_unread}", *no_source)
+    try:
+        return read_data(folder, source), no_source
     except OSError as error:
-        return (unread,), (f"the fingerprint of {contract.DATA}: {error}", *no_source)
+        return unread, (f"the fingerprint of {folder}: {error}", *no_source)
 
 
 def read_data(folder: Path, source: str) -> Data:
@@ -141,6 +162,7 @@ def read_data(folder: Path, source: str) -> Data:
 
     Raises:
         OSError: A file can't be read.
+        DataError: A file is a pointer of Git LFS.
     """
     began = time.monotonic()
     waiting = threading.Timer(
@@ -149,13 +171,14 @@ def read_data(folder: Path, source: str) -> Data:
     waiting.daemon = True
     waiting.start()
     try:
-        files = content.files(folder)
+        found = tree.scan(folder)
+        _refuse_pointers(found.files)
         data = Data(
             source=source,
             target=str(folder),
-            fingerprint=content.fingerprint(folder, files),
-            files=len(files),
-            size_bytes=content.size(files),
+            fingerprint=content.fingerprint(found),
+            files=len(found.files),
+            size_bytes=content.size(found.files),
             seconds=round(time.monotonic() - began, 3),
         )
     finally:
@@ -168,10 +191,30 @@ def read_data(folder: Path, source: str) -> Data:
 _OFF = f"{contract.ENV_FINGERPRINT}=0 skips this"
 
 
+def _refuse_pointers(files: Sequence[Path]) -> None:
+    pointer = next((path for path in files if content.is_pointer(path)), None)
+    if pointer is not None:
+        raise DataError(
+            f"{pointer} is a pointer of Git LFS instead of the file itself.",
+            "Run `git lfs pull` in the folder that is mounted.",
+        )
+
+
 def has_data() -> bool:
     """Whether anything is mounted as data."""
-    folder = Path(contract.DATA)
-    return folder.is_dir() and any(folder.iterdir())
+    return bool(data_folders())
+
+
+def data_folders() -> list[Path]:
+    """Return the folders of data: the mounts in ``/data``, or else ``/data`` if it has anything."""
+    top = Path(contract.DATA)
+    if not top.is_dir():
+        return []
+    entries = sorted(top.iterdir())
+    named = [entry for entry in entries if entry.is_dir() and os.path.ismount(entry)]
+    if named and not os.path.ismount(top):
+        return named
+    return [top] if entries else []
 
 
 def describe_hardware(engine: str, answer: Answer) -> tuple[Hardware, Unknown]:

@@ -14,7 +14,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samerun.core import content, contract, lifecycle, parts, record, surroundings, user_variables
+from samerun.core import contract, lifecycle, parts, record, surroundings, user_variables
 from samerun.core.errors import DataError, OutputError, WrongImage
 from samerun.core.lifecycle import Ending
 from samerun.core.placement import NodePlacement
@@ -189,8 +189,8 @@ def _refuse_another(before: Run, new: Run) -> None:
 
 def _fingerprints(run: Run) -> str | None:
     """Return the fingerprint of the data of *run*; None if unknown."""
-    fingerprint = content.together(entry.fingerprint for entry in run.data)
-    return "none" if fingerprint == "" else fingerprint
+    known = record.fingerprints(run.data)
+    return "none" if known == "" else known
 
 
 def ending_of(run: Run, end: End, place: Path) -> Ending:
