@@ -1,7 +1,18 @@
+import os
+
 import pytest
 from sample import sample
 
 from samerun.core import record
+
+
+@pytest.fixture(autouse=True)
+def same_environment():
+    """What runs here sets variables for processes that it starts; the next test has none of them."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)
