@@ -38,10 +38,26 @@ def install() -> None:
     listed, scanned = os.listdir, os.scandir
 
     def listdir(path: Any = ".") -> Any:
-        return sorted(listed(path))
+        try:
+            return sorted(listed(path))
+        except FileNotFoundError:
+            _tell(path)
+            raise
 
     def scandir(path: Any = ".") -> Any:
-        with scanned(path) as entries:
-            return Entries(sorted(entries, key=lambda entry: entry.name))
+        try:
+            with scanned(path) as entries:
+                return Entries(sorted(entries, key=lambda entry: entry.name))
+        except FileNotFoundError:
+            # `os.walk`, and so fastai's `get_files`, takes it for an empty folder.
+            _tell(path)
+            raise
 
     os.listdir, os.scandir = listdir, scandir
+
+
+def _tell(path: Any) -> None:
+    # Imported late, because every Python process of a run loads this module.
+    from samerun.train.report import host_paths
+
+    host_paths.tell(path)

@@ -26,7 +26,7 @@ from samerun.host.checkout.project import Project, tag
 from samerun.host.container import docker_args, spec
 from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import build, identity, registry, script_layer
-from samerun.host.launch import data, devices, request
+from samerun.host.launch import data, devices, host_paths, request
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine, gpus, memory, network, user
 from samerun.host.run.folders import free_folder
@@ -137,6 +137,9 @@ def prepare(
     facts = engine.inspect(client)
     resources = look_up(options, project, checked, facts)
     for note in devices.notes(resources.selection, options.procs or resources.procs):
+        say(note)
+    script = request.script_path(options) if options.is_script else None
+    for note in host_paths.notes(options.arguments, script, resources.data):
         say(note)
     folder = free_folder(Path(options.output), resources.name)
     created = datetime.now(UTC)

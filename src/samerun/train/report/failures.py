@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 
 from samerun.core.errors import CudaUnsupported, NoGpu, NotFinite, OutOfMemory, SamerunError
-from samerun.train.report import reporting
+from samerun.train.report import host_paths, reporting
 from samerun.train.report.quiet import quietly
 
 KINDS = {
@@ -31,11 +31,12 @@ def told() -> Iterator[None]:
     except Exception as error:
         code = exit_code(error)
         quietly("report the failure", report, error, KINDS.get(code, "exception"))
-        if code == 1:
+        hint = quietly("look for a path of the host", host_paths.of, error)
+        if code == 1 and not hint:
             raise
         if not isinstance(error, SamerunError):
             traceback.print_exc()
-        sys.stderr.write(f"samerun: {message(error)}\n")
+        sys.stderr.write(f"samerun: {hint or message(error)}\n")
         sys.exit(code)
 
 
