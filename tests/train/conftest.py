@@ -8,7 +8,7 @@ from samerun.core import record
 
 @pytest.fixture(autouse=True)
 def same_environment():
-    """What runs here sets variables for processes that it starts; the next test has none of them."""
+    """What runs here sets variables for its processes; the next test has none of them."""
     before = dict(os.environ)
     yield
     os.environ.clear()
