@@ -1,5 +1,6 @@
 """Bad input: a clear message, the remedy, its own exit code, and nothing lost."""
 
+import codecs
 import json
 import os
 import subprocess
@@ -144,6 +145,9 @@ def as_user(uid, groups, action):
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
     read, write = os.pipe()
+    # The other user may not be able to read Python's own files, which can lie in root's home.
+    for encoding in ("ascii", "idna", "latin-1"):
+        codecs.lookup(encoding)
     if os.fork() == 0:
         try:
             os.setgroups(groups)
