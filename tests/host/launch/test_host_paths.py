@@ -7,7 +7,7 @@ from samerun.host.launch import data, host_paths
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with data and others; /tmp counts as a folder of users here."""
+    """A folder with data and others; /tmp, in which it may lie, counts as a folder of users."""
     monkeypatch.setattr(host_paths, "COMMON", ("/usr",))
     for path in ("photos/train/a.jpg", "other/b.csv"):
         (tmp_path / path).parent.mkdir(parents=True)

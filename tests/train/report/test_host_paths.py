@@ -63,6 +63,7 @@ def test_the_path_with_most_in_common_is_named(data, tmp_path, monkeypatch, aske
 @pytest.mark.parametrize(
     ("asked", "mounts", "words"),
     [
+        ("/home/ada/else/x.csv", ["/data"], "which has /home/ada/else at /data"),
         ("/srv/x.csv", [], "pass its folder with --data"),
         ("/srv/x.csv", ["/data"], "has your data at /data"),
         ("/data/x.csv", [], "the run has no data"),

@@ -16,7 +16,7 @@ from samerun.core.tree import Leaving, Tree
 
 # Folders of the image, or of the run, that a mount would hide or change.
 TAKEN = (
-    *("/bin", "/boot", "/code", "/data", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/opt"),
+    *("/bin", "/boot", "/code", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/opt"),
     *("/output", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp/home", "/usr", "/var"),  # noqa: S108
 )
 # More mounts would take seconds to set up, and the command line has an end.
@@ -99,8 +99,8 @@ def _says(link: Leaving, what: str) -> str:
 
 
 def _is_taken(inside: str) -> bool:
-    # A mount of / or of /tmp would hide everything below it.
-    return inside in ("/", "/tmp") or any(  # noqa: S108
+    # A mount of one of these would hide everything below it.
+    return inside in ("/", "/data", "/tmp") or any(  # noqa: S108
         inside == taken or inside.startswith(f"{taken}/") for taken in TAKEN
     )
 

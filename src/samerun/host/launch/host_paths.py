@@ -29,12 +29,12 @@ def _note(text: str, what: str, data: Sequence[Present]) -> Iterator[str]:
     if not text.startswith(("/", "~/")) or "\0" in text:
         return
     path = Path(text).expanduser()
-    if _is_common(path) or not _exists(path):
+    if not _exists(path):
         return
     inside = next((at for one in data if (at := _inside(path, one))), None)
     if inside is not None:
         yield f"{what} is a path of this machine; in the container it is {inside}."
-    else:
+    elif not _is_common(path):
         yield f"{what} is a path of this machine, which the container does not have (use --data)."
 
 

@@ -70,12 +70,16 @@ def is_lost(path: Path) -> bool:
     place = path.absolute()
     if place.is_relative_to(reporting.folder()):
         return False
-    downloads = os.environ.get("FASTAI_HOME")
-    if downloads and place.is_relative_to(downloads):
+    if _is_download(place):
         return True
     while not place.exists():
         place = place.parent
     return not os.access(place, os.W_OK)
+
+
+def _is_download(path: Path) -> bool:
+    downloads = os.environ.get("FASTAI_HOME")
+    return bool(downloads) and path.absolute().is_relative_to(str(downloads))
 
 
 def _attribute(name: str) -> property:
@@ -110,10 +114,9 @@ def _replace(learn: Any, name: str, path: Path) -> Path:
 def _tell(path: Path) -> None:
     """Say it once, by the main process."""
     if not _told and reporting.rank() == 0:
-        sys.stderr.write(
-            f"samerun: {path} is not kept or can't be written to, so what fastai writes there "
-            f"goes to {reporting.folder()}.\n"
-        )
+        why = "vanishes with the container" if _is_download(path) else "can't be written to"
+        where = f"so what fastai writes there goes to {reporting.folder()}"
+        sys.stderr.write(f"samerun: {path} {why}, {where}.\n")
     _told.append(path)
 
 

@@ -66,6 +66,9 @@ def hint(asked: str, data: Sequence[tuple[str, str]]) -> str:
     if asked == contract.DATA or asked.startswith(f"{contract.DATA}/"):
         return _about_data(asked, data)
     text = moved(asked, data)
+    for source, target in data:
+        if not text and source and Path(asked).is_relative_to(source):
+            text = f"{asked} is not in the container, which has {source} at {target}."
     if text or not asked.startswith("/") or asked.startswith(_OWN):
         return text
     seen = ", ".join(target for _, target in data)
