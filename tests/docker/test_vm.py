@@ -40,9 +40,9 @@ OFTEN = "[Timer]\nOnActiveSec=2\nOnUnitInactiveSec=1\n"
 S3, GS = Location(kind="s3", name="photos", path="train"), Location(kind="gs", name="photos")
 VARIANTS = [
     {},
-    {"gpus": Gpus(name="A100", number=8), "procs": 8, "data": S3, "output": S3},
-    {"data": GS, "output": GS, "offline": True},
-    {"data": Location(kind="path", name="/srv/photos"), "login_command": "a | b"},
+    {"gpus": Gpus(name="A100", number=8), "procs": 8, "data": (S3,), "output": S3},
+    {"data": (GS,), "output": GS, "offline": True},
+    {"data": (Location(kind="path", name="/srv/photos"),), "login_command": "a | b"},
 ]
 
 
