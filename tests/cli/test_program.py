@@ -5,7 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from invoke.parser import Context
+from rich.table import Table
+from rich.text import Text
 
+from samerun.cli import program, training
+from samerun.cli.show.console import console
+
+TRAIN = Context(name="train", args=training.train.get_arguments()).flags
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,13 +57,70 @@ def test_what_is_typed_wrong_ends_with_64_and_a_remedy(words, told):
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("words", [("train", "--help"), ("train", "-h"), ("--help", "train")])
-def test_help_is_help_wherever_it_stands(words):
-    """Also where a recipe's name could stand."""
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("train", "--help"), "--gpus=STRING"),
+        (("train", "-h"), "--gpus=STRING"),
+        (("train", "digits", "--help"), "--gpus=STRING"),
+        (("--help", "train"), "--gpus=STRING"),
+        (("sync", "--help"), "--all"),
+        (("show", "-h"), "--json"),
+        (("reproduce", "--help"), "--tolerance"),
+        (("logs", "x", "--help"), "--follow"),
+    ],
+)
+def test_help_is_help_wherever_it_stands(words, option):
+    """Also where a recipe's name or a run could stand."""
     done = run(*words)
 
     assert done.returncode == 0
-    assert "--gpus=STRING" in done.stdout
+    assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("train digits --epochs 3", "invoke train digits -- --epochs 3"),
+        ("train --epochs=3", "invoke train -- --epochs=3"),
+        (
+            "train x.py --gpus 0 --epochs 3 --fast --seed 1 --lr 0.1",
+            "invoke train x.py --gpus 0 --fast --seed 1 -- --epochs 3 --lr 0.1",
+        ),
+        ("train digits -- --epochs 3", ""),
+        ("train -e 3", ""),
+    ],
+)
+def test_a_forgotten_pair_of_dashes_is_put_where_it_belongs(words, line):
+    """The command's own options stay before it, with their values."""
+    words = ["invoke", *words.split()]
+    unknown = "3" if "-e" in words else "--epochs"
+
+    assert program.with_dashes(words, unknown, TRAIN) == line
+
+
+def test_the_line_with_the_dashes_is_in_the_error():
+    """So that it can be copied."""
+    assert "`invoke train digits -- --epochs 3`." in run("train", "digits", "--epochs", "3").stderr
+
+
+def test_tables_for_a_pipe_end_with_their_text(capsys):
+    """No blanks up to a width that a pipe does not have, no colors, nothing wrapped."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("name", "digest"):
+        table.add_column(name)
+    table.add_row(Text("image", style="red"), "a" * 120)
+    table.add_row("no", "b")
+
+    console().print(table)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["name", "digest"],
+        ["image", "a" * 120],
+        ["no", "b"],
+    ]
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_a_target_may_be_left_out():

@@ -7,10 +7,14 @@ its parser are extended here, for our commands only. The plain `invoke` command 
 way; a test fails if a new Invoke changes what this relies on.
 """
 
-from collections.abc import Callable
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
 from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
@@ -48,11 +52,18 @@ def _complete_context(original: Callable[..., None]) -> Callable[..., None]:
 
     def complete_context(self: ParseMachine) -> None:
         for argument in self.context.missing_positional_args if self.context else ():
-            if isinstance(argument, VerbArgument) and not argument.option.required:
+            if isinstance(argument, VerbArgument) and (
+                not argument.option.required or _asks_for_help(self)
+            ):
                 argument.set_value(NOT_GIVEN, cast=False)
         original(self)
 
     return complete_context
+
+
+def _asks_for_help(machine: ParseMachine) -> bool:
+    known = machine.initial.args if machine.initial else {}
+    return "help" in known and known["help"].value == machine.context.name
 
 
 def _see_positional_arg(original: Callable[..., None]) -> Callable[..., None]:
@@ -78,18 +89,50 @@ def _error(original: Callable[..., None]) -> Callable[..., None]:
     def error(self: ParseMachine, message: str) -> None:
         if not _is_ours(self):
             original(self, message)
-        problem = UsageError(_reworded(message), _remedy(self))
+        problem = UsageError(_reworded(message), _remedy(self, _unknown(message)))
         raise Exit(f"UsageError: {problem}", problem.exit_code)
 
     return error
 
 
-def _remedy(machine: ParseMachine) -> str:
+def _remedy(machine: ParseMachine, unknown: str) -> str:
     name = machine.context.name
     if name is None:
         return f"Use one of {', '.join(sorted(machine.contexts))} (see `invoke --list`)."
-    flags = "; put flags of the recipe or script after --" if name in WITH_FLAGS else ""
+    flags = ""
+    if name in WITH_FLAGS:
+        words = with_dashes(sys.argv, unknown, machine.context.flags)
+        line = f": `{words}`" if words else ""
+        flags = f"; put flags of the recipe or script after --{line}"
     return f"See `invoke --help {name}` for its options{flags}."
+
+
+def with_dashes(argv: Sequence[str], unknown: str, known: Mapping[str, Argument]) -> str:
+    """
+    Return the command line with ``--`` before the flag *unknown*; empty if it is not there.
+
+    Options that the command has itself, *known*, stay before it.
+    """
+    words = list(argv[1:])
+    at = next((i for i, word in enumerate(words) if word.partition("=")[0] == unknown), None)
+    after_option = at and words[at - 1].startswith("-") and not unknown.startswith("-")
+    if at is None or after_option or "--" in words:
+        return ""
+    own, others = words[:at], list[str]()
+    rest = iter(words[at:])
+    for word in rest:
+        # Invoke's `get` does not find aliases such as -h.
+        option = known[word.partition("=")[0]] if word.partition("=")[0] in known else None  # noqa: SIM401
+        (own if option else others).append(word)
+        if option and option.takes_value and "=" not in word:
+            own.append(next(rest, ""))
+    return shlex.join(["invoke", *own, "--", *others])
+
+
+def _unknown(message: str) -> str:
+    """Return the option that Invoke does not know; empty for another message."""
+    found = re.fullmatch(r"No idea what '(.*)' is!", message)
+    return found[1].partition("=")[0] if found else ""
 
 
 def _reworded(message: str) -> str:

@@ -65,7 +65,7 @@ ENV_GPUS: Final = "SAMERUN_GPUS"
 """The number of GPUs that the container must have; ``0``: none is used; unset: not checked."""
 
 ENV_PROGRESS: Final = "SAMERUN_PROGRESS"
-"""``1`` if the host has a terminal: progress bars are drawn."""
+"""The columns of the host's terminal, if it has one: progress bars are drawn in them."""
 
 ENV_CHECKPOINTS: Final = "SAMERUN_CHECKPOINTS"
 """When to write checkpoints, as ``epochs=1,batches=0,minutes=10,keep=2``; unset: never."""

@@ -220,6 +220,8 @@ class Run:
     code: Code
     # As typed after `invoke train`.
     command: tuple[str, ...]
+    # The options before it, as typed, except those that the record holds as data.
+    options: tuple[str, ...] = ()
     # The start as data, and as a command line for people, both without secrets.
     launch: Launch | None = None
     arguments: tuple[str, ...] = ()

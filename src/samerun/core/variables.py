@@ -28,7 +28,8 @@ class Facts:
     online: bool = False
     gpus: int | None = None
     has_data: bool = False
-    has_terminal: bool = False
+    # Columns of the terminal; None without one.
+    terminal: int | None = None
     seed: int | None = None
     checkpoints: str = ""
     fast: bool = False
@@ -59,7 +60,7 @@ def environment(facts: Facts) -> dict[str, str]:
         "WANDB_ERROR_REPORTING": "false" if mode == "offline" else "",
         contract.ENV_DATA: contract.DATA if facts.has_data else "",
         contract.ENV_GPUS: "" if facts.gpus is None else str(facts.gpus),
-        contract.ENV_PROGRESS: "1" if facts.has_terminal else "",
+        contract.ENV_PROGRESS: str(facts.terminal) if facts.terminal else "",
         contract.ENV_SEED: "" if facts.seed is None else str(facts.seed),
         contract.ENV_CHECKPOINTS: facts.checkpoints,
         contract.ENV_FAST: "1" if facts.fast else "",

@@ -16,7 +16,11 @@ from typing import Any
 
 # The order matters: a checkpoint holds what `observe` has recorded, so its wrapper is outside.
 AFTER_IMPORT = {
-    "wandb": ("samerun.train.hooks.wandb_sign", "samerun.train.hooks.wandb_journal"),
+    "wandb": (
+        "samerun.train.hooks.wandb_sign",
+        "samerun.train.hooks.wandb_journal",
+        "samerun.train.hooks.wandb_advice",
+    ),
     "fastai.data.load": ("samerun.train.checkpoint.workers",),
     # Schedules import the learner, and not the other way: a script may use no schedule.
     "fastai.learner": (

@@ -169,3 +169,27 @@ def test_variables_of_the_option_win_over_the_host_s(monkeypatch):
         "STYLE": "a b",
         contract.ENV_VARIABLES: "NCCL_DEBUG,STYLE",
     }
+
+
+def test_the_line_to_run_it_again_has_every_option_that_was_given(run):
+    """Those in the record as data once; of this start only: the name, and --dry."""
+    given = {
+        "network": "host", "memory": "4g", "stop_on_nan": True, "docker_arg": ("--cpus=2", "-v"),
+        "seed": 7, "name": "x", "gpus": "0", "image": "kit@sha256:1", "project": "it's",
+    }  # fmt: skip
+    asked = Request(target="train.py", given=frozenset(given), **given)
+    options = asked.other_options()
+    assert options == (
+        *("--docker-arg=--cpus=2", "--docker-arg=-v", "--image=kit@sha256:1", "--memory=4g"),
+        *("--network=host", "--project=it's", "--stop-on-nan"),
+    )
+
+    recipe = again(dataclasses.replace(run, options=options))
+    code = dataclasses.replace(run.code, kind="script", target="train.py")
+    script = again(dataclasses.replace(run, options=options, code=code))
+
+    for line in (recipe, script):
+        assert "--memory=4g --network=host '--project=it'\"'\"'s' --stop-on-nan" in line
+        assert line.count("--image") == line.count("--seed") == 1
+    assert f"--image {run.image.reference}" in recipe
+    assert "--image=kit@sha256:1" in script

@@ -202,3 +202,22 @@ def test_what_is_no_address_is_refused():
     """Before anything is asked of it."""
     with pytest.raises(UsageError, match="WANDB_BASE_URL"):
         server.base_url({"WANDB_BASE_URL": "localhost:8080"})
+
+
+@pytest.mark.parametrize(
+    ("url", "network", "is_hinted"),
+    [
+        ("http://127.0.0.1:8080", "samerun", True),
+        ("http://localhost:8080", None, True),
+        ("http://[::1]:8080", "bridge", True),
+        ("http://127.0.0.1:8080", "host", False),
+        ("https://wandb.example.com", "samerun", False),
+        ("http://10.0.0.4", "samerun", False),
+        ("", "samerun", False),
+    ],
+)
+def test_a_loopback_address_is_reached_only_from_the_hosts_network(url, network, is_hinted):
+    """In any other network it is the container itself."""
+    text = server.unreachable(network, {"WANDB_BASE_URL": url})
+
+    assert ("--network host" in text) == is_hinted

@@ -79,6 +79,9 @@ def test_finished_training_trains_nothing_again(tmp_path):
 
     assert checkpoints(tmp_path) == ["000-end", "001-end", "002-end"]
     assert part(tmp_path, "checkpoints")["last"] == "002-end.pt"
+    progress = part(tmp_path, "progress")
+    assert (progress["fit"], progress["done"], progress["epochs"]) == (2, 1, 1)
+    assert progress["metrics"]["accuracy"] >= 0
     assert fork([(tmp_path, ["two_fits"])]) == [0]
     assert outcome(tmp_path) == before
     assert (tmp_path / "models" / "first.pth").read_bytes() == first_model

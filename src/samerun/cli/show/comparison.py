@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from samerun.cli.show import plot, verdicts
+from samerun.cli.show.console import console
 from samerun.core.errors import UsageError
 from samerun.core.terminal import safe, safe_lines
 from samerun.host.reproduce import traces
@@ -14,7 +15,7 @@ from samerun.host.reproduce.find_run import FoundRun
 
 def show(comparison: Comparison, metric: str | None) -> None:
     """Print the differences, the diff of the code, and a plot of one metric."""
-    out = verdicts.console()
+    out = console()
     one, two = comparison.one.run, comparison.two.run
     name = choose_metric(comparison.one, comparison.two, metric)
     out.print(

@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-import sys
 
-from rich.console import Console
 from rich.table import Table
 
+from samerun.cli.show.console import console
 from samerun.host.image.inspect import Inspection
 
 SHOWN = 15
@@ -19,16 +18,15 @@ def to_json(inspection: Inspection) -> str:
 
 def show(inspection: Inspection, *, everything: bool) -> None:
     """Print tables: the identity, labels, layers and packages, the largest first."""
-    # Output to a pipe is not wrapped, so that digests can be copied.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    out = console()
     tables = (
         _facts(inspection),
         _layer_table(inspection),
         _package_table(inspection, everything=everything),
     )
     for table in tables:
-        console.print(table)
-        console.print()
+        out.print(table)
+        out.print()
 
 
 def _facts(inspection: Inspection) -> Table:

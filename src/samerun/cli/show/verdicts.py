@@ -1,12 +1,11 @@
 """The tables that `invoke reproduce` and `invoke compare` print."""
 
-import sys
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from samerun.cli.show.console import console
 from samerun.core.terminal import safe
 from samerun.host.reproduce.requirements import Requirement
 from samerun.host.reproduce.verdict import Finding, Verdict
@@ -62,11 +61,6 @@ def shorten(text: str) -> str:
     """Cut hashes to their first characters; other text is not cut."""
     is_hash = len(text) >= SHOWN and " " not in text
     return safe(f"{text[:HEAD]}…" if is_hash else text)
-
-
-def console() -> Console:
-    """Return the console; output to a pipe is not wrapped at 80 columns."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def _table(*columns: str) -> Table:

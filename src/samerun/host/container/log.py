@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import re
 import sys
 import threading
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -11,6 +12,27 @@ if TYPE_CHECKING:
 
 # How long a container's last output may take to arrive after its end.
 GRACE_S = 3.0
+
+
+# Colors and movements of the cursor, and what sets a terminal's title or clipboard (ECMA-48).
+_SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_BEGUN = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?)?\Z")
+# A sequence that is longer is none.
+_LONGEST = 256
+
+
+class Plain:
+    """Removes what is for terminals only, from output that comes in chunks."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def of(self, chunk: bytes) -> bytes:
+        """Return *chunk* without sequences for terminals; one that is not complete has to wait."""
+        text = _SEQUENCE.sub(b"", self._rest + chunk)
+        begun = _BEGUN.search(text, max(0, len(text) - _LONGEST))
+        self._rest = begun[0] if begun else b""
+        return text[: len(text) - len(self._rest)]
 
 
 class Sink:
@@ -23,6 +45,7 @@ class Sink:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream: TextIO | None = stream
+        self._plain = None if stream.isatty() else Plain()
         # A character may be split between two chunks.
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._charset = getattr(stream, "encoding", None) or "utf-8"
@@ -31,7 +54,8 @@ class Sink:
         """Write *chunk*, unless the stream had an error."""
         if self._stream is None:
             return
-        text = self._decode(chunk).encode(self._charset, "replace").decode(self._charset)
+        plain = self._plain.of(chunk) if self._plain else chunk
+        text = self._decode(plain).encode(self._charset, "replace").decode(self._charset)
         try:
             self._stream.write(text)
             self._stream.flush()
@@ -47,6 +71,7 @@ class Copying(threading.Thread):
         self._container = container
         self._log = log
         self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
+        self._plain = {self._out: Plain(), self._err: Plain()}
         self._copied = 0
         self._ended = False
 
@@ -81,5 +106,5 @@ class Copying(threading.Thread):
         self._copied += len(chunk)
         # The log first: the terminal can fail alone.
         with contextlib.suppress(OSError):  # A full disk must not end the run.
-            self._log.write(chunk)
+            self._log.write(self._plain[sink].of(chunk))
         sink.write(chunk)

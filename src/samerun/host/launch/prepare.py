@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from samerun.core import (
     hardware,
     placement,
     result_variables,
+    terminal,
     variables,
 )
 from samerun.core.errors import ImageNotFound
@@ -150,6 +150,7 @@ def prepare(
         image=image,
         code=_code(options, state),
         command=options.command(),
+        options=options.other_options(),
         arguments=(),
         seed=options.seed,
         topology=_topology(options, resources),
@@ -213,7 +214,7 @@ def _environment(
         online=has_key,
         gpus=len(resources.selection.gpus),
         has_data=bool(resources.data),
-        has_terminal=sys.stdout.isatty(),
+        terminal=terminal.width(),
         seed=options.seed,
         checkpoints=checkpoint_policy.variable(options.checkpoints),
         fast=options.fast,

@@ -13,10 +13,16 @@ from samerun.core.placement import DEFAULT_TIMEOUT_S, NodePlacement
 from samerun.host.checkout.project import Cuda
 from samerun.host.container import docker_args
 from samerun.host.container.spec import PIDS_LIMIT
+from samerun.host.machine import network
 from samerun.host.tracking.tags import check_tag, split_tags
 
 # Measured on 2 cores: a recipe in two processes has 28 tasks, including W&B's service.
 LEAST_PIDS = 64
+# Options that `summary.again` takes from the record, and those of one start only.
+AS_DATA = frozenset(
+    {"target", "arguments", "gpus", "procs", "data", "follow_links", "seed", "cuda", "env", "fast"}
+    | {"nodes", "node_rank", "rdzv", "name", "resume", "dry"}
+)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -140,6 +146,19 @@ class Request:
         """Return the target and its arguments."""
         return (self.target, *self.arguments)
 
+    def other_options(self) -> tuple[str, ...]:
+        """Return the given options, as typed, that the record does not hold as data."""
+        words: list[str] = []
+        for name in sorted(self.given - AS_DATA):
+            flag, value = "--" + name.replace("_", "-"), getattr(self, name)
+            if value is True:
+                words.append(flag)
+            elif value is not False and value is not None:
+                values = value if isinstance(value, tuple) else (value,)
+                # As one word, because a value may begin with a dash.
+                words += [f"{flag}={one}" for one in values]
+        return tuple(words)
+
     def wandb_settings(self) -> dict[str, str]:
         """Return W&B's variables: from the host, overridden by the options."""
         settings = {n: os.environ[n] for n in contract.FORWARDED if os.environ.get(n, "").strip()}
@@ -159,8 +178,7 @@ class Request:
 
     def proxies(self) -> dict[str, str]:
         """Return the host's proxies without those that contain a login, which is a secret."""
-        values = {name: os.environ.get(name, "") for name in contract.PROXIES}
-        return {name: value for name, value in values.items() if value and "@" not in value}
+        return network.proxies()
 
     def _offline_mode(self) -> str | None:
         if not self.no_network or os.environ.get("WANDB_MODE") == "disabled":

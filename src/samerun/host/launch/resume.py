@@ -12,7 +12,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samerun.core import contract, hardware, lifecycle, user_variables, variables
+from samerun.core import contract, hardware, lifecycle, terminal, user_variables, variables
 from samerun.core.errors import DataError, Irreproducible, OutputError, UsageError
 from samerun.core.placement import NodePlacement
 from samerun.core.record import Data, Image, Launch, Mount, Run
@@ -292,6 +292,7 @@ def _environment(
         online=has_key,
         gpus=number,
         has_data=has_data,
+        terminal=terminal.width(),
         seed=run.seed,
         checkpoints=had.get(contract.ENV_CHECKPOINTS, ""),
         fast=had.get(contract.ENV_FAST) == "1",

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from samerun.host.machine import engine, network
 from samerun.host.run import leftovers
 from samerun.host.run.folders import folder_of
 from samerun.host.run.summary import headline
-from samerun.host.tracking import keys
+from samerun.host.tracking import keys, server
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -66,10 +66,21 @@ def _execute(
             )
     if options.no_network:
         say("No network: W&B records offline; upload the run later with `invoke sync`.")
+    for line in _about_wandb(prepared):
+        say(line)
     if prepared.spec.network == network.NAME:
         network.ensure(client)
         network.shield()
     return execute.execute(client, prepared, key, say, options.restarts)
+
+
+def _about_wandb(prepared: Prepared) -> Iterator[str]:
+    """Yield why W&B can't be reached, if that is certain."""
+    given = prepared.spec.environment
+    if given.get("WANDB_MODE") not in variables.OFFLINE_MODES:
+        text = server.unreachable(prepared.spec.network, given)
+        if text:
+            yield text
 
 
 def folder(options: Request, run: Run) -> Path:

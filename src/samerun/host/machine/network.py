@@ -9,10 +9,12 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samerun.core import contract
 from samerun.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +65,12 @@ JUMPS = (
         for address in METADATA
     ),
 )
+
+
+def proxies(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the host's proxies without those that contain a login, which is a secret."""
+    values = {name: variables.get(name, "") for name in contract.PROXIES}
+    return {name: value for name, value in values.items() if value and "@" not in value}
 
 
 def choose(name: str | None, *, none: bool, online: bool, downloads: bool) -> str:

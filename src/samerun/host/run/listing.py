@@ -1,8 +1,8 @@
 """The runs in a folder: list them, show one, follow its log, stop it."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from samerun.core.errors import (
 from samerun.core.record import Run
 from samerun.host.container import process
 from samerun.host.machine import engine
-from samerun.host.run import folders, leftovers, recover
+from samerun.host.run import folders, leftovers, progress, recover
 from samerun.host.tracking import synced
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ class Listed:
     synced: str
     folder: str
     restarts: int = 0
+    # Flags of the recipe or script, and the last metrics by their names.
+    flags: tuple[str, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
+    # Of a running training: epochs done, as 2/5, and the seconds that are left.
+    progress: str = ""
+    left_s: float | None = None
 
 
 def engine_or_none() -> "DockerClient | None":
@@ -93,24 +99,29 @@ def _listed(client: "DockerClient | None", folder: Path) -> Listed:
             name=folder.name, state="damaged", target="", digest="", metric="", created="",
             synced="", folder=str(folder),
         )  # fmt: skip
+    known = progress.read(folder) if run.outcome.state != "finished" else None
+    metrics = known.metrics if known and known.done else progress.numbers(run.result.get("metrics"))
+    running = known if run.outcome.state == "running" else None
     return Listed(
         name=run.name,
         state=run.outcome.state,
         target=run.code.target,
         digest=run.image.digest[:12],
-        metric=main_metric(run),
+        metric=main_metric(metrics),
         created=run.outcome.created,
         synced=synced.state(folder, run),
         folder=str(folder),
         restarts=run.outcome.restarts,
+        flags=run.command[1:],
+        metrics=metrics,
+        progress=running.shown() if running else "",
+        left_s=running.left() if running else None,
     )
 
 
-def main_metric(run: Run) -> str:
+def main_metric(metrics: Mapping[str, float]) -> str:
     """Return the last metric of the last epoch, which is the user's own if there is one."""
-    metrics = run.result.get("metrics")
-    items = metrics.items() if isinstance(metrics, dict) else ()
-    numbers = [(k, v) for k, v in items if isinstance(v, int | float) and k != "train_loss"]
+    numbers = [(k, v) for k, v in metrics.items() if k != "train_loss"]
     return f"{numbers[-1][0]} {numbers[-1][1]:.4f}" if numbers else ""
 
 

@@ -12,6 +12,7 @@ from samerun.core.errors import RunBusy
 from samerun.core.lifecycle import Ending
 from samerun.core.record import Run
 from samerun.host.container import process
+from samerun.host.container.log import Plain
 from samerun.host.machine import user
 from samerun.host.run import folders
 from samerun.host.tracking import keys
@@ -143,7 +144,7 @@ def _time(text: str) -> datetime | None:
 def _save_log(container: "Container", folder: Path, owner: tuple[int, int]) -> None:
     """Append what the container printed after the death of its command."""
     with contextlib.suppress(Exception):  # The record must be completed even without its log.
-        whole = container.logs()
+        whole = Plain().of(container.logs())
         with folders.open_log(folder, owner) as log:
             log.write(rest(_read(folder / contract.LOG), whole))
 

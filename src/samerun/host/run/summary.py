@@ -1,11 +1,14 @@
 """A run in lines of text: what it is, its result, what to do next."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from samerun.core import contract, data_names, placement, user_variables
 from samerun.core.record import Run
 from samerun.host.checkout.project import DEFAULT_CUDA
+from samerun.host.run import progress
 from samerun.host.run.folders import shown
 
 
@@ -22,11 +25,9 @@ def headline(run: Run) -> str:
 
 def summarize(run: Run, folder: Path) -> str:
     """Return the closing lines: result, paths, next commands."""
-    result = run.result.get("metrics", {})
-    metrics = ", ".join(f"{k} {v:.4f}" for k, v in result.items() if isinstance(v, float))
     place = shown(folder)
     lines = [
-        ("result", metrics or "none recorded"),
+        ("result", result(run, folder)),
         ("state", _state(run)),
         *(("device", text) for text in [device(run)] if text),
         *(("nodes", text) for text in [rounds(run)] if text),
@@ -44,6 +45,20 @@ def summarize(run: Run, folder: Path) -> str:
             ("sync", f"invoke sync {shlex.quote(place)}  (with WANDB_API_KEY or ~/.netrc)")
         )
     return "\n".join(f"  {name:<7} {text}" for name, text in lines)
+
+
+def result(run: Run, folder: Path) -> str:
+    """Return the last metrics; of an unfinished training with the epochs it has done."""
+    metrics = run.result.get("metrics", {})
+    known = progress.read(folder)
+    if known is not None and known.done and run.outcome.state != "finished":
+        shown = _metrics(known.metrics)
+        return f"{shown or 'no metrics'} (after {known.shown()} epochs)"
+    return _metrics(metrics) or "none recorded"
+
+
+def _metrics(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v:.4f}" for k, v in values.items() if isinstance(v, float))
 
 
 def _state(run: Run) -> str:
@@ -115,9 +130,12 @@ def _wandb(run: Run, place: str) -> str:
 def again(run: Run) -> str:
     """Return the command that reruns the training in the same image."""
     words = ["invoke", "train", run.code.target, "--gpus", run.topology.gpus]
+    options = [word for word in run.options if not word.startswith("--image=")]
     if run.code.kind == "recipe" and run.image.reference:
-        # With a script, the option would add the script to an image that already has it.
+        # A script's image has the script already: it is added to the one that was given.
         words += ["--image", run.image.reference]
+    elif len(options) < len(run.options):
+        options = list(run.options)
     elif run.image.cuda and run.image.cuda != DEFAULT_CUDA:
         words += ["--cuda", run.image.cuda]
     if run.topology.gpus == "0" and run.topology.procs > 1:
@@ -131,6 +149,7 @@ def again(run: Run) -> str:
     words += [word for name, value in given.items() for word in ("--env", f"{name}={value}")]
     for data in run.data:
         words += ["--data", data_names.shown(data.name, data.source or "FOLDER")]
+    words += options
     words += ["--follow-links"] if any(data.follow_links for data in run.data) else []
     arguments = run.command[1:]
     return shlex.join([*words, *(["--", *arguments] if arguments else [])])

@@ -23,7 +23,7 @@ from samerun.host.image import identity
 from samerun.host.machine import engine, network, user
 from samerun.host.run import folders, integrity, leftovers, listing, outbox, recover
 from samerun.host.run.folders import folder_of
-from samerun.host.tracking import delivery, graphql, keys, synced
+from samerun.host.tracking import delivery, graphql, keys, server, synced
 from samerun.host.tracking.delivery import Delivered, Difference, Logged
 from samerun.host.tracking.graphql import Api
 
@@ -35,6 +35,22 @@ WORKDIR = "/tmp"  # noqa: S108 - in the container
 # The server may take a while to show what was uploaded, also by an earlier, killed sync.
 PATIENCE_S = 20.0
 SETTLED_S = 60.0
+UNREACHABLE = 3
+# In any image. Whatever the server responds, it has been reached.
+PROBE = f"""
+import ssl, sys, urllib.error, urllib.request
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=15)
+except urllib.error.HTTPError:
+    pass
+except urllib.error.URLError as error:
+    if not isinstance(error.reason, ssl.SSLError):
+        print(error.reason, file=sys.stderr)
+        sys.exit({UNREACHABLE})
+except OSError as error:
+    print(error, file=sys.stderr)
+    sys.exit({UNREACHABLE})
+"""
 CONTENT = "samerun.train.hooks.wandb_content"
 WRITER = "samerun.train.hooks.wandb_outbox"
 
@@ -150,12 +166,37 @@ def _deliver(sender: Sender, logged: Logged) -> Difference:
     # A run without rows and artifacts is complete only if the server has the run itself.
     if difference.is_complete and delivered.state in ("finished", "failed", "crashed"):
         return difference
+    _check_network(sender)
     exit_code = sender.run.outcome.exit_code
     request = delivery.request(difference, delivered, 1 if exit_code is None else exit_code)
     gone = _send(sender, logged, mailbox, request)
     difference, _ = _ask(sender, entity, logged, settled=False)
     missing = set(difference.missing_artifacts)
     return dataclasses.replace(difference, gone=tuple(n for n in gone if n in missing))
+
+
+def _check_network(sender: Sender) -> None:
+    """
+    Refuse a network from which the server, which this machine has just reached, is not reached.
+
+    wandb would try for as long as it runs.
+
+    Raises:
+        SyncIncomplete: It can't be reached from a container.
+    """
+    problem = server.unreachable(sender.network)
+    if problem:
+        raise SyncIncomplete("W&B can't be reached from a container.", problem)
+    arguments = ("-c", PROBE, sender.api.base_url)
+    done = foreground.run(
+        _spec(sender, "python", arguments, (), sender.network), capture_output=True
+    )
+    if done.returncode == UNREACHABLE:
+        raise SyncIncomplete(
+            f"W&B at {sender.api.base_url} can be reached from this machine, but not from a "
+            f"container on the network {sender.network!r}: {done.stderr.strip()[-200:]}.",
+            "Pass --network host, or another network from which it can be reached.",
+        )
 
 
 def _ask(
@@ -262,7 +303,7 @@ def _spec(
         seed=run.seed,
         shm_size=run.topology.shm_size,
         mounts=mounts,
-        environment=variables.present(settings) | own,
+        environment=variables.present(settings) | network.proxies() | own,
         network=network_name,
         workdir=WORKDIR,
         detach=False,

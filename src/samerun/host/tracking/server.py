@@ -1,5 +1,6 @@
 """The W&B server in use: `WANDB_BASE_URL`, else W&B's own."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -24,6 +25,25 @@ def base_url(variables: Mapping[str, str] = os.environ) -> str:
             "Set it to an http or https URL, e.g. https://wandb.example.com.",
         )
     return url
+
+
+def is_this_machine(variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether the server's address is a loopback one, which is another machine in a container."""
+    name = urlsplit(base_url(variables)).hostname or ""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def unreachable(network: str | None, variables: Mapping[str, str] = os.environ) -> str:
+    """Return why a container on *network* does not reach the server; empty if it may."""
+    if network == "host" or not is_this_machine(variables):
+        return ""
+    return (
+        f"WANDB_BASE_URL is {base_url(variables)}, which is the container itself in a container: "
+        "pass --network host."
+    )
 
 
 def host(variables: Mapping[str, str] = os.environ) -> str:

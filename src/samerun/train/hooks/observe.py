@@ -55,6 +55,8 @@ class Witness(Callback):
         if not hasattr(self.learn, "lr_finder"):
             _fits += 1
             _losses.clear()
+            self._began = time.monotonic()
+            quietly("report the progress", self._report_progress)
 
     def before_batch(self) -> None:
         """Report the time at which the first batch of the training was ready."""
@@ -74,6 +76,7 @@ class Witness(Callback):
         if not hasattr(self.learn, "lr_finder"):
             quietly("note the metrics", self._keep)
             _losses.clear()
+            quietly("report the progress", self._report_progress, self.learn.epoch + 1)
 
     def after_cancel_fit(self) -> None:
         """Record the epoch after which early stopping ended the fit, before our after_epoch."""
@@ -85,6 +88,15 @@ class Witness(Callback):
         """Report metrics and hashes; the model's distributed wrapper is already removed."""
         if not hasattr(self.learn, "lr_finder"):
             quietly("record the result", report_result, self.learn.model.state_dict())
+
+    def _report_progress(self, done: int | None = None) -> None:
+        """Report the epochs of this fit, and the seconds of the last one, for `invoke runs`."""
+        now = time.monotonic()
+        seconds, self._began = now - self._began, now
+        progress = {"fit": _fits - 1, "epochs": self.learn.n_epoch, "time": time.time()}
+        if done is not None:
+            progress |= {"done": done, "epoch_s": round(seconds, 3)}
+        reporting.report("progress", {**progress, "metrics": _epochs[-1] if _epochs else {}})
 
     def _keep(self) -> None:
         recorder = self.learn.recorder

@@ -14,7 +14,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samerun.core import contract, lifecycle, parts, record, surroundings, user_variables
+from samerun.core import (
+    contract,
+    lifecycle,
+    parts,
+    record,
+    surroundings,
+    terminal,
+    user_variables,
+)
 from samerun.core.errors import DataError, OutputError, WrongImage
 from samerun.core.lifecycle import Ending
 from samerun.core.placement import NodePlacement
@@ -214,7 +222,7 @@ def variables(run: Run, place: Path) -> dict[str, str]:
         forwarded={"WANDB_NAME": run.name, "WANDB_MODE": given.get("WANDB_MODE", "")},
         online=bool(run.secrets),
         has_data=bool(run.data),
-        has_terminal=sys.stdout.isatty(),
+        terminal=terminal.width(),
         checkpoints=contract.DEFAULT_CHECKPOINTS,
     )
     known = environment(facts)

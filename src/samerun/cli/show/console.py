@@ -1,0 +1,26 @@
+"""Where tables are printed: a terminal, or a pipe or file, which has no width."""
+
+import sys
+from typing import Any
+
+from rich.console import Console
+
+# Wide enough that digests are not wrapped, so that they can be copied.
+WIDTH = 200
+
+
+class Plain(Console):
+    """A console for a pipe or file: lines end with their text, and have no colors."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print without the blanks up to the width of the table."""
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        self.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def console() -> Console:
+    """Return the console of standard output."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Plain(highlight=False, width=WIDTH, no_color=True)
