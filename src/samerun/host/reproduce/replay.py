@@ -100,6 +100,7 @@ def prepared(
         image=image,
         code=ran,
         command=recorded.command,
+        options=recorded.options,
         arguments=(),
         seed=recorded.seed,
         topology=dataclasses.replace(
