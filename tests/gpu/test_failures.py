@@ -28,7 +28,8 @@ def failed(tmp_path_factory):
 def test_failure_has_its_code_and_its_name(failed, table, name):
     top, codes = failed
     said = (top / name / "log.txt").read_text()
-    told = part(top / name, "failure") if (top / name / ".samerun/failure.json").exists() else {}
+    reported = (top / name / ".samerun" / "failure-0.json").exists()
+    told = part(top / name, "failure-0") if reported else {}
     table(f"failure: {name}", f"exit code {codes[name]}", str(told)[:300].replace("|", "/"))
     assert codes[name] in EXPECTED.get(name, {codes[name]}), said
     assert codes[name] != 0

@@ -61,3 +61,22 @@ def test_groups_are_destroyed_after_a_good_end_only(group, end, left):
         raise end
 
     assert distributed.is_initialized() is left
+
+
+@pytest.mark.parametrize(("failing", "code"), [("raise KeyError('x')", 1), ("sys.exit(114)", 114)])
+def test_failed_rank_of_nccl_ends_whatever_its_destructors_wait_for(tmp_path, failing, code):
+    """Python's own end runs first, then the process is gone at once."""
+    script = f"""
+import atexit, sys, threading
+from samerun.train import blocked, process_groups
+blocked.has_nccl = lambda: True
+threading.Thread(target=threading.Event().wait).start()  # waits for ever
+atexit.register(print, "closed")
+with process_groups.left():
+    {failing}
+"""
+    line = [sys.executable, "-c", script]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=20)
+
+    assert (done.returncode, done.stdout) == (code, "closed\n"), done.stderr
+    assert ("KeyError: 'x'" in done.stderr) == (code == 1)

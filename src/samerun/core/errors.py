@@ -249,3 +249,21 @@ class OutOfMemory(SamerunError):
     """The training needed more memory than the GPU or the machine has."""
 
     exit_code = 112
+
+
+class GpuFailed(SamerunError):
+    """A GPU failed while the training computed on it."""
+
+    exit_code = 113
+
+
+class CommunicationFailed(SamerunError):
+    """The processes of a training could not exchange data, and none of them names a cause."""
+
+    exit_code = 114
+
+
+class SharedMemoryFull(SamerunError):
+    """Loader workers or NCCL needed more shared memory than the container has."""
+
+    exit_code = 115

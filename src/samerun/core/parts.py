@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from samerun.core import contract, validation
+from samerun.core import contract, first_failure, validation
 from samerun.core.files import read_plain, write_atomically
 from samerun.core.record import Round, Run, WandbRun
 
@@ -42,7 +42,7 @@ def assemble(folder: Path, run: Run) -> Run:
     first_batch = read_part(folder, "first_batch").get("seconds")
     seconds = float(first_batch) if isinstance(first_batch, int | float) else None
     run = _as_computed(dataclasses.replace(run, **changes))  # type: ignore[arg-type]
-    return run.with_outcome(first_batch_s=seconds, failure=first_failure(folder))
+    return run.with_outcome(first_batch_s=seconds, failure=cause_of_failure(folder))
 
 
 def _as_computed(run: Run) -> Run:
@@ -74,11 +74,10 @@ def read_part(folder: Path, part: str) -> dict[str, Any]:
     return _part(folder / contract.PARTS / f"{part}.json")
 
 
-def first_failure(folder: Path) -> dict[str, Any] | None:
+def cause_of_failure(folder: Path) -> dict[str, Any] | None:
     """Return the failure of the process that failed first, because it causes the others."""
-    failures = [part for part in _several(folder, "failure-*.json") if part]
-    timed = [f for f in failures if isinstance(f.get("time"), float)]
-    return min(timed, key=lambda f: f["time"], default=None)
+    failures = _several(folder, "failure-*.json")
+    return first_failure.first(one for one in failures if isinstance(one.get("time"), float))
 
 
 def _several(folder: Path, pattern: str) -> list[dict[str, Any]]:

@@ -60,6 +60,8 @@ def choose() -> None:
         return
     if torch.cuda.device_count() < processes:
         raise _too_few(processes, torch.cuda.device_count(), f"{processes} processes need")
+    # Else NCCL's watchdog ends the process with SIGABRT before Python can report the error.
+    os.environ.setdefault("TORCH_NCCL_RETHROW_CUDA_ERRORS", "0")
     if "LOCAL_RANK" in os.environ:
         # Before the script makes data loaders on the default device.
         torch.cuda.set_device(rank)

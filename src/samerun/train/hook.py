@@ -35,6 +35,7 @@ AFTER_IMPORT = {
     "fastai.text.learner": ("samerun.train.hooks.beside_data",),
     "fastprogress.fastprogress": ("samerun.train.hooks.progress",),
     "fastai.distributed": ("samerun.train.hooks.ddp",),
+    "torch.distributed.distributed_c10d": ("samerun.train.hooks.timeouts",),
     "samerun.callback.stream.bulk": ("samerun.train.hooks.wandb_rows",),
 }
 ALIASES = {"fastai.callback.wandb": "samerun.callback.wandb"}

@@ -7,19 +7,25 @@ nodes, the launcher is a separate process: ``python -m samerun.train.launcher``.
 """
 
 import os
+import signal
 import sys
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from samerun.core import contract
+from samerun.core import contract, parts
 from samerun.core.placement import NodePlacement
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
+
+# Exit codes and signals; not 0.
+_CODES = (*range(-64, 0), *range(1, 256))
+SIGBUS_REMEDY = "Shared memory was probably full: give the container more (`--shm-size 8g`)."
 
 
 def command(procs: int, place: NodePlacement, worker: Sequence[str]) -> list[str]:
@@ -41,15 +47,7 @@ def launch(procs: int, worker: Sequence[str], place: NodePlacement | None = None
     try:
         elastic_launch(config, sys.executable)("-Pu", *worker)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        if failure.exitcode == contract.EXIT_PREEMPTED:
-            return contract.EXIT_PREEMPTED
-        # With several nodes, this is the first on this node; node 0 reports the first of all.
-        first = "" if place else " first"
-        sys.stderr.write(f"samerun: rank {rank} failed{first}: {_how(failure.exitcode)}.\n")
-        if failure.exitcode < 0:
-            quietly("report the failure", _report_killed, rank, failure.exitcode)
-        return exit_code(failure.exitcode)
+        return _report_first(error, is_only_node=not place)
     except SignalException as error:
         # The workers' exit codes are lost at this point, but not their reports.
         stopped = reporting.preempted()
@@ -57,10 +55,60 @@ def launch(procs: int, worker: Sequence[str], place: NodePlacement | None = None
     return 0
 
 
-def _report_killed(rank: int, code: int) -> None:
-    failure = {"kind": "killed", "rank": rank, "what": f"signal {-code}", "where": None}
-    # Other ranks may have reported the lost connection earlier; time 0 is before that.
-    reporting.report(f"failure-{rank}", {**failure, "time": 0.0})
+def _report_first(error: ChildFailedError, *, is_only_node: bool) -> int:
+    """Report processes that can't do it, print which failed first, and return its exit code."""
+    codes = _suspects(error)
+    if contract.EXIT_PREEMPTED in codes.values():
+        return contract.EXIT_PREEMPTED
+    for rank, code in codes.items():
+        quietly("report the failure", _report_end, rank, code)
+    rank, code = _first(codes, quietly("read the failures", _cause) or {})
+    # With several nodes, this is the first on this node; node 0 reports the first of all.
+    first = " first" if is_only_node else ""
+    sys.stderr.write(f"samerun: rank {rank} failed{first}: {_how(code)}.\n")
+    return exit_code(code)
+
+
+def _suspects(error: ChildFailedError) -> dict[int, int]:
+    """
+    Return the exit codes of the ranks that ended before the launcher stopped the others.
+
+    torch looks after the processes ten times a second, so several can be found at once, and it
+    counts those that it stopped itself as failures, too.
+    """
+    first, failure = error.get_first_failure()
+    found_with = failure.timestamp + 1  # seconds
+    return {
+        rank: one.exitcode
+        for rank, one in error.failures.items()
+        if rank == first or (one.timestamp <= found_with and one.exitcode != -signal.SIGTERM)
+    }
+
+
+def _cause() -> dict[str, Any] | None:
+    return parts.cause_of_failure(reporting.folder()) if reporting.is_recorded() else None
+
+
+def _first(codes: Mapping[int, int], cause: Mapping[str, Any]) -> tuple[int, int]:
+    """Return rank and code of the process that failed first: that of the *cause*, if known."""
+    rank, code = cause.get("rank"), cause.get("code")
+    if isinstance(rank, int) and isinstance(code, int) and code in _CODES:
+        return rank, code
+    first = min(codes, key=lambda rank: codes[rank] >= 0)
+    return first, codes[first]
+
+
+def _report_end(rank: int, code: int) -> None:
+    """Report a process that was killed, or that ended without an exception."""
+    failure = {"kind": "killed" if code < 0 else "exit", "rank": rank, "where": None}
+    failure |= {"what": f"signal {-code}" if code < 0 else f"exit code {code}", "code": code}
+    failure |= {"remedy": SIGBUS_REMEDY if code == -signal.SIGBUS else None}
+    if code >= 0 and reporting.has_failed(rank):
+        return
+    # Other ranks may have reported the lost connection earlier; time 0 is before that. But NCCL's
+    # watchdog ends a process with SIGABRT because of another.
+    is_first = code < 0 and code != -signal.SIGABRT
+    reporting.report(f"failure-{rank}", {**failure, "time": 0.0 if is_first else time.time()})
 
 
 def configure(procs: int, place: NodePlacement) -> LaunchConfig:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samerun.core.recipe_options import find_recipe, read_recipe
-from samerun.train import determinism, devices, process_groups, recipes, session
+from samerun.train import blocked, determinism, devices, process_groups, recipes, session
 from samerun.train.report import environment, failures, reporting
 from samerun.train.report.quiet import quietly
 
@@ -19,7 +19,7 @@ from samerun.train.report.quiet import quietly
 def main(argv: Sequence[str]) -> None:
     """Seed, report the environment, then run the recipe or the script."""
     seed, target, arguments = int(argv[0]), argv[1], list(argv[2:])
-    with failures.told(), process_groups.destroyed():
+    with process_groups.left(), failures.told(), process_groups.destroyed():
         _begin(seed)
         if target.endswith(".py"):
             run_script(Path(target), arguments)
@@ -50,6 +50,7 @@ def _begin(seed: int) -> None:
         quietly("report the start", reporting.started)
     determinism.seed_everything(seed)
     devices.choose()
+    blocked.watch()
     if reporting.rank() == 0:
         quietly("describe the environment", _report_environment)
 

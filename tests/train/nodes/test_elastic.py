@@ -163,5 +163,5 @@ def test_failure_of_one_node_is_the_exit_code_of_all(start):
     assert [node.wait() for node in nodes] == [137, 137], nodes[0].said()
     for node in nodes:
         assert f"Node 1 ({socket.gethostname()}) failed first, with exit code 137." in node.said()
-    failure = parts.first_failure(nodes[0].folder)
+    failure = parts.cause_of_failure(nodes[0].folder)
     assert (failure["kind"], failure["rank"]) == ("killed", 1)

@@ -5,7 +5,6 @@ import os
 from resuming import EVERY_EPOCH, fork, log, part, train
 
 from samerun.core import parts, record
-from samerun.train.report import failures
 
 
 def test_kinds_of_failure_are_told_apart(tmp_path, monkeypatch):
@@ -22,15 +21,6 @@ def test_kinds_of_failure_are_told_apart(tmp_path, monkeypatch):
     assert "ValueError" in log(tmp_path / "broken")
     assert "epoch 0, batch 0" in told["nan"]["what"]
     assert "a smaller batch" in log(tmp_path / "memory")
-
-
-def test_memory_errors_of_python_and_torch_count_as_out_of_memory():
-    """Also the one that torch's CPU allocator raises as a RuntimeError."""
-    words = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
-
-    assert failures.exit_code(MemoryError()) == 112
-    assert failures.exit_code(RuntimeError(words)) == 112
-    assert failures.exit_code(RuntimeError("CUDA error")) == 1
 
 
 def test_one_dead_rank_ends_the_job_and_is_named(folder):

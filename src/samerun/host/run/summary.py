@@ -106,7 +106,7 @@ def go_on(run: Run, folder: Path) -> str:
 
 
 def remedy(run: Run) -> str:
-    """Return the remedy for a run that ended for lack of memory, disk or data; else empty."""
+    """Return the remedy for a run that failed for a known reason; else empty."""
     reason = run.outcome.reason or ""
     if reason == contract.OUT_OF_MEMORY:
         limit = run.launch.memory if run.launch else None
@@ -118,7 +118,8 @@ def remedy(run: Run) -> str:
         return "free space there, or choose another --output"
     if reason.startswith(contract.DATA_GONE):
         return "check that the disk of the data is mounted, then train again"
-    return ""
+    told = (run.outcome.failure or {}).get("remedy")
+    return told[:500] if isinstance(told, str) else ""
 
 
 def _wandb(run: Run, place: str) -> str:

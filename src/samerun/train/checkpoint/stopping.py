@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from samerun.core import contract
+from samerun.train import blocked
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
@@ -42,6 +43,7 @@ def heard() -> Iterator[None]:
 
 
 def _note(number: int, frame: Any) -> None:
+    blocked.check()
     if number == signal.SIGINT and signal.SIGINT in _signals:
         raise KeyboardInterrupt
     _signals.append(number)

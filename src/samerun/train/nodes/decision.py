@@ -5,19 +5,12 @@ A round is the training between two changes of the nodes. It ends because the tr
 finished or failed, because a node received a signal to stop, or because one was lost.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from samerun.core import contract
+from samerun.core import contract, first_failure
 from samerun.core.errors import NodeLost
-
-# Errors of a process whose peer failed: they are consequences, not the cause.
-FOLLOWS = re.compile(
-    r"connection (was )?(closed|reset|refused)|broken pipe|nccl|gloo|socket ?timeout|DistBackend",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +100,15 @@ def _code_of_stop(reports: Mapping[int, Report]) -> int:
 def _failure(reports: Mapping[int, Report]) -> Decision:
     """Return the decision for a failed training, with the code of the first failure."""
     failed = {r: w for r, w in reports.items() if w.code and not w.ordered} or dict(reports)
-    rank = min(failed, key=lambda rank: (_is_consequence(failed[rank]), _time(failed[rank]), rank))
+    reported = {rank: failed[rank].failure or {} for rank in failed}
+    rank = min(
+        failed,
+        key=lambda rank: (
+            first_failure.is_consequence(reported[rank]),
+            first_failure.time_of(reported[rank]),
+            rank,
+        ),
+    )
     report = failed[rank]
     why = f"{{{rank}}} failed first, with exit code {report.code}"
     return Decision(code=report.code, why=why, failed=rank, failure=report.failure)
-
-
-def _is_consequence(report: Report) -> bool:
-    """Whether a node failed because another did."""
-    return bool(FOLLOWS.search(str((report.failure or {}).get("what", ""))))
-
-
-def _time(report: Report) -> float:
-    time = (report.failure or {}).get("time")
-    return time if isinstance(time, float) else float("inf")

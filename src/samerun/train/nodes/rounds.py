@@ -159,7 +159,7 @@ class Lead:
 
 def _own_report(process: "subprocess.Popen[bytes]", signals: "Signals", *, ordered: bool) -> Report:
     code = launcher.exit_code(process.returncode)
-    failure = parts.first_failure(reporting.folder()) if reporting.is_recorded() else None
+    failure = parts.cause_of_failure(reporting.folder()) if reporting.is_recorded() else None
     return Report(
         code=code, leaves=bool(signals.numbers), ordered=ordered, failure=failure if code else None
     )

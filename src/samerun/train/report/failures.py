@@ -7,9 +7,11 @@ import traceback
 from collections.abc import Iterator
 
 from samerun.core.errors import CudaUnsupported, NoGpu, NotFinite, OutOfMemory, SamerunError
-from samerun.train.report import host_paths, reporting
+from samerun.train.report import diagnosis, host_paths, reporting
+from samerun.train.report.diagnosis import Diagnosis
 from samerun.train.report.quiet import quietly
 
+EXCEPTION = "exception"
 KINDS = {
     NotFinite.exit_code: "not finite",
     OutOfMemory.exit_code: "out of memory",
@@ -23,53 +25,65 @@ def told() -> Iterator[None]:
     """
     Report an exception that ends the training inside, then exit.
 
-    Out of memory exits with 112, samerun's errors with their own code, all others with
-    Python's 1. Traceback or message are printed in any case.
+    Errors of samerun and those that `diagnosis` knows have their own code, all others Python's 1.
+    Traceback, or message, and remedy are printed in any case.
     """
     try:
         yield
     except Exception as error:
-        code = exit_code(error)
-        quietly("report the failure", report, error, KINDS.get(code, "exception"))
+        found = None if isinstance(error, SamerunError) else _found(error)
+        code = exit_code(error, found)
+        quietly("report the failure", report, error, code, found)
         hint = quietly("look for a path of the host", host_paths.of, error)
-        if code == 1 and not hint:
+        lines = _lines(error, found, hint)
+        if not lines:
             raise
         if not isinstance(error, SamerunError):
-            traceback.print_exc()
-        sys.stderr.write(f"samerun: {hint or message(error)}\n")
+            quietly("print the traceback", traceback.print_exc)
+        sys.stderr.write(f"samerun: {lines}\n")
         sys.exit(code)
 
 
-def exit_code(error: Exception) -> int:
-    """Return the exit code for an exception that ends a training."""
+def _found(error: BaseException) -> Diagnosis | None:
+    found: Diagnosis | None = quietly("look for the cause", diagnosis.of_training, error)
+    return found
+
+
+def exit_code(error: Exception, found: Diagnosis | None = None) -> int:
+    """Return the exit code for an exception that ends a training, and is of the kind *found*."""
     if isinstance(error, SamerunError):
         return error.exit_code
-    return OutOfMemory.exit_code if is_out_of_memory(error) else 1
+    return found.exit_code if found else 1
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether GPU or machine had too little memory; torch's CPU allocator has only a message."""
-    if isinstance(error, MemoryError):
-        return True
-    kind, text = type(error).__name__, str(error)
-    return kind == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in text
-    )
-
-
-def message(error: Exception) -> str:
-    """Return one or two lines about the exception."""
+def _lines(error: Exception, found: Diagnosis | None, hint: str | None) -> str:
+    """Return what to print below the traceback; empty if that says it all."""
     if isinstance(error, SamerunError):
         return str(error)
-    return f"out of memory. Use a smaller batch size or more memory. {error}"
+    if found:
+        return f"{found.kind}: {_cause(error, found)}\n{found.remedy}"
+    return hint or ""
 
 
-def report(error: Exception, kind: str) -> None:
-    """Report kind, rank, exception, and the last line of code outside of libraries."""
+def _cause(error: BaseException, found: Diagnosis) -> str:
+    """Return the first line of the exception of that kind, from which *error* may be raised."""
+    causes = diagnosis.causes(error)
+    return diagnosis.first_line(next((one for one in causes if _found(one) is found), error))[:500]
+
+
+def report(error: Exception, code: int, found: Diagnosis | None = None) -> None:
+    """Report kind, rank, exception, remedy, and the last line of code outside of libraries."""
+    kind = found.kind if found else KINDS.get(code, EXCEPTION)
+    remedy = error.remedy if isinstance(error, SamerunError) else found and found.remedy
+    rank = reporting.rank()
+    what = f"{type(error).__name__}: {diagnosis.text(error)}"[:2000]
+    failure = {"kind": kind, "rank": rank, "what": what, "where": _where(error)}
+    failure |= {"time": time.time(), "code": code, "remedy": remedy or None}
+    reporting.report(f"failure-{rank}", failure)
+
+
+def _where(error: Exception) -> str | None:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename]
-    last = (own or list(frames))[-1]
-    rank = reporting.rank()
-    failure = {"kind": kind, "rank": rank, "what": f"{type(error).__name__}: {error}"[:2000]}
-    failure |= {"where": f"{last.filename}:{last.lineno}", "time": time.time()}
-    reporting.report(f"failure-{rank}", failure)
+    last = next(iter((own or list(frames))[-1:]), None)
+    return f"{last.filename}:{last.lineno}" if last else None

@@ -45,6 +45,11 @@ def preempted() -> bool:
     return is_recorded() and bool(parts.read_part(folder(), "preempted"))
 
 
+def has_failed(rank: int) -> bool:
+    """Whether the process *rank* has reported its failure."""
+    return is_recorded() and bool(parts.read_part(folder(), f"failure-{rank}"))
+
+
 def forget_end() -> None:
     """Remove the reports of an earlier start about its end."""
     if is_recorded():
