@@ -8,6 +8,8 @@ from pathlib import Path
 
 from preloaded import Preloaded
 
+from samerun.host.launch import data
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 # Two thirds of a second less for each of hundreds of commands. It is read from the checkout
@@ -73,3 +75,8 @@ def read_wandb(image, folder):
 def containers(client, name):
     """Return all containers of a run, ended ones too."""
     return client.containers.list(all=True, filters={"label": f"io.samerun.run={name}"})
+
+
+def fingerprint(folder):
+    """Return the fingerprint that a run on the data in *folder* has in its record."""
+    return data.fingerprint_folder(data.list_files(data.Folder(path=folder))).entry.fingerprint

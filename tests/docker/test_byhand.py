@@ -6,10 +6,9 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from driving import invoke
+from driving import fingerprint, invoke
 
 from samerun.core import record
-from samerun.host.launch import data
 from samerun.host.machine import user
 
 HARDENED = ("--read-only", "--cap-drop=ALL", "--tmpfs=/tmp", "--shm-size=512m")
@@ -112,7 +111,7 @@ def test_a_run_by_hand_is_made_again_from_its_folder(image, whole, tmp_path):
     again = invoke("reproduce", output, "--data", photos, "--name", "again", *here)
     compared = invoke("compare", output, tmp_path / "again")
 
-    assert made.data[0].fingerprint == data.fingerprint_folder(photos).fingerprint
+    assert made.data[0].fingerprint == fingerprint(photos)
     assert "to compute its fingerprint: 2 files" in done.stderr
     assert made.image.base.reference == image["base"]["reference"]
     assert made.image.lock == image["lock"]
@@ -303,7 +302,7 @@ def test_machines_with_other_data_do_not_train(image, network, tmp_path, photos)
 
     assert [found.returncode for found in done] == [98, 98], done[0].stderr + done[1].stderr
     for found in done:
-        assert f"has data {data.fingerprint_folder(others).fingerprint}" in found.stderr
+        assert f"has data {fingerprint(others)}" in found.stderr
     assert [path.name for path in folders[1].iterdir()] == [".samerun"]
 
 

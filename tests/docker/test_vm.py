@@ -15,13 +15,12 @@ import buckets as services
 import machine as machines
 import pytest
 import registry as registries
-from driving import ROOT, invoke
+from driving import ROOT, fingerprint, invoke
 
 from samerun.core import record
 from samerun.host.cloud import buckets as cloud_buckets
 from samerun.host.cloud import vm
 from samerun.host.cloud.request import CloudRequest, Gpus, Location
-from samerun.host.launch import data
 
 EPOCHS = 8
 PATIENCE_S = 600
@@ -246,7 +245,7 @@ def test_data_of_a_bucket_is_data_of_the_run(machine, tmp_path):
     made = run_of(machine, "vm-first")
     mount = next(one for one in made.launch.mounts if one.target == "/data")
 
-    assert made.data[0].fingerprint == data.fingerprint_folder(tmp_path).fingerprint
+    assert made.data[0].fingerprint == fingerprint(tmp_path)
     assert made.data[0].files == len(DATA)
     assert mount.read_only
 
