@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import threading
 
 import fastai.callback.hook  # noqa: F401 - summary
 import pytest
 import torch
 import wandb
-from fastai.basics import Callback, CancelFitException, load_learner
-from fastai.callback.tracker import EarlyStoppingCallback
+from fastai.basics import (
+    Callback,
+    CancelEpochException,
+    CancelFitException,
+    CancelTrainException,
+    Learner,
+    load_learner,
+)
+from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
 
 from samerun.callback.wandb import WandbCallback
+from samerun.callback.warn import LoggingWarning
 
 from .applications import make
-from .conftest import finish, make_learner
+from .conftest import finish, make_learner, python_path
 
 
 class Look(Callback):
@@ -111,7 +122,7 @@ class Once(Callback):
 
 
 def test_a_prediction_between_two_batches_leaves_no_false_loss(run, learner, finished):
-    """The loss of what was predicted is not that of the step; all steps are there."""
+    """The loss of what was predicted is not that of the step, which is there with its own."""
 
     class Predict(Callback):
         order = 55
@@ -122,13 +133,110 @@ def test_a_prediction_between_two_batches_leaves_no_false_loss(run, learner, fin
                 self.learn.training = True
                 self.model.train()
 
+    truth = Losses()
     learn = learner(cbs=WandbCallback(log_preds=False))
-    learn.fit(1, cbs=Predict())
+    learn.fit(1, cbs=[Predict(), truth])
 
     logged = finished(run)
     assert logged.column("train_step") == [0, 1, 2]
     assert logged.column("epoch") == pytest.approx([1 / 3, 2 / 3, 1])
-    assert ["raw_loss" in row for row in logged.rows] == [True, False, True]
+    assert logged.column("raw_loss") == pytest.approx(truth.train)
+
+
+class Losses(Callback):
+    """Keep the loss of each batch of the training, and of each validation, before all others."""
+
+    order = -100
+
+    def __init__(self):
+        self.train, self.valid = [], []
+
+    def after_loss(self):
+        if self.training:
+            self.train.append(float(self.loss))
+
+    def before_validate(self):
+        self.batches = []
+
+    def after_batch(self):
+        if not self.training:
+            self.batches.append(float(self.loss))
+
+    def after_validate(self):
+        self.valid.append(sum(self.batches) / len(self.batches))
+
+
+@pytest.mark.parametrize("order", [45, 62, 75])
+def test_a_validation_between_two_batches_is_not_that_of_the_epoch(run, learner, finished, order):
+    """Callbacks that validate every few steps leave loss, place and metrics alone."""
+
+    class Often(Callback):
+        def after_batch(self):
+            if self.training and self.iter != 1:
+                dl = self.learn.dl
+                self.learn._do_epoch_validate()
+                self.learn.dl, self.learn.training = dl, True
+                self.model.train()
+
+    Often.order = order
+    truth = Losses()
+    callback = WandbCallback(log_preds=False, log_model=True)
+    learner(cbs=callback).fit(2, 0.5, cbs=[Often(), truth])
+
+    logged = finished(run)
+    assert logged.column("raw_loss") == pytest.approx(truth.train)
+    assert logged.column("valid_loss") == pytest.approx(truth.valid[2::3])
+    assert logged.column("epoch") == pytest.approx([n / 3 for n in range(1, 7)])
+    (model,) = (a for a in logged.artifacts if a.type == "model")
+    assert model.metadata["valid_loss"] == pytest.approx(min(truth.valid[2::3]))
+
+
+def test_batches_that_a_learner_leaves_out(run, learner, finished):
+    """Each that it trains on has its loss, and its own place in the epoch."""
+
+    class Skips(Learner):
+        def all_batches(self):
+            self.n_iter = len(self.dl)
+            for number, batch in enumerate(self.dl):
+                if number % 2 == 0:
+                    self.one_batch(number, batch)
+
+    learn, truth = learner(), Losses()
+    learn = Skips(learn.dls, learn.model, loss_func=learn.loss_func)
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(2, cbs=[WandbCallback(log_preds=False), truth])
+
+    logged = finished(run)
+    assert logged.column("raw_loss") == pytest.approx(truth.train)
+    assert logged.column("epoch") == pytest.approx([1 / 3, 1, 4 / 3, 2])
+
+
+@pytest.mark.parametrize("order", [0, 61, 80])
+@pytest.mark.parametrize(
+    "error", [CancelFitException, CancelEpochException, CancelTrainException, KeyboardInterrupt]
+)
+def test_the_step_after_which_a_callback_ends_it(run, learner, finished, error, order):
+    """It was made: its row is there with its loss, once, whoever hears of its end first."""
+
+    class Ends(Callback):
+        def after_batch(self):
+            if self.training and (self.epoch, self.iter) == (1, 1):
+                raise error
+
+    Ends.order = order
+    truth = Losses()
+    learn = learner(cbs=WandbCallback(log_preds=False))
+    if error is KeyboardInterrupt:
+        with pytest.raises(error):
+            learn.fit(3, cbs=[Ends(), truth])
+    else:
+        learn.fit(3, cbs=[Ends(), truth])
+
+    logged = finished(run)
+    assert logged.column("raw_loss") == pytest.approx(truth.train)
+    assert logged.column("train_step") == list(range(len(truth.train)))
+    epochs = {CancelEpochException: [1, 3], CancelTrainException: [1, 2, 3]}.get(error, [1])
+    assert [row["epoch"] for row in logged.rows if "valid_loss" in row] == epochs
 
 
 class Broken(Exception):
@@ -154,7 +262,7 @@ EVENTS = {
     "before_train": (3, 1),
     "before_batch": (3, 1),
     "after_pred": (3, 1),
-    "after_step": (3, 1),
+    "after_step": (4, 1),
     "after_train": (6, 1),
     "before_validate": (6, 1),
     "after_epoch": (6, 2),
@@ -277,6 +385,69 @@ def test_threads_with_a_run_each(tmp_path):
         logged = finish(run)
         assert logged.column("train_step") == list(range(3 * epochs))
         assert [a.type for a in logged.artifacts if a.type == "model"] == ["model"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_preds": -1}, {"n_preds": "9"}, {"log_every": 0}, {"log_freq": 0}, {"log_freq": 1.5}],
+    ids=str,
+)
+def test_numbers_that_can_not_be(options):
+    """They are refused at once, by their names."""
+    with pytest.raises(ValueError, match=next(iter(options))):
+        WandbCallback(**options)
+
+
+@pytest.mark.parametrize("when", ["before", "within"])
+def test_a_run_that_was_closed(run, learner, when):
+    """`run=` of a finished run costs one warning, whatever is lost, and no training."""
+
+    class Close(Callback):
+        def before_train(self):
+            if self.epoch == 1:
+                run.finish()
+
+    if when == "before":
+        run.finish()
+    callback = WandbCallback(run=run, log="all", log_model=True, log_preds_every_epoch=True)
+    learn = learner(cbs=callback)
+    with pytest.warns(LoggingWarning) as said:
+        learn.fit(3, cbs=Close())
+
+    messages = [str(w.message) for w in said if issubclass(w.category, LoggingWarning)]
+    assert len([m for m in messages if "finished" in m]) == 1
+    assert len(messages) <= 2  # the other one is of a table that this learner has not
+    assert len(learn.recorder.values) == 3
+
+
+EXPORTED = """
+import sys
+for name in ("wandb", "samerun"):
+    sys.modules[name] = None
+sys.path[:] = [path for path in sys.path if not path.endswith("src")]
+import pandas as pd
+from fastai.tabular.all import load_learner
+learn = load_learner("export.pkl")
+frame = pd.DataFrame({"color": ["red", "blue"], "size": [0.0, 1.0]})
+print(learn.get_preds(dl=learn.dls.test_dl(frame))[0].shape)
+"""
+
+
+@pytest.mark.parametrize("savers", [[], [SaveModelCallback()]])
+def test_an_export_loads_where_wandb_is_not(run, tmp_path, savers):
+    """In a Python that can import neither W&B nor this package, it predicts."""
+    learn = make("tabular", tmp_path)
+    learn.add_cbs([WandbCallback(log="all", log_model=True), *savers])
+    learn.fit(1)
+    learn.export(tmp_path / "export.pkl")
+    command = [sys.executable, "-c", EXPORTED]
+    env = {**os.environ, **python_path()}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().endswith("torch.Size([2, 3])")
 
 
 @pytest.mark.parametrize("log", ["everything", "Gradients", True, ""])

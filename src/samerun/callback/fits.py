@@ -99,9 +99,18 @@ def _fits() -> list[Fit]:
     return fits
 
 
+def validation_loader(dls: Any) -> Any | None:
+    """Return the loader of the validation set, also of what is no ``DataLoaders`` of fastai."""
+    loaders = getattr(dls, "loaders", None)
+    if loaders is None:
+        return getattr(dls, "valid", None)
+    return loaders[1] if len(loaders) > 1 else None
+
+
 def validates(learn: Any) -> bool:
     """Say whether there is something to validate on; loaders of other libraries can't tell."""
     try:
-        return len(learn.dls.loaders) > 1 and len(learn.dls.valid) > 0
+        valid = validation_loader(learn.dls)
+        return valid is not None and len(valid) > 0
     except Exception:
         return True

@@ -49,6 +49,12 @@ class Session:
         self.courier = Courier(run, self.warner, threaded=not run.offline, patience_s=_PATIENCE_S)
         self.samples: Any = None
         self.open_epoch: int | None = None
+        # In the training of an epoch; in a step whose `after_batch` has not come to us yet.
+        self.trains = self._in_step = False
+        # The step's loss; what another callback predicted since has taken its place, or that of
+        # the batch, on the learner.
+        self._loss: Any = None
+        self._hears_steps = self._loss_gone = self._place_gone = False
         self.metrics: dict[str, Any] = {}
         # Those of the last epoch that has been validated, and of the one that was saved.
         self.last: dict[str, Any] = {}
@@ -77,17 +83,35 @@ class Session:
         # What another callback predicts in `before_epoch` sets the learner's number to 0.
         self.open_epoch = max(self.learn.epoch, self._next_epoch)
         self._next_epoch = self.open_epoch + 1
-        self._iter, self._n_iter, self._dl = -1, 0, None
+        self._iter, self._n_iter = -1, 0
+        self.trains, self._in_step, self._place_gone = True, False, False
         self._last_s = time.perf_counter()
+
+    def begin_step(self) -> None:
+        """Take note of the loss that the step is made of."""
+        self._in_step = self._hears_steps = True
+        self._loss, self._loss_gone = self.learn.loss, False
+
+    def note_prediction(self) -> None:
+        """Take note that something else is validated or predicted between two batches."""
+        self._place_gone, self._loss_gone = True, self._in_step or not self._hears_steps
+
+    def end_training(self) -> None:
+        """Keep a step after which another callback ended training, before we heard of its end."""
+        if self._in_step:
+            with self.warner.guarded("row of a step"):
+                self.add_step()
+        self.trains = False
 
     def add_step(self) -> None:
         """Keep the step that just ended. Nothing here waits for the device."""
-        learn, progress = self.learn, self.progress
+        learn, progress, self._in_step = self.learn, self.progress, False
         if getattr(self.run, "_is_finished", False):
             self._give_up("it was finished")
             return
         now = time.perf_counter()
         elapsed, self._last_s = now - self._last_s, now
+        timed = not self._place_gone
         raw_loss = self._look()
         progress.epoch = self.offset + (self.open_epoch or 0) + (self._iter + 1) / self._n_iter
         step = Step(
@@ -97,7 +121,7 @@ class Session:
             raw_loss=raw_loss,
             smooth_loss=learn.__dict__.get("smooth_loss"),
             hypers=tuple([dict(group) for group in learn.opt.hypers]),
-            samples_per_s=items_of(learn.xb, learn.yb) / max(elapsed, 1e-9),
+            samples_per_s=items_of(learn.xb, learn.yb) / max(elapsed, 1e-9) if timed else None,
             extra=self.extra,
         )
         self.extra = None
@@ -111,17 +135,23 @@ class Session:
         Count the batch, and return its loss.
 
         A callback that has just predicted or validated with the learner, between two batches,
-        has left its own loss, place and loader there.
+        has left its own loss and place there: then it is the loss that the step was made of.
         """
-        learn = self.learn
-        if self._dl is None:
-            self._iter, self._n_iter, self._dl = learn.iter, learn.n_iter, learn.dl
-        elif learn.dl is self._dl and learn.iter - self._iter in (0, 1):
-            self._iter = learn.iter
-        else:
-            self._iter, self._dl = self._iter + 1, learn.dl
-            return None
-        return _detached(learn.loss)
+        learn, gone = self.learn, self._place_gone
+        if self._n_iter == 0:
+            self._n_iter = self._batches() if gone else learn.n_iter
+        self._iter = self._iter + 1 if gone else learn.iter
+        loss = self._loss if gone and self._loss_gone else learn.loss
+        # Nothing of a step is kept but its value, not even until the next one.
+        self._place_gone, self._loss = False, None
+        return _detached(loss)
+
+    def _batches(self) -> int:
+        """Return how many batches an epoch has, where the learner's number is of something else."""
+        try:
+            return max(len(self.learn.dls.train), 1)
+        except Exception:
+            return self.learn.n_iter
 
     def _send_histograms(self) -> None:
         """Send histograms so that they share the row of the newest step."""
@@ -140,6 +170,7 @@ class Session:
         """Send the rows of the epoch, its metrics with the last of them."""
         if self.open_epoch is None:
             return
+        self.end_training()
         with self.warner.guarded("metrics of the epoch"):
             self.metrics = self.heard.metrics()
         self.progress.epoch = self.offset + self.open_epoch + 1
@@ -151,6 +182,8 @@ class Session:
 
     def break_epoch(self) -> bool:
         """Send the rows of an epoch that ends before its time; say whether it was validated."""
+        if self.open_epoch is not None:
+            self.end_training()
         validated = self.open_epoch is not None and self.heard.validated
         if validated:
             self.close_epoch()

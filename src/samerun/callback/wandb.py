@@ -28,6 +28,7 @@ from samerun.callback.histograms import gradient_norm
 from samerun.callback.inherited import FastaiNames
 from samerun.callback.media.samples import Samples
 from samerun.callback.media.tables import wandb_process
+from samerun.callback.options import check_options
 from samerun.callback.rng import untouched_random_state
 from samerun.callback.session import Session
 from samerun.callback.stream.heard import Heard
@@ -39,7 +40,6 @@ __all__ = ["WandbCallback", "log_dataset", "log_model", "wandb_process"]
 
 # Rows wait for this many steps, or seconds, before they are handed over.
 _EVERY, _SECONDS = 64, 5.0
-_LOG = ("gradients", "parameters", "all", None)
 _CURVES = "Curves need scikit-learn, and validation items of at least two classes."
 _REMEDIES = {"roc_curve": _CURVES, "pr_curve": _CURVES}
 
@@ -70,7 +70,7 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
         run: The run to log to, where several threads have one each; default: ``wandb.run``.
 
     Raises:
-        ValueError: *log* is none of its choices.
+        ValueError: *log* is none of its choices, or a number is none that can be.
         NoRun: On ``fit``, if ``wandb.init`` was not called. Other processes of a distributed
             job stay silent instead.
     """
@@ -100,10 +100,7 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
         dataset_reference: bool = False,
         run: Any = None,
     ) -> None:
-        if log not in _LOG:
-            choices = '"gradients", "parameters", "all" or None'
-            msg = f"log={log!r} is none of the choices. Give {choices}."
-            raise ValueError(msg)
+        check_options(log, n_preds=n_preds, log_every=log_every, log_freq=log_freq)
         self.__dict__.update(self._outside(), _run=run)
         self.log, self.log_freq, self.log_every = log, log_freq, log_every
         self.log_preds, self.log_preds_every_epoch = log_preds, log_preds_every_epoch
@@ -196,8 +193,16 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
 
     def _on_validate(self) -> None:
         """Watch the validation: samples and charts are of what it sees and computes."""
-        if self._session is not None and not self._elsewhere():
+        session = self._session
+        if session is not None and session.trains:
+            session.note_prediction()
+        elif session is not None and not self._elsewhere():
             self._watch("begin_validation")
+
+    def _on_trained(self) -> None:
+        """Take note that the validation which begins now is that of the epoch."""
+        if self._session is not None and not self._elsewhere():
+            self._session.end_training()
 
     def _on_validated(self) -> None:
         """Keep what the validation has shown."""
@@ -209,6 +214,7 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
         session = self._session
         if session is None:
             return
+        session.begin_step()
         if self.log_grad_norm:
             with self._warner.guarded("gradient norm"):
                 session.extra = {"grad_norm": gradient_norm(self.learn.model)}
@@ -425,6 +431,7 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
 _ACTS = {
     "before_train": WandbCallback._on_train,
     "before_step": WandbCallback._on_step,
+    "after_train": WandbCallback._on_trained,
     "before_validate": WandbCallback._on_validate,
     "after_validate": WandbCallback._on_validated,
     "after_cancel_fit": WandbCallback._on_cancel_fit,

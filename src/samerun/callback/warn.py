@@ -116,5 +116,7 @@ def is_full(error: Exception) -> bool:
 
 
 def is_gone(error: Exception) -> bool:
-    """Say whether *error* means that wandb's own process has ended."""
+    """Say whether *error* means that wandb's own process, or the run, has ended."""
+    if type(error).__name__ == "UsageError":
+        return "is finished" in str(error)
     return isinstance(error, ConnectionError) or type(error).__name__ in _CLOSED

@@ -11,7 +11,13 @@ import pytest
 import torch
 from fastai.data.core import Datasets
 from fastai.data.transforms import Categorize
-from fastai.tabular.all import Categorify, FillMissing, TabularDataLoaders, tabular_learner
+from fastai.tabular.all import (
+    Categorify,
+    FillMissing,
+    TabularDataLoaders,
+    TabularPandas,
+    tabular_learner,
+)
 from fastai.text.data import TensorText
 from fastai.vision.all import (
     BCELossFlat,
@@ -278,3 +284,61 @@ def test_pictures_of_several_sizes(run, finished, tmp_path):
     assert right(table) == 1
     drawn = random.Random(12345).sample(range(VALID), 5)
     assert [v["width"] for v in column(table, "Input image")] == [8 + VALID + n for n in drawn]
+
+
+class SideBySide(torch.nn.Module):
+    """Answer for two columns of a table, in one of the forms that models have for it."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.w = form, torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, _, numbers):
+        logit = 9 * numbers + 0 * self.w
+        one, other = torch.cat([-logit, logit], 1), torch.cat([logit, -logit], 1)
+        return {
+            "tuple": (one, other),
+            "joined": torch.cat([one, other], 1),
+            "stacked": torch.stack([one, other], 1),
+            "binary": torch.cat([logit, -logit], 1),
+        }[self.form]
+
+
+@pytest.mark.parametrize("form", ["tuple", "joined", "stacked", "binary"])
+def test_several_targets_of_a_table(run, finished, tmp_path, form):
+    """Each column has its predictions, its class names and its charts."""
+    frame = pd.DataFrame({"kind": ["x", "y", "z"] * 20, "size": [-0.5, 0.5] * 30})
+    frame = frame.assign(one=["n", "y"] * 30, other=["y", "n"] * 30)
+    table = TabularPandas(
+        frame, [Categorify], ["kind"], ["size"], y_names=["one", "other"], y_block=CategoryBlock(),
+        splits=[list(range(40)), list(range(40, 60))],
+    )  # fmt: skip
+
+    def loss(preds, y):
+        if form == "binary":
+            return F.binary_cross_entropy_with_logits(preds, y.float())
+        if form != "tuple":
+            preds = preds.reshape(len(y), 2, 2).unbind(1)
+        return sum(F.cross_entropy(part, y[:, n].long()) for n, part in enumerate(preds))
+
+    dls = table.dataloaders(bs=8, path=tmp_path)
+    said = fit(learner(dls, SideBySide(form), loss, metrics=None))
+
+    logged = finished(run)
+    shown = logged.table("Prediction_Samples")
+    assert said == []
+    for name in ("one", "other"):
+        assert column(shown, f"{name}_pred") == column(shown, name)
+    assert matrix(logged) == {("n", "n"): 10, ("y", "y"): 10}
+    second = logged.table("confusion_matrix_2_table")["data"]
+    assert [row[:2] for row in second if row[2]] == [["n", "n"], ["y", "y"]]
+
+
+def test_no_samples_are_wanted(run, finished, tmp_path):
+    """`n_preds=0` leaves the tables out, not the charts, and says nothing."""
+    learn = learner(pictures(tmp_path), Oracle(), CrossEntropyLossFlat())
+
+    assert fit(learn, n_preds=0) == []
+    logged = finished(run)
+    assert logged.tables("Prediction_Samples") == logged.tables("Top_Losses") == []
+    assert matrix(logged) == AGREES

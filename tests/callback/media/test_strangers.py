@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from fastai.basics import DataLoaders
-from fastai.vision.all import CrossEntropyLossFlat, ImageBlock, Learner, noop, set_seed
+from fastai.vision.all import Callback, CrossEntropyLossFlat, ImageBlock, Learner, noop, set_seed
 from fastai.vision.gan import GANLearner, basic_critic, basic_generator, generate_noise
 
-from .oracle import Oracle, fit, learner, pictures
+from .oracle import Oracle, fit, learner, matrix, pictures, right
 
 
 class Pipeline:
@@ -39,6 +39,66 @@ def test_loaders_without_a_dataset(run, finished, tmp_path):
     logged = finished(run)
     assert len(logged.column("raw_loss")) == 6
     assert len(logged.column("valid_loss")) == 2
+    assert ["cannot decode items" in message for message in said] == [True]
+
+
+class Two:
+    """Loaders by index and by name, and no more."""
+
+    def __init__(self, dls):
+        self.train, self.valid, self.device, self.path = dls.train, dls.valid, None, dls.path
+
+    def __getitem__(self, n):
+        return (self.train, self.valid)[n]
+
+
+def test_loaders_that_are_no_dataloaders(run, finished, tmp_path):
+    """What a `Learner` needs is enough for samples, charts and the model."""
+    learn = learner(Two(pictures(tmp_path)), Oracle(), CrossEntropyLossFlat(), path=tmp_path)
+
+    assert fit(learn, log_model=True) == []
+    logged = finished(run)
+    assert right(logged.table("Prediction_Samples")) == 1
+    assert [a.type for a in logged.artifacts if a.type == "model"] == ["model"]
+
+
+class Reused:
+    """A loader in the manner of FFCV and DALI: one buffer for all batches, in dictionaries."""
+
+    def __init__(self, batches, path):
+        self.batches, self.path = batches, path
+        self.buffer = torch.zeros(4, 3, 8, 8)
+
+    def __len__(self):
+        return self.batches
+
+    def __iter__(self):
+        for n in range(self.batches):
+            kinds = (torch.arange(4) + n) % 2
+            self.buffer[:] = ((60 + 40 * kinds) / 255)[:, None, None, None]
+            yield [{"data": self.buffer, "label": kinds[:, None].int()}]
+
+
+class Unpack(Callback):
+    """Take a batch of such a loader apart."""
+
+    order = -50
+
+    def before_batch(self):
+        (batch,) = (part for part in self.xb if isinstance(part, dict))
+        self.learn.xb, self.learn.yb = (batch["data"],), (batch["label"][:, 0].long(),)
+
+
+def test_loaders_that_use_their_memory_again(run, finished, tmp_path):
+    """What is kept is a copy: with the names of the classes there is the confusion matrix."""
+    dls = DataLoaders(Reused(3, tmp_path), Reused(2, tmp_path), path=tmp_path)
+    dls.vocab = ["a", "b"]
+    learn = learner(dls, Oracle(), CrossEntropyLossFlat(), cbs=Unpack())
+    said = fit(learn, 2, log_model=True)
+
+    logged = finished(run)
+    assert matrix(logged) == {("a", "a"): 4, ("b", "b"): 4}
+    assert len(logged.column("raw_loss")) == 6
     assert ["cannot decode items" in message for message in said] == [True]
 
 

@@ -316,3 +316,60 @@ def test_given_items_are_validated_after_the_fit_as_the_learner_does_it(
     assert len(logged.table("Prediction_Samples")["data"]) == VALID
     assert getattr(cb, "held", None) is None
     assert getattr(cb, "autocast", None) is None
+
+
+class Counts(torch.nn.CrossEntropyLoss):
+    """A loss that keeps count of its calls, one in a buffer and one beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+        self.register_buffer("batches", torch.zeros(1))
+
+    def forward(self, preds, y):
+        self.calls += 1
+        self.batches += 1
+        return super().forward(preds, y)
+
+
+def test_a_loss_with_state_stays_as_it_is(run, finished, tmp_path):
+    """The losses of the items are not asked of the learner's own function."""
+    loss = Counts()
+    learn = learner(pictures(tmp_path), Oracle(), loss)
+    fit(learn, 2)
+
+    batches = 2 * (len(learn.dls.train) + len(learn.dls.valid))
+    assert (loss.calls, int(loss.batches)) == (batches, batches)
+    assert len(finished(run).table("Top_Losses")["data"]) == VALID
+
+
+class Penalty(Callback):
+    """Add to the loss, of the validation too."""
+
+    def after_loss(self):
+        self.learn.loss = self.loss + 1
+
+
+class Distance(Learner):
+    """Have a loss that is not that of the loss function."""
+
+    def _do_one_batch(self):
+        self.pred = self.model(*self.xb)
+        self("after_pred")
+        self.loss_grad = self.pred.mean() ** 2
+        self.loss = self.loss_grad.clone()
+        if self.training:
+            self._do_grad_opt()
+
+
+@pytest.mark.parametrize(("cls", "cbs"), [(Distance, None), (Learner, Penalty)])
+def test_no_losses_of_items_but_those_of_the_validation(run, finished, tmp_path, cls, cbs):
+    """Where the learner's loss is not what its function gives, no other losses are shown."""
+    learn = learner(
+        pictures(tmp_path), Oracle(), CrossEntropyLossFlat(), cls=cls, cbs=cbs and cbs()
+    )
+    fit(learn)
+
+    logged = finished(run)
+    assert logged.tables("Top_Losses") == []
+    assert right(logged.table("Prediction_Samples")) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fastai.tabular.core import Tabular
+
 
 def target_classes(dls: Any) -> list[list[Any] | None]:
     """
@@ -13,6 +15,8 @@ def target_classes(dls: Any) -> list[list[Any] | None]:
     ``dls.vocab`` is of whatever has a vocabulary, texts that are inputs among it.
     """
     dataset = _attribute(_attribute(dls, "train"), "dataset")
+    if isinstance(dataset, Tabular):
+        return [_names(_attribute(dls, "vocab")) for _ in dataset.y_names]
     tls = _attribute(dataset, "tls")
     if tls is not None:
         n_inp = _attribute(dls, "n_inp") or len(tls) - 1

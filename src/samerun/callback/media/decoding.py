@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from fastai.data.core import TfmdDL
 
 from samerun.callback.media.batches import joined, shapes, take, typed
 from samerun.callback.media.predictions import decode
@@ -68,17 +71,58 @@ def _decoded(learn: Any, seen: Seen, dl: Any, classes: Sequence[Any], like: Any)
         preds, found = decode(learn.loss_func, seen.raw, kinds, classes)
     if not yb:
         return _unlabelled(dl, xb, found, preds, items)
-    x, y, samples, outs = dl.show_results(xb + yb, found, show=False, max_n=items)
+    x, y, samples, outs = _results(dl, xb + yb, found, items)
     return Decoded(x, y, list(samples or ()), list(outs or ()), preds)
 
 
 def _unlabelled(dl: Any, xb: tuple[Any, ...], found: Any, preds: Any, items: int) -> Decoded:
     """Decode inputs and predictions of items that have no targets."""
     parts = tuple(found) if isinstance(found, tuple | list) else (found,)
-    x, y, both = dl.show_batch(xb + parts, show=False, max_n=items)
+    x, y, both = _batch(dl, xb + parts, items)
     n_inp = len(xb)
     samples = [(*item[:n_inp], *[None] * len(parts)) for item in both]
     return Decoded(x, y, samples, [tuple(item[n_inp:]) for item in both], preds)
+
+
+def _results(dl: Any, batch: tuple[Any, ...], found: Any, items: int) -> Any:
+    """Return what ``show_results`` would draw, also of a loader whose own does nothing but draw."""
+    if not _draws(dl, "show_results") and not any(isinstance(part, Mapping) for part in batch):
+        return dl.show_results(batch, found, show=False, max_n=items)
+    parts = tuple(found) if isinstance(found, tuple | list) else (found,)
+    x, y, samples = _batch(dl, batch, items)
+    *_, both = _batch(dl, (*batch[: dl.n_inp], *parts), items)
+    return x, y, samples, [tuple(item[dl.n_inp :]) for item in both]
+
+
+def _batch(dl: Any, batch: tuple[Any, ...], items: int) -> Any:
+    show: Any = partial(TfmdDL.show_batch, dl) if _draws(dl, "show_batch") else dl.show_batch
+    if not any(isinstance(part, Mapping) for part in batch):
+        return show(batch, show=False, max_n=items)
+    # fastai decodes no batch that has a dictionary in it: each part goes its own way.
+    columns = [_column(dl, n, part, items) for n, part in enumerate(batch)]
+    x, y = batch[: dl.n_inp], batch[dl.n_inp :]
+    rows = list(zip(*columns, strict=True))
+    return x[0] if len(x) == 1 else x, y[0] if len(y) == 1 else y, rows
+
+
+def _column(dl: Any, n: int, part: Any, items: int) -> list[Any]:
+    """Return the items of the *n*-th part of a batch, decoded if it is no dictionary."""
+    if isinstance(part, Mapping):
+        return [_row(part, row) for row in range(items)]
+    pipeline = dl.dataset.tls[n]
+    return [pipeline.decode(part[row], full=False) for row in range(items)]
+
+
+def _row(named: Any, row: int) -> Any:
+    """Return one item of a dictionary of batches."""
+    return {key: part[row] if hasattr(part, "__getitem__") else part for key, part in named.items()}
+
+
+def _draws(dl: Any, method: str) -> bool:
+    """Say whether *method* of a loader of another library takes no ``show=False``."""
+    if not isinstance(dl, TfmdDL):
+        return False
+    return "show" not in inspect.signature(getattr(dl, method)).parameters
 
 
 def _shown(xb: Any, fed: Any) -> Any:

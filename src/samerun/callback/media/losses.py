@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import inspect
@@ -23,13 +24,16 @@ class ItemLosses:
 
     def __init__(self) -> None:
         self._known: bool | None = None
+        self._loss_func: Any = None
 
     def of(self, learn: Any, items: int) -> torch.Tensor | None:
         """
         Return the loss of each item, shape (items,), or None if nothing tells it.
 
         The activations are the model's; only their comparison with the targets is made once
-        more, where the loss was reduced to one number and its function can leave that out.
+        more, where the loss was reduced to one number and its function can leave that out: by
+        a copy, for a loss may count or average what it is given. Where that does not come to
+        the loss of the validation, the learner or a callback computes another one.
         """
         loss = learn.loss
         if isinstance(loss, torch.Tensor) and loss.numel() == items:
@@ -37,24 +41,51 @@ class ItemLosses:
         if self._known is False or not items:
             return None
         if self._known is None:
+            self._loss_func = _copied(learn)
             self._known = self._is_fair(learn, items)
-        return _unreduced(learn, items) if self._known else None
+        return _unreduced(self._loss_func, learn, items) if self._known else None
 
     def _is_fair(self, learn: Any, items: int) -> bool:
         """Say whether the losses can be computed, with the same result each time."""
         with untouched_random_state():
-            first = _unreduced(learn, items)
-            second = None if first is None else _unreduced(learn, items)
-        return first is not None and second is not None and _equal(first, second)
+            first = _unreduced(self._loss_func, learn, items)
+            if first is None or not _gives(self._loss_func, learn):
+                return False
+            second = _unreduced(self._loss_func, learn, items)
+        return second is not None and _equal(first, second)
+
+
+def _copied(learn: Any) -> Any:
+    """Return a copy of the loss function that shares weights with it, but nothing that counts."""
+    loss_func = learn.loss_func
+    shared = [learn, learn.model, learn.dls, *learn.cbs]
+    if isinstance(loss_func, torch.nn.Module):
+        shared += loss_func.parameters()
+    try:
+        return copy.deepcopy(loss_func, {id(part): part for part in shared})
+    except Exception:
+        return None
+
+
+def _gives(loss_func: Any, learn: Any) -> bool:
+    """Say whether *loss_func* gives the loss that the validation has."""
+    try:
+        with torch.no_grad():
+            again = _plain(loss_func(learn.pred, *learn.yb))
+        return again.numel() == 1 and bool(
+            torch.allclose(again.reshape(()), _plain(learn.loss).mean(), rtol=1e-3, equal_nan=True)
+        )
+    except Exception:
+        return False
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
-def _unreduced(learn: Any, items: int) -> torch.Tensor | None:
+def _unreduced(loss: Any, learn: Any, items: int) -> torch.Tensor | None:
     try:
-        with torch.no_grad(), _not_reduced(learn.loss_func) as loss_func:
+        with torch.no_grad(), _not_reduced(loss) as loss_func:
             losses = loss_func(learn.pred, *learn.yb)
         return _plain(losses).reshape(items, -1).mean(dim=1)
     except Exception:

@@ -43,10 +43,33 @@ def decode(loss_func: Any, raw: Any, yb: Sequence[Any], classes: Sequence[Any] =
         Activations, and predictions of the types of *yb*; a tuple of each for several targets.
     """
     activation, decodes = _own(loss_func, "activation"), _own(loss_func, "decodes")
-    kinds = _Kinds(loss_func, tuple(yb), tuple(classes))
+    columns = () if decodes else columns_of(yb, classes)
+    kinds = _Kinds(loss_func, columns or tuple(yb), tuple(classes))
+    raw = _per_column(raw, columns, classes) if columns else raw
     preds = activation(raw) if activation else kinds.each(raw, kinds.activated)
     found = decodes(preds) if decodes else kinds.each(preds, kinds.chosen)
+    if columns:
+        return preds, torch.stack([part.flatten().long() for part in found], dim=1)
     return preds, _typed(found, tuple(yb))
+
+
+def columns_of(yb: Sequence[Any], classes: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the targets of a table that has several columns of classes, else nothing."""
+    y = yb[0] if len(yb) == 1 else None
+    if not isinstance(y, torch.Tensor) or y.ndim != 2 or not 1 < len(classes) == y.shape[1]:
+        return ()
+    if not all(classes):
+        return ()
+    return tuple(TensorCategory(column.long()) for column in y.unbind(dim=1))
+
+
+def _per_column(raw: Any, columns: tuple[Any, ...], classes: Sequence[Any]) -> Any:
+    """Return the activations of each target, where the model has put them side by side."""
+    if isinstance(raw, torch.Tensor) and raw.ndim == 2 and raw.shape[1] == sum(classes):
+        return raw.split(list(classes), dim=1)
+    if isinstance(raw, torch.Tensor) and raw.shape[:2] == (len(raw), len(columns)):
+        return raw.unbind(dim=1)
+    return raw
 
 
 class _Kinds:

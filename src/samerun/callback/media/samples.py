@@ -7,14 +7,16 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from fastai.text.data import LMDataLoader
 
 from samerun.callback.distributed import unwrapped, world_size
+from samerun.callback.fits import validation_loader
 from samerun.callback.media.batches import joined
 from samerun.callback.media.charts import Chart, charts
 from samerun.callback.media.classes import target_classes
 from samerun.callback.media.decoding import decoded_items
-from samerun.callback.media.predictions import decode
+from samerun.callback.media.predictions import columns_of, decode
 from samerun.callback.media.tables import KEY, wandb_process
 from samerun.callback.media.validation import subset, validate
 from samerun.callback.media.watch import MOST_CHARTED, Record, Seen, Watch
@@ -40,7 +42,7 @@ class Samples:
     """
 
     def __init__(self, learn: Any, warner: Warner, valid_dl: Any, n_preds: int, seed: int) -> None:
-        self._valid = unwrapped(learn.dls.loaders[1]) if len(learn.dls.loaders) > 1 else None
+        self._valid = unwrapped(validation_loader(learn.dls))
         self._given = None if valid_dl is None else unwrapped(valid_dl)
         self._most, self._seed, self._warner = n_preds, seed, warner
         self._learn, self._classes = learn, target_classes(learn.dls)
@@ -95,7 +97,9 @@ class Samples:
 
     def table(self) -> dict[str, Any]:
         """Return the table of predictions, as ``wandb_process`` makes it."""
-        record = self._validated() if self._given is None else self._of_given()
+        record = None
+        if self._most:
+            record = self._validated() if self._given is None else self._of_given()
         if record is None:
             return {}
         values = self._table(record.shown, record.dl)
@@ -149,6 +153,9 @@ class Samples:
             return {}
         yb, raw = joined([s.yb for s in seen]), joined([s.raw for s in seen])
         preds, found = decode(self._learn.loss_func, raw, yb, self._counts)
+        columns = columns_of(yb, self._counts)
+        if columns and isinstance(found, torch.Tensor):
+            yb, found = columns, found.unbind(dim=1)
         return charts(self._classes, yb, preds, found)
 
     def _top_losses(self, record: Record) -> Any:

@@ -143,6 +143,23 @@ def wandb_process(x: tuple, y, samples, outs, preds):
 
 
 @dispatch
+def wandb_process(x: dict, y, samples, outs, preds):
+    """Show inputs that have names, as models take them by keywords, each in its own column."""
+    targets = y if isinstance(y, tuple) else (y,)
+    names = [str(key) for key in x]
+    for name in (_TRUTH, _PREDICTION):
+        names += [name if n == 0 else f"{name}_{n + 1}" for n in range(len(targets))]
+    rows = [
+        [
+            *(_named(part, x, y) for part in sample[0].values()),
+            *(_cell(part, x, y) for part in (*sample[1:], *tuple(out)[: len(targets)])),
+        ]
+        for sample, out in zip(samples, outs, strict=True)
+    ]
+    return {KEY: table(names, rows)}
+
+
+@dispatch
 def wandb_process(x: TensorText, y, samples, outs, preds):
     """Show texts and their labels, or numbers."""
     shown = labels if isinstance(y, TensorMultiCategory) else plain
@@ -260,6 +277,13 @@ def _cell(part: Any, x: Any, y: Any) -> Any:
     if isinstance(part, L) or type(part).__name__ == "MultiCategory":
         return labels(part)
     return _text(part) if isinstance(part, str) and len(part) > _NUMBERS else plain(part)
+
+
+def _named(part: Any, x: Any, y: Any) -> Any:
+    """Return how W&B shows an input that may be a long row of numbers."""
+    if isinstance(part, torch.Tensor) and part.ndim == 1 and part.numel() > _NUMBERS:
+        return f"{plain(part[:_NUMBERS])}, ... ({part.numel()} numbers)"
+    return _cell(part, x, y)
 
 
 def _confidence(preds: torch.Tensor) -> list[float]:

@@ -74,6 +74,8 @@ class Heard:
 
     def _hear_train(self) -> None:
         if not infers(self._learn):
+            # What was validated between its batches is not the epoch's validation.
+            self._valid = []
             self._train = self._added("train", "train_loss")
 
     def _hear_valid(self) -> None:

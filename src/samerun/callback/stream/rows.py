@@ -23,7 +23,7 @@ class Step:
     raw_loss: Any
     smooth_loss: Any
     hypers: tuple[dict[str, Any], ...]
-    samples_per_s: float
+    samples_per_s: float | None
     extra: dict[str, Any] | None = None
 
 
