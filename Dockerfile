@@ -75,6 +75,8 @@ ENV HOME=/tmp/home USER=samerun LOGNAME=samerun \
     WANDB_DIR=/output WANDB_CACHE_DIR=/tmp/home/wandb WANDB_DATA_DIR=/output/wandb/data \
     PYTHONWARNINGS="ignore:`torch.jit.script` is deprecated:FutureWarning" \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility CUDA_DEVICE_ORDER=PCI_BUS_ID
+# GKE mounts the driver here and adds it to no path. Elsewhere the folders do not exist.
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64 PATH=$PATH:/usr/local/nvidia/bin
 # Never root; `invoke train` passes the caller's uid and gid.
 USER 1000:1000
 WORKDIR /output
