@@ -54,7 +54,7 @@ def main(data):
     learn.save("after", with_opt=True)
     learn.save(data / "models" / "absolute")
     learn.export()
-    learn.export(data / "absolute.pkl")
+    learn.export(fname=data / "absolute.pkl")
     assert rank_distrib() or len(CSVLogger.read_log(_logger(learn))) == 2
     again = Learner(dls, net(), loss_func=CrossEntropyLossFlat())
     for name in ("after", "best", data / "models" / "absolute"):

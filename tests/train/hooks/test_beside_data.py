@@ -77,6 +77,7 @@ def test_only_what_can_not_be_written_or_kept_goes_elsewhere(hook, folder, tmp_p
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert hook.is_lost(tmp_path / "mine" / "deep")
     assert not hook.is_lost(folder / "models" / "x")
+    assert hook.is_lost(folder / ".." / "data")
 
 
 def test_a_file_keeps_its_place_below_the_folder_that_was_replaced(hook, folder, tmp_path):
@@ -86,6 +87,11 @@ def test_a_file_keeps_its_place_below_the_folder_that_was_replaced(hook, folder,
     assert hook._target(downloads / "pets" / "a" / "x.pkl") == folder / "a" / "x.pkl"
     assert hook._target(str(downloads / "other" / "x.pkl")) == folder / "x.pkl"
     assert hook._target("models/x") == "models/x"
+    assert hook._target(folder / ".." / "downloads" / "pets" / "x") == folder / "x"
+    save = hook._writing(lambda self, file="export.pkl", with_opt=True: (file, with_opt))
+    asked = downloads / "pets" / "x"
+    assert save(None, asked, with_opt=False) == save(None, file=asked, with_opt=False)
+    assert save(None) == ("export.pkl", True)
     assert hook._target(tmp_path / "x") == tmp_path / "x"
 
 

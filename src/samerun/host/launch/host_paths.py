@@ -9,10 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from samerun.core import contract
 from samerun.host.launch.data import Present
 
-# Folders that the image has as well.
-COMMON = ("/bin", "/dev", "/etc", "/lib", "/opt", "/proc", "/run", "/sys", "/tmp", "/usr", "/var")  # noqa: S108
+# Folders that the container has as well.
+COMMON = (
+    *(contract.CODE, contract.DATA, contract.OUTPUT, "/bin", "/dev", "/etc", "/lib", "/opt"),
+    *("/proc", "/run", "/sys", "/tmp", "/usr", "/var"),  # noqa: S108
+)
 
 
 def notes(arguments: Sequence[str], script: Path | None, data: Sequence[Present]) -> Iterator[str]:
@@ -58,7 +62,7 @@ def _inside(path: Path, one: Present) -> str | None:
 
 
 def _texts(script: Path) -> Iterator[str]:
-    """Yield the texts in the code of *script*, without docstrings; none if it can't be parsed."""
+    """Yield the texts in the code of *script*; none if it can't be parsed."""
     try:
         tree = ast.parse(script.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):

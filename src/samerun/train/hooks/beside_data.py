@@ -26,6 +26,8 @@ _replaced: list[Path] = []
 
 _READS = ("load", "load_encoder")
 _WRITES = ("save", "export", "save_encoder")
+# Names of their first argument.
+_FILES = ("file", "fname")
 
 
 def install(module: Any) -> None:
@@ -67,19 +69,27 @@ def _text_core(module: Any) -> None:
 
 def is_lost(path: Path) -> bool:
     """Whether nothing can be written to *path*, or it vanishes with the container."""
-    place = path.absolute()
+    place = _full(path)
     if place.is_relative_to(reporting.folder()):
         return False
     if _is_download(place):
         return True
-    while not place.exists():
-        place = place.parent
+    try:
+        while not place.exists():
+            place = place.parent
+    except OSError:  # A folder above it can't be entered.
+        return True
     return not os.access(place, os.W_OK)
 
 
 def _is_download(path: Path) -> bool:
     downloads = os.environ.get("FASTAI_HOME")
-    return bool(downloads) and path.absolute().is_relative_to(str(downloads))
+    return bool(downloads) and _full(path).is_relative_to(str(downloads))
+
+
+def _full(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path, also of ``../data``, which is not in the run's folder."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - pathlib keeps the dots
 
 
 def _attribute(name: str) -> property:
@@ -95,9 +105,9 @@ def _attribute(name: str) -> property:
         vars(self)[name] = value
         if not isinstance(value, str | os.PathLike):
             return
-        path = Path(value)
         # A relative folder of models is in the learner's path.
-        if (name == "path" or path.is_absolute()) and is_lost(path):
+        path = Path(value) if name == "path" else Path(vars(self).get("path", "."), value)
+        if is_lost(path):
             vars(self)[name] = _replace(self, name, path)
 
     return property(read, write)
@@ -125,17 +135,20 @@ _told: list[Path] = []
 
 def _elsewhere(path: Path) -> Path:
     """Return where a file that was to be written to *path* is written."""
-    roots = sorted(_replaced, key=lambda root: len(root.parts), reverse=True)
+    path = _full(path)
+    roots = sorted(map(_full, _replaced), key=lambda root: len(root.parts), reverse=True)
     root = next((root for root in roots if path.is_relative_to(root)), path.parent)
     return reporting.folder() / path.relative_to(root)
 
 
 def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Extend a method that saves to a file, whose name is its first argument if there is one."""
+    """Extend a method that saves to a file, its first argument, which may have a default."""
 
     @functools.wraps(original)
     def write(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(self, *(_target(args[0]), *args[1:]) if args else (), **kwargs)
+        given = {name: _target(value) for name, value in kwargs.items() if name in _FILES}
+        first = (_target(args[0]), *args[1:]) if args else ()
+        return original(self, *first, **{**kwargs, **given})
 
     return write
 
