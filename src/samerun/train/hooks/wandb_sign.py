@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from samerun.core import contract, parts, record
+from samerun.train.hooks import wandb_offline
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
@@ -36,6 +37,7 @@ def install(wandb: Any) -> None:
     """Extend ``wandb.init`` and the end of a run of the module *wandb*."""
     if reporting.is_recorded():
         os.environ.setdefault("WANDB_INIT_TIMEOUT", str(INIT_TIMEOUT_S))
+        wandb_offline.install(wandb)
         _extend_init(wandb)
         _extend_finish(wandb.sdk.wandb_run.Run)
     _extend_arguments(wandb)
@@ -90,13 +92,7 @@ def _extend_init(wandb: Any) -> None:
         earlier = quietly("find the W&B run of the last start", _earlier_run)
         if earlier and not args and not kwargs.get("id"):
             kwargs |= {"id": earlier, "resume": "allow"}
-        try:
-            run = original(*args, **kwargs)
-        except wandb.errors.CommError as error:
-            # Training does not need W&B; `invoke sync` uploads the run later.
-            what = str(error).strip().splitlines()[0]
-            wandb.termwarn(f"W&B can't be reached ({what}); this run is recorded offline.")
-            run = original(*args, **{**kwargs, "mode": "offline"})
+        run = original(*args, **kwargs)
         quietly("sign the W&B run", sign, run)
         return run
 
