@@ -82,6 +82,8 @@ FAULTS = (
     ],
     [{"hang": True, "seconds": 4.0, "times": 3, "op": "CreateArtifact"}],
 )
+# A launcher that is stopped before its processes train ends with 128 + the signal.
+ENDS_OF_KILLS = (75, -signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
 COUNTED = (
     *("kills", "runs", "starts", "rows lost", "rows doubled", "artifacts lost"),
     *("artifacts doubled", "not complete", "bits differing"),
@@ -151,9 +153,15 @@ def train_to_the_end(folder, kind, chance=None, longest_s=0.0):
         kill_rest(folder)
         if code == 0:
             return starts, kills, time.monotonic() - began
-        if code not in (75, -signal.SIGKILL, -signal.SIGTERM):
-            sys.exit(f"{folder}: exit code {code}, see its log.txt")
-    sys.exit(f"{folder}: did not end in 40 starts, see its log.txt")
+        if code not in ENDS_OF_KILLS:
+            sys.exit(f"{folder}: exit code {code}\n{end_of_log(folder)}")
+    sys.exit(f"{folder}: did not end in 40 starts\n{end_of_log(folder)}")
+
+
+def end_of_log(folder):
+    """Return the last lines of the log, which goes away with the folder."""
+    lines = (folder / "log.txt").read_text(errors="replace").splitlines()
+    return "\n".join(lines[-60:])
 
 
 def kill_rest(folder):

@@ -16,12 +16,12 @@ _numbers = itertools.count(77 + 16 * _worker)
 
 
 @contextlib.contextmanager
-def running(root, *, containerd_store, size=None):
+def running(root, *, containerd_store, size=None, prefix=()):
     """
     Run an engine under *root*; yield what to set so that clients find it.
 
-    With *size* its data lie on a tmpfs of so many bytes. It has no network of its own and
-    touches no rule of the machine's.
+    With *size* its data lie on a tmpfs of so many bytes; *prefix* is a command that starts it.
+    It has no network of its own and touches no rule of the machine's.
     """
     if os.geteuid() != 0:
         pytest.skip("a second engine needs root")
@@ -40,7 +40,7 @@ def running(root, *, containerd_store, size=None):
     config = root / "daemon.json"
     store = str(containerd_store).lower()
     config.write_text(f'{{"features": {{"containerd-snapshotter": {store}}}}}')
-    command = ["dockerd", "--host", f"unix://{socket}", "--config-file", config]
+    command = [*prefix, "dockerd", "--host", f"unix://{socket}", "--config-file", config]
     command += ["--data-root", data, "--exec-root", run / "exec", "--pidfile", run / "pid"]
     # A bridge of its own: an engine told to have none removes docker0, which is another's.
     command += [f"--bridge={bridge}", "--iptables=false", "--ip6tables=false"]

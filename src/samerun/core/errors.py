@@ -89,6 +89,12 @@ class CodeError(SamerunError):
 # 75 (EX_TEMPFAIL) is reserved: the run wrote a checkpoint after a signal and can be resumed.
 
 
+class EngineElsewhere(SamerunError):
+    """The engine's containers do not have this machine's files and users."""
+
+    exit_code = 85
+
+
 class EnginePermission(SamerunError):
     """The engine's socket is not accessible to this user."""
 

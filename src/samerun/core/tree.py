@@ -8,6 +8,7 @@ Nothing is opened here.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ from pathlib import Path
 # System folders, whose content would give a run control over the machine.
 SYSTEM = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var", "/var/lib")
 SYSTEM_WHOLLY = ("/boot", "/dev", "/etc", "/proc", "/run", "/sys")
+# Folders of users in there: in memory, but for those with a key of ours, and on other disks.
+OF_USERS = re.compile(
+    r"/dev/shm/(?!samerun-)[^/]+|/run/media/[^/]+/[^/]+"  # noqa: S108 - nothing is written there
+)
 
 # As in Linux, after which a path has too many links.
 MOST_LINKS = 40
@@ -72,6 +77,8 @@ class _Place:
 
 def is_system(path: str) -> bool:
     """Whether the real path *path* is a folder of the system, or a file in one."""
+    if OF_USERS.match(path):
+        return False
     return path in SYSTEM or any(path.startswith(f"{folder}/") for folder in SYSTEM_WHOLLY)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from samerun.core import content
+from samerun.core import content, tree
 from samerun.core.errors import DataError, UsageError
 from samerun.host.launch import data, data_cache
 
@@ -60,6 +60,24 @@ def test_folders_of_the_system_are_no_data(folder):
     """Passwords, devices, the engine's socket."""
     with pytest.raises(DataError, match="system"):
         listed(Path(folder))
+
+
+@pytest.mark.parametrize(
+    ("path", "refused"),
+    [
+        ("/dev/shm/pets", False),
+        ("/dev/shm/pets/train", False),
+        ("/run/media/me/disk", False),
+        ("/dev/shm", True),
+        ("/dev/shm/samerun-ab12", True),
+        ("/dev/shm/samerun-ab12/x", True),
+        ("/run/media/me", True),
+        ("/run/user/0", True),
+    ],
+)
+def test_data_in_memory_and_on_a_users_disk_are_no_system(path, refused):
+    """But for the folders that hold a key while it is lent."""
+    assert tree.is_system(path) == refused
 
 
 def test_link_to_a_folder_of_the_system_is_seen_through(tmp_path):

@@ -14,7 +14,7 @@ from samerun.host.container import process
 from samerun.host.launch import execute, prepare, request, resume
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
-from samerun.host.machine import engine, network
+from samerun.host.machine import engine, network, same_machine
 from samerun.host.run import leftovers
 from samerun.host.run.folders import folder_of
 from samerun.host.run.summary import headline
@@ -32,6 +32,7 @@ def train(options: Request, project: Project, say: Callable[[str], None]) -> Run
     # Checks that need no engine come before connecting to one.
     checked = prepare.check_early(options, project)
     client = engine.connect()
+    same_machine.check(client)
     prepared = prepare.prepare(client, options, project, checked, key, say)
     return _execute(client, prepared, options, key, say)
 
@@ -42,6 +43,7 @@ def _resume(options: Request, say: Callable[[str], None]) -> Run:
     request.check_request(options)
     folder = folder_of(options.resume or "", options.output)
     client = engine.connect()
+    same_machine.check(client)
     run = resume.settle(client, folder)
     key = None if resume.is_offline(run) else find_key(options)
     prepared = resume.prepare(client, options, folder, run, key, say)

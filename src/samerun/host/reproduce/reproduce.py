@@ -17,7 +17,7 @@ from samerun.core.record import Image, Run
 from samerun.host.image import resolve
 from samerun.host.launch import data, devices, execute, request, train
 from samerun.host.launch.prepare import Prepared
-from samerun.host.machine import engine, network, user
+from samerun.host.machine import engine, network, same_machine, user
 from samerun.host.reproduce import find_run, rebuild, replay, requirements, traces, verdict
 from samerun.host.reproduce.find_run import FoundRun
 from samerun.host.reproduce.options import ReproduceOptions
@@ -45,7 +45,9 @@ class Reproduced:
 def check_requirements(name: str, options: ReproduceOptions) -> tuple[Requirement, ...]:
     """Return everything that a rerun of the run *name* needs, and whether it is available."""
     original = find(name, options)
-    return requirements.examine(engine.connect(), original, options).needs
+    client = engine.connect()
+    same_machine.check(client)
+    return requirements.examine(client, original, options).needs
 
 
 def find(name: str, options: ReproduceOptions) -> FoundRun:
@@ -69,6 +71,7 @@ def reproduce(name: str, options: ReproduceOptions, say: Callable[[str], None]) 
     wanted = replay.asked(original, options)
     folders.free_folder(Path(wanted.output), str(wanted.name))
     client = engine.connect()
+    same_machine.check(client)
     around = requirements.examine(client, original, options)
     requirements.refuse(around.needs, anyway=options.anyway)
     _say_before(original, around, options, say)

@@ -20,7 +20,7 @@ from samerun.host.container import foreground
 from samerun.host.container.process import with_key
 from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import identity
-from samerun.host.machine import engine, network, user
+from samerun.host.machine import engine, network, same_machine, user
 from samerun.host.run import folders, integrity, leftovers, listing, outbox, recover
 from samerun.host.run.folders import folder_of
 from samerun.host.tracking import delivery, graphql, keys, server, synced
@@ -110,6 +110,7 @@ def sync(folder: Path, key_file: Path | None, network_name: str | None) -> list[
     if key is None:
         raise KeyFileError("No W&B key was found.", "Set WANDB_API_KEY or pass --api-key-file.")
     client = engine.connect()
+    same_machine.check(client)
     leftovers.remove(client)
     run = recover.settle(client, folder)
     integrity.verify(folder, run)

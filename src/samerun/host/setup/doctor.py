@@ -11,7 +11,7 @@ from samerun.core import hardware
 from samerun.core.errors import SamerunError
 from samerun.host.checkout.project import CUDA_VERSIONS, DEFAULT_CUDA, Project, tag
 from samerun.host.image import base
-from samerun.host.machine import cuda, engine, gpus, network
+from samerun.host.machine import cuda, engine, gpus, network, same_machine
 from samerun.host.setup import gpu, setup
 from samerun.host.tracking import keys, server
 
@@ -58,7 +58,9 @@ def examine(project: Project) -> Iterator[Diagnosis]:
 
 
 def _engine(project: Project) -> Diagnosis:
-    facts = engine.inspect(engine.connect())
+    client = engine.connect()
+    same_machine.check(client)
+    facts = engine.inspect(client)
     return Diagnosis(subject="engine", text=f"Docker Engine {facts.version}, API {facts.api}")
 
 
