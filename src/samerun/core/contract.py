@@ -186,3 +186,6 @@ WORKERS_STOP_S: Final = STOP_TIMEOUT_S - 5
 
 EPOCH: Final = 315532800
 """SOURCE_DATE_EPOCH of every build, 1980-01-01: the earliest that zip files can hold."""
+
+NONDETERMINISTIC: Final = "nondeterministic"
+"""A part and a field of the environment: names of operations of which torch warned."""

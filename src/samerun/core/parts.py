@@ -30,7 +30,7 @@ def assemble(folder: Path, run: Run) -> Run:
     """Return *run* with the parts that the container has reported in *folder* so far."""
     config = read_part(folder, "config")
     changes = {
-        "environment": read_part(folder, "environment"),
+        "environment": _environment(folder),
         "result": read_part(folder, "result"),
         "config": config or run.config,
         "checkpoints": read_part(folder, "checkpoints"),
@@ -43,6 +43,13 @@ def assemble(folder: Path, run: Run) -> Run:
     seconds = float(first_batch) if isinstance(first_batch, int | float) else None
     run = _as_computed(dataclasses.replace(run, **changes))  # type: ignore[arg-type]
     return run.with_outcome(first_batch_s=seconds, failure=cause_of_failure(folder))
+
+
+def _environment(folder: Path) -> dict[str, Any]:
+    """Return the environment, with the operations that were reported later."""
+    found = read_part(folder, "environment")
+    names = read_part(folder, contract.NONDETERMINISTIC).get("operations")
+    return {**found, contract.NONDETERMINISTIC: names} if found and names else found
 
 
 def _as_computed(run: Run) -> Run:

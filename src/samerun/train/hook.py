@@ -26,6 +26,7 @@ AFTER_IMPORT = {
     "fastai.learner": (
         "samerun.train.hooks.observe",
         "samerun.train.hooks.finite",
+        "samerun.train.hooks.operations",
         "samerun.train.checkpoint.install",
         "samerun.train.hooks.beside_data",
     ),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.train import blocked, determinism, devices, process_groups, recipes, session
+from samerun.train.hooks import operations
 from samerun.train.report import environment, failures, reporting
 from samerun.train.report.quiet import quietly
 
@@ -49,6 +50,7 @@ def _begin(seed: int) -> None:
     if reporting.rank() == 0:
         quietly("report the start", reporting.started)
     determinism.seed_everything(seed)
+    operations.listen()
     devices.choose()
     blocked.watch()
     if reporting.rank() == 0:

@@ -166,7 +166,17 @@ def with_variables(run, **variables):
         (lambda r: dataclasses.replace(r, data=()), "different data"),
         (lambda r: with_data(r, "photos", "labels"), "different data: labels, photos"),
         (lambda r: with_code(r, where="mounted"), "mounted code"),
-        (with_variables, "no recorded input differs"),
+        (with_variables, "no recorded input differs: an operation without"),
+        (
+            lambda r: with_environment(r, nondeterministic=["grid_sampler_2d_backward_cuda"]),
+            "operations without a deterministic implementation: grid_sampler_2d_backward_cuda",
+        ),
+        (
+            lambda r: with_environment(r, nondeterministic=["x"], variables={}),
+            "no recorded input differs: code that reads",
+        ),
+        (lambda r: with_environment(r, nccl="2.28.9"), None),
+        (lambda r: with_environment(r, peer_access="all", gpus=7), None),
     ],
 )
 def test_likely_causes(run, change, cause):
@@ -175,6 +185,26 @@ def test_likely_causes(run, change, cause):
 
     assert cause is None or any(text.startswith(cause) for text in found)
     assert all("None" not in text for text in found if "capability" in text)
+
+
+def with_environment(run, **environment):
+    return dataclasses.replace(run, environment=environment)
+
+
+def test_other_gpus_of_the_same_model_and_other_links_are_named(run):
+    """Unless one of the records, of an earlier release, does not know."""
+
+    def on(links, *uuids):
+        gpus = [{"name": "H100", "uuid": uuid} for uuid in uuids]
+        return with_environment(run, gpus=gpus, peer_access=links, variables={})
+
+    one, two = on([[0, 1]], "GPU-a", "GPU-b"), on([], "GPU-a", "GPU-c")
+    told = " | ".join(causes.of(one, two))
+
+    assert "other GPUs of the same model: GPU-a, GPU-b and GPU-a, GPU-c" in told
+    assert "different links between the GPUs: 0-1 and none" in told
+    assert "no recorded input differs" not in told
+    assert "GPU" not in " ".join(causes.of(one, with_environment(run, variables={})))
 
 
 def with_hardware(run, **changes):

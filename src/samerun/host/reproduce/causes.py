@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from samerun.core import result_variables
+from samerun.core import contract, result_variables
 from samerun.core.record import Run, fingerprints
 from samerun.host.image.identity import same_image
 
 # Fields of the record's environment that name a version.
-VERSIONS = ("python", "torch", "cuda", "cudnn")
+VERSIONS = ("python", "torch", "cuda", "cudnn", "nccl")
 
 
 def of(original: Run, again: Run) -> Iterator[str]:
@@ -33,10 +33,19 @@ def of(original: Run, again: Run) -> Iterator[str]:
         yield f"different versions: {versions(a)} and {versions(b)}"
     if a.outcome.restarts or b.outcome.restarts:
         yield "a restart from a checkpoint"
+    yield from _program(a, b)
+
+
+def _program(a: Run, b: Run) -> Iterator[str]:
+    """Yield what the training itself may do differently each time."""
+    names = nondeterministic(a, b)
+    if names:
+        yield f"operations without a deterministic implementation: {', '.join(names)}"
     if given_alike(a, b):
+        operation = "" if names else "an operation without a deterministic implementation, "
         yield (
-            "no recorded input differs: an operation without a deterministic implementation, "
-            "code that reads the clock or the network, or a record that was changed"
+            f"no recorded input differs: {operation}code that reads the clock or the network, or "
+            "a record that was changed"
         )
 
 
@@ -45,7 +54,8 @@ def given_alike(a: Run, b: Run) -> bool:
     pairs = [(f(a), f(b)) for f in (data, code, topology, threads, hardware, variables)]
     known = None not in (data(a), data(b)) and same_image(a.image, b.image) is True
     is_plain = "fast" not in (a.determinism, b.determinism) and a.code.where == "image"
-    return known and is_plain and all(x == y for x, y in pairs)
+    same_gpus = not _differ(uuids(a), uuids(b)) and not _differ(peers(a), peers(b))
+    return known and is_plain and same_gpus and all(x == y for x, y in pairs)
 
 
 def _data(a: Run, b: Run) -> Iterator[str]:
@@ -65,6 +75,10 @@ def _names(a: Run, b: Run) -> str:
 def _machine(a: Run, b: Run) -> Iterator[str]:
     if a.hardware.gpus != b.hardware.gpus:
         yield f"different GPUs: {_list(a.hardware.gpus)} and {_list(b.hardware.gpus)}"
+    elif _differ(uuids(a), uuids(b)):
+        yield f"other GPUs of the same model: {_list(uuids(a))} and {_list(uuids(b))}"
+    if _differ(peers(a), peers(b)):
+        yield f"different links between the GPUs: {peers(a)} and {peers(b)}"
     if a.hardware.driver != b.hardware.driver:
         yield f"different drivers: {a.hardware.driver} and {b.hardware.driver}"
     one, two = capability(a), capability(b)
@@ -72,6 +86,35 @@ def _machine(a: Run, b: Run) -> Iterator[str]:
         yield f"different CPU capabilities: {one} and {two}"
     if a.hardware.cpu != b.hardware.cpu:
         yield f"different CPUs: {a.hardware.cpu} and {b.hardware.cpu}"
+
+
+def _differ(one: object, two: object) -> bool:
+    """Whether both are known and differ."""
+    return bool(one and two and one != two)
+
+
+def uuids(run: Run) -> tuple[str, ...]:
+    """Return the UUIDs of the GPUs that were used; empty if they are unknown."""
+    found = [gpu.get("uuid") for gpu in _dicts(run.environment.get("gpus"))]
+    return tuple(str(uuid) for uuid in found) if all(found) else ()
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def peers(run: Run) -> str | None:
+    """Return the pairs of GPUs that read each other's memory; None if that is unknown."""
+    pairs = run.environment.get("peer_access")
+    if not isinstance(pairs, list):
+        return None
+    return ", ".join("-".join(map(str, p)) for p in pairs if isinstance(p, list)) or "none"
+
+
+def nondeterministic(*runs: Run) -> list[str]:
+    """Return the operations of *runs* of which torch warned that they can differ."""
+    lists = [run.environment.get(contract.NONDETERMINISTIC) for run in runs]
+    return sorted({str(name) for names in lists if isinstance(names, list) for name in names})
 
 
 def _list(names: tuple[str, ...]) -> str:
