@@ -24,6 +24,21 @@ RUNS = "/srv/samerun/runs"
 UNIT = "samerun-train.service"
 # Ubuntu's cloud images install the cloud's command-line tool as a snap.
 SNAPS = 'PATH="$PATH:/snap/bin"'
+# The branch that the default image needs.
+DRIVER = "580-server"
+# cloud-init's module leaves out nvidia-smi, and its kernel module is for the newest kernel, not the
+# one that runs. Without a driver the run would only start to fail later.
+DRIVER_TOOLS = [
+    "nvidia-smi >/dev/null 2>&1 || {",
+    f"    apt-get install -y nvidia-utils-{DRIVER} "
+    f'"linux-modules-nvidia-{DRIVER}-$(uname -r)" || true',
+    "    modprobe nvidia || true",
+    "}",
+    "nvidia-smi || {",
+    '    echo "The NVIDIA driver does not answer. Use a VM image that includes it." >&2',
+    "    exit 1",
+    "}",
+]
 PACKAGES = ["ca-certificates", "git", "python3", "python3-venv"]
 
 
@@ -45,7 +60,7 @@ def document(request: CloudRequest) -> dict[str, Any]:
     fields: dict[str, Any] = {"package_update": True, "packages": _packages(request)}
     if request.gpus.number:
         # This module exists on Ubuntu; elsewhere, use a VM image that includes the driver.
-        fields["drivers"] = {"nvidia": {"license-accepted": True}}
+        fields["drivers"] = {"nvidia": {"license-accepted": True, "version": DRIVER}}
     fields["write_files"] = [
         _file(PREPARE, prepare(request), "0755"),
         _file(SCRIPT, train(request), "0755"),
@@ -97,6 +112,7 @@ def prepare(request: CloudRequest) -> str:
         f"[ -d {VENV} ] || python3 -m venv {VENV}",
         f"{VENV}/bin/pip install --quiet --editable {CHECKOUT}",
         f"cd {CHECKOUT}",
+        *(DRIVER_TOOLS if request.gpus.number else []),
         f"{VENV}/bin/invoke setup",
         *([request.login_command] if request.login_command else []),
         f"{VENV}/bin/invoke pull {shlex.quote(request.image)}",
