@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from samerun.core.errors import UsageError
-from samerun.host.cloud import buckets, k8s, pod, request, sky, vm
+from samerun.host.cloud import buckets, k8s, pod, request, sky, text, vm
 from samerun.host.cloud.request import Location
 
 HOSTILE = (
@@ -160,10 +160,10 @@ def test_yaml_holds_what_was_given(engine, argument, value):
         "vm": lambda one: [vm.document(one)],
     }
 
-    text = RENDER[engine](given)
+    rendered = RENDER[engine](given)
 
-    assert list(yaml.safe_load_all(text)) == written[engine](given)
-    assert (engine == "vm") == text.startswith("#cloud-config\n")
+    assert list(yaml.safe_load_all(rendered)) == written[engine](given)
+    assert (engine == "vm") == rendered.startswith("#cloud-config\n")
 
 
 @pytest.mark.parametrize("path", ["~you/runs", "-x"])
@@ -185,3 +185,9 @@ def test_text_that_is_not_utf8_is_refused():
     """YAML can't hold it."""
     with pytest.raises(UsageError, match="UTF-8"):
         request.check_cloud_request(asked("vm", settings={"WANDB_NOTES": "a\udcff"}))
+
+
+@pytest.mark.parametrize("value", ["\x85", "a\x85b\n", "\u2028", "a\r\nb", "x\u2029\n", "\r"])
+def test_yaml_keeps_all_that_it_takes_for_an_end_of_line(value):
+    """It reads each of them as a line feed, if they stand there as they are."""
+    assert yaml.safe_load(text.write([{"key": value}], "comment")) == {"key": value}

@@ -17,7 +17,9 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in value else None
+    # YAML also ends lines at these, and reads each as a plain line feed, but not if it is escaped.
+    breaks = any(mark in value for mark in "\r\x85\u2028\u2029")
+    style = '"' if breaks else "|" if "\n" in value else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

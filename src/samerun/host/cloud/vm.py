@@ -30,8 +30,8 @@ DRIVER = "580-server"
 # one that runs. Without a driver the run would only start to fail later.
 DRIVER_TOOLS = [
     "nvidia-smi >/dev/null 2>&1 || {",
-    f"    apt-get install -y nvidia-utils-{DRIVER} "
-    f'"linux-modules-nvidia-{DRIVER}-$(uname -r)" || true',
+    f"    modules=linux-modules-nvidia-{DRIVER}-$(uname -r)",
+    f"    apt-get install -y nvidia-utils-{DRIVER} \"$modules\" || true",
     "    modprobe nvidia || true",
     "}",
     "nvidia-smi || {",
