@@ -8,8 +8,10 @@ any truncated file.
 import dataclasses
 import io
 import json
+import lzma
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,13 +106,18 @@ def check_archive(path: Path) -> Image:
         TransferFailed: It is truncated, does not hold the layers that it describes, or would
             set another name. The engine has not read it then.
     """
+    if path.exists() and not path.is_file():  # Opening a pipe would block.
+        raise TransferFailed(
+            f"{path} can't be read: it is not a plain file.",
+            "Give a file written by `invoke save`.",
+        )
     try:
         with tarfile.open(path) as tar:
             members = _members(tar, path)
             saved = _identity(tar, members, path)
             _check_names(tar, members, saved, path)
             _check_layers(tar, members, saved, path)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise _truncated(path) from error
     except OSError as error:
         raise TransferFailed(

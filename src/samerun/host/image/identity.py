@@ -162,9 +162,10 @@ def remember(identity: str, facts: dict[str, Any]) -> None:
 
 def _read_cache(identity: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(_cache_file(identity).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        value = json.loads(_cache_file(identity).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _cache_file(identity: str) -> Path:

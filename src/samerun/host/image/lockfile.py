@@ -110,7 +110,7 @@ def read(project: Project) -> dict[str, Any]:
     try:
         text = (project.root / FILE).read_text(encoding="utf-8")
         return dict(json.loads(text)["images"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

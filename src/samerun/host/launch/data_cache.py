@@ -65,5 +65,5 @@ def load(folder: Path) -> Cache:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return Cache(path=path, known={n: (list(s), str(d)) for n, (s, d) in raw.items()})
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return Cache(path=path)

@@ -60,13 +60,15 @@ def _read(content: bytes) -> Iterator[Epoch]:
     for line in content.splitlines():
         try:
             epoch = _epoch(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             break
         epochs[epoch.fit, epoch.epoch] = epoch
     yield from epochs.values()
 
 
 def _epoch(raw: Mapping[str, Any]) -> Epoch:
+    if not isinstance(raw["losses"], list):
+        raise TypeError("losses are no list")
     for text in (*raw["losses"], *raw["metrics"].values()):
         if text is not None:
             float.fromhex(text)
@@ -82,12 +84,16 @@ def _epoch(raw: Mapping[str, Any]) -> Epoch:
 def _from_result(result: Mapping[str, Any]) -> Iterator[Epoch]:
     rows = result.get("epochs")
     for number, row in enumerate(rows if isinstance(rows, list) else ()):
-        metrics = {name: _hex(value) for name, value in row.items()}
+        values = row if isinstance(row, dict) else {}
+        metrics = {name: _hex(value) for name, value in values.items()}
         yield Epoch(fit=0, epoch=number, metrics=metrics)
 
 
 def _hex(value: Any) -> str | None:
-    return float(value).hex() if isinstance(value, int | float) else None
+    try:
+        return float(value).hex() if isinstance(value, int | float) else None
+    except OverflowError:  # An integer of hundreds of digits.
+        return None
 
 
 def metrics_only(epochs: Sequence[Epoch]) -> tuple[Epoch, ...]:
