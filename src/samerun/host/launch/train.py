@@ -68,7 +68,7 @@ def _execute(
             )
     if options.no_network:
         say("No network: W&B records offline; upload the run later with `invoke sync`.")
-    for line in _about_wandb(prepared):
+    for line in about_wandb(prepared):
         say(line)
     if prepared.spec.network == network.NAME:
         network.ensure(client)
@@ -76,7 +76,7 @@ def _execute(
     return execute.execute(client, prepared, key, say, options.restarts)
 
 
-def _about_wandb(prepared: Prepared) -> Iterator[str]:
+def about_wandb(prepared: Prepared) -> Iterator[str]:
     """Yield why W&B can't be reached, if that is certain."""
     given = prepared.spec.environment
     if given.get("WANDB_MODE") not in variables.OFFLINE_MODES:

@@ -134,6 +134,8 @@ def _execute(
     say(summary.headline(prepared.run))
     for line in user_variables.notes(prepared.spec.environment, os.environ):
         say(line)
+    for line in train.about_wandb(prepared):
+        say(line)
     if prepared.spec.network == network.NAME:
         network.ensure(client)
         network.shield()
