@@ -50,7 +50,22 @@ def pytest_collection_modifyitems(items):
 def table(request):
     """Call with a check and what came out."""
     rows = request.config.stash[ROWS]
-    return lambda check, *found: rows.append((check, " ".join(map(str, found))))
+
+    def add(check, *found):
+        rows.append((check, " ".join(map(str, found))))
+        # At once, because the machine may be taken back before the end.
+        write(rows)
+
+    return add
+
+
+def write(rows):
+    """Return the table of *rows*, and write it where that was asked for."""
+    lines = ["| check | found |", "|---|---|", *(f"| {check} | {found} |" for check, found in rows)]
+    text = "\n".join(lines) + "\n"
+    if TABLE:
+        Path(TABLE).write_text(text, encoding="utf-8")
+    return text
 
 
 def pytest_runtest_logreport(report):
@@ -63,11 +78,8 @@ def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash[ROWS]
     if not rows:
         return
-    lines = ["| check | found |", "|---|---|", *(f"| {check} | {found} |" for check, found in rows)]
     terminalreporter.section("for docs/status.md")
-    terminalreporter.write("\n".join(lines) + "\n")
-    if TABLE:
-        Path(TABLE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    terminalreporter.write(write(rows))
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ name of its own, and the two talk over sockets.
 """
 
 import socket
+import time
 
 import pytest
 import torch
@@ -19,17 +20,17 @@ def free_port():
         return bound.getsockname()[1]
 
 
-def together(top, *options):
+def together(top, *options, name="trainings"):
     """Train on two processes; return the exit codes, and the folder with the results."""
     if torch.cuda.device_count() >= 2:
-        return [train(top, script("trainings"), *options, procs=2, SAMERUN_GPUS="2")], top
+        return [train(top, script(name), *options, procs=2, SAMERUN_GPUS="2")], top
     rendezvous = f"127.0.0.1:{free_port()}"
 
     def node(rank):
         entry = ["--nodes", 2, "--node-rank", rank, "--rdzv", rendezvous]
         apart = {"NCCL_HOSTID": f"node-{rank}", "NCCL_SOCKET_IFNAME": "lo"}
         where = top / f"node-{rank}"
-        return lambda: train(where, script("trainings"), *options, entry=entry, **apart)
+        return lambda: train(where, script(name), *options, entry=entry, **apart)
 
     return beside([node(0), node(1)]), top / "node-0"
 
@@ -50,3 +51,16 @@ def test_two_processes_repeat_and_resume_to_the_bit(tmp_path, table):
     table("two processes over NCCL: killed and resumed", "same bits" if kept else "DIFFERENT")
     assert twice
     assert kept
+
+
+@pytest.mark.gpus(1)
+def test_rank_that_waits_in_nccl_for_a_failed_one_ends_by_itself(tmp_path, table):
+    """With the code of the first failure, before the launcher kills it."""
+    began = time.monotonic()
+    codes, first = together(tmp_path, "raised", "--rank", 1, name="failing")
+    said = (first / "log.txt").read_text()
+    freed = "waited for another rank" in said
+    how = f"exit codes {codes} after {time.monotonic() - began:.0f} s"
+    table("an exception in one of two processes over NCCL", how, "freed" * freed)
+    assert set(codes) == {1}, said
+    assert freed, said

@@ -31,7 +31,7 @@ DRIVER = "580-server"
 DRIVER_TOOLS = [
     "nvidia-smi >/dev/null 2>&1 || {",
     f"    modules=linux-modules-nvidia-{DRIVER}-$(uname -r)",
-    f"    apt-get install -y nvidia-utils-{DRIVER} \"$modules\" || true",
+    f'    apt-get install -y nvidia-utils-{DRIVER} "$modules" || true',
     "    modprobe nvidia || true",
     "}",
     "nvidia-smi || {",
