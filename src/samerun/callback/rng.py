@@ -19,10 +19,21 @@ def untouched_random_state() -> Iterator[None]:
     showing predictions would otherwise change the order of the batches that follow.
     """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - fastai uses it.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    cpu, gpus = torch.get_rng_state(), _of_gpus()
     try:
-        with torch.random.fork_rng(devices=devices):
-            yield
+        yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        # Only where it changed: setting it makes cuDNN's recurrent networks draw new dropout masks.
+        for gpu, (before, after) in enumerate(zip(gpus, _of_gpus(), strict=False)):
+            if not torch.equal(before, after):
+                torch.cuda.set_rng_state(before, gpu)
+
+
+def _of_gpus() -> list[torch.Tensor]:
+    """Return the state of each GPU's generator, which lies in the host's memory."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return []
+    return torch.cuda.get_rng_state_all()
