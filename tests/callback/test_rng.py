@@ -17,10 +17,14 @@ def test_generators_of_the_host_go_on_as_if_nothing_had_been_drawn():
     torch.manual_seed(1), random.seed(1), np.random.seed(1)  # noqa: NPY002
     expected = drawn()
     torch.manual_seed(1), random.seed(1), np.random.seed(1)  # noqa: NPY002
-    with pytest.raises(KeyError), untouched_random_state():
-        drawn()
-        raise KeyError
 
+    def fails():
+        with untouched_random_state():
+            drawn()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
     assert drawn() == expected
 
 
