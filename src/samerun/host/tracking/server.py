@@ -41,8 +41,8 @@ def unreachable(network: str | None, variables: Mapping[str, str] = os.environ) 
     if network == "host" or not is_this_machine(variables):
         return ""
     return (
-        f"WANDB_BASE_URL is {base_url(variables)}, which is the container itself in a container: "
-        "pass --network host."
+        f"WANDB_BASE_URL is {base_url(variables)}, and a container reaches this machine by such an "
+        "address only with --network host."
     )
 
 
