@@ -2,10 +2,11 @@
 
 from invoke.collection import Collection
 
-from samerun.cli import cloud, image, judging, machine, project, runs, training, transfer
+from samerun.cli import cloud, image, judging, machine, output, project, runs, training, transfer
 from samerun.cli.program import extend_invoke
 
 extend_invoke()
+output.check()
 namespace = Collection(
     *(machine.setup, image.build, image.verify, image.inspect, project.audit, image.digest),
     *(transfer.push, transfer.pull, transfer.save, transfer.load),

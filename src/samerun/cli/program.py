@@ -42,8 +42,9 @@ def extend_invoke() -> None:
 
 def _is_ours(machine: ParseMachine) -> bool:
     """Whether the current words belong to one of our commands, or to an unknown command."""
-    at_start = machine.context is machine.initial
-    contexts = machine.contexts.values() if at_start else [machine.context]
+    # A command without options has no argument that tells.
+    is_open = machine.context is machine.initial or not machine.context.args
+    contexts = machine.contexts.values() if is_open else [machine.context]
     return any(isinstance(a, VerbArgument) for context in contexts for a in context.args.values())
 
 

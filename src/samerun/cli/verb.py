@@ -13,8 +13,6 @@ import dataclasses
 import functools
 import inspect
 import io
-import os
-import signal
 import sys
 import types
 import typing
@@ -212,9 +210,5 @@ def exit_codes() -> Iterator[None]:
     except SamerunError as error:
         text = safe_lines(f"{type(error).__name__}: {error}")
         raise Exit(text, error.exit_code) from error
-    except BrokenPipeError as error:
-        # `invoke … | head`: the reader has closed the pipe, so the rest is discarded.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise Exit(code=128 + signal.SIGPIPE) from error
     except KeyboardInterrupt as error:
         raise Exit("Interrupted.", 130) from error
