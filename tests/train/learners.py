@@ -198,6 +198,17 @@ def own():
         run.log({"own/after": 1}, commit=False)
 
 
+def best():
+    """Load the model of the first epoch at the end: the callback shows and logs that one."""
+    import wandb
+
+    from samerun.callback.wandb import WandbCallback
+
+    save = SaveModelCallback(monitor="valid_loss", min_delta=10.0)
+    with wandb.init(project="tests"):
+        learner(cbs=[save, WandbCallback(log_model=True, n_preds=2)]).fit(3, 1e-1)
+
+
 def nan():
     learn = learner()
     learn.loss_func = lambda pred, y: vision.F.cross_entropy(pred, y) * float("nan")

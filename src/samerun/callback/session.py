@@ -67,12 +67,19 @@ class Session:
     def state(self) -> dict[str, Any]:
         """Return where the fit lies on the axes of the run, and the step not sent yet."""
         pending = self.buffer.pending() if self.alive else None
-        return {"offset": self.offset, "pending": pending}
+        return {
+            "offset": self.offset,
+            "pending": pending,
+            "last": _numbers(self.last),
+            "saved": None if self.saved is None else _numbers(self.saved),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
         self.offset = state["offset"]
         self.buffer.restore(state["pending"])
+        self.last, self.saved = state.get("last", {}), state.get("saved")
+        self._saved_file = saved_file(self.learn)
 
     def begin_epoch(self) -> None:
         """Start the clock: validation is no part of the training throughput."""
@@ -287,6 +294,11 @@ def saved_file(learn: Any) -> tuple[Path, int] | None:
     if path is None or not Path(path).is_file():
         return None
     return Path(path), Path(path).stat().st_mtime_ns
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint can hold of *values*."""
+    return {k: v for k, v in values.items() if v is None or type(v) in (bool, int, float, str)}
 
 
 def _detached(loss: Any) -> Any:

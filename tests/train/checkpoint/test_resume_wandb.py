@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from resuming import EVERY_EPOCH, EVERY_STEP, fork, log
 
-from samerun.train.hooks import wandb_log
+from samerun.train.hooks import wandb_content, wandb_log
 
 NOT_REPEATABLE = {"_timestamp", "_runtime", "_step", "train_samples_per_sec"}
 
@@ -51,6 +51,29 @@ def test_killed_training_goes_on_in_its_run(tmp_path):
     assert len(ids(killed)) == 1
     assert steps == list(range(12))
     assert by_step(rows(killed)) == by_step(rows(whole))
+
+
+def artifacts(folder):
+    """Return the digests of what the only W&B run in *folder* has logged, by name."""
+    logs = [str(path.parent) for path in wandb_log.find([str(folder / "wandb" / "x")])]
+    (content,) = wandb_content.contents(folder, logs)
+    found = [(a.name.replace(content.id, "ID"), a.digest) for a in content.artifacts()]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def test_best_model_that_was_saved_before_a_kill_is_shown_and_logged(tmp_path):
+    """Tables, charts and the model are of the epoch that the fit loads at its end."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    codes = fork(
+        [(whole, ["best"]), (killed, ["best", "--kill", 10]), (killed, ["best"])], "epochs=1"
+    )
+
+    assert codes == [0, -signal.SIGKILL, 0], log(killed)
+    assert log(whole).count("Better model found") == 1
+    expected = artifacts(whole)
+    assert {"model", "run-ID-Prediction_Samples", "run-ID-roc_curve_table"} <= set(expected)
+    assert artifacts(killed) == expected
 
 
 def test_stopped_training_goes_on_in_its_run(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from samerun.core import contract, record
+from samerun.train.hooks import wandb_sign
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "standin"))
 import wbserver
@@ -84,3 +85,49 @@ def test_a_first_text_beside_an_entity_is_the_project(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["pets team", "pets team", "refused"]
     assert done.stderr.count("the first argument is taken for the project") == 1
+
+
+KILLED = """
+import os, signal, samerun.train.hook, wandb
+from samerun.train.hooks import wandb_sign
+from samerun.train.report import reporting
+
+reporting.started()
+if reporting.start_number() == 1:
+    # The server has the run; this process has not said so yet.
+    wandb_sign.sign = lambda run: os.kill(os.getpid(), signal.SIGKILL)
+with wandb.init(mode="online", project="proj") as run:
+    run.log({"a": 1})
+with wandb.init(mode="online", project="proj", name="second") as run:
+    run.log({"a": 2})
+"""
+
+
+def test_a_kill_right_after_the_beginning_leaves_one_run(store, folder):
+    """Its id follows from the samerun run, before the server hears of it."""
+    surroundings = {
+        "WANDB_BASE_URL": store.base,
+        "WANDB_API_KEY": "k" * 40,
+        "WANDB_DIR": str(folder),
+        "SAMERUN_RECORD": str(folder / contract.RECORD),
+    }
+    environment = os.environ | surroundings
+    codes = [
+        subprocess.run([sys.executable, "-c", KILLED], check=False, env=environment).returncode
+        for _ in range(2)
+    ]
+
+    assert codes == [-9, 0]
+    assert len(store.runs) == 2
+    assert sorted(row["a"] for run in store.runs.values() for row in run.history()) == [1, 2]
+
+
+def test_programs_that_a_script_starts_have_runs_of_their_own(folder, monkeypatch):
+    """Though each is the first call of the same rank."""
+    monkeypatch.setenv("SAMERUN_RECORD", str(folder / contract.RECORD))
+    monkeypatch.setattr(wandb_sign, "_inits", 0)
+    first = wandb_sign._identity((), {})
+    monkeypatch.setattr(wandb_sign, "_inits", 0)
+
+    assert first != wandb_sign._identity((), {})
+    assert wandb_sign._identity((), {"id": "mine"}) == {}

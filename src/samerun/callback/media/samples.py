@@ -79,7 +79,8 @@ class Samples:
     def end_fit(self, *, loaded: bool) -> None:
         """Show the last validation from here on, or that of the saved model if it was *loaded*."""
         self._current = self._ended = True
-        self._last = (self._saved if loaded else None) or self._last
+        # A process that has resumed may not have seen the validation of the model that is loaded.
+        self._last = self._saved if loaded else self._last
 
     def model_saved(self) -> None:
         """Remember that the model of the last validation was saved, and may be loaded later."""

@@ -7,7 +7,9 @@ one line.
 """
 
 import atexit
+import contextlib
 import functools
+import hashlib
 import multiprocessing
 import multiprocessing.util
 import os
@@ -26,6 +28,9 @@ INIT_TIMEOUT_S = 20
 
 # W&B runs of this process to which the record was logged.
 _logged: set[str] = set()
+# Arguments of ``wandb.init`` that choose a run.
+_CHOOSING = {"id", "resume", "resume_from", "fork_from", "reinit", "settings"}
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 # Calls of ``wandb.init`` so far: the next start makes the same calls in the same order.
 _inits = 0
 # W&B runs whose service has died, and how wandb 0.31 says so besides a ConnectionError.
@@ -89,9 +94,7 @@ def _extend_init(wandb: Any) -> None:
 
     @functools.wraps(original)
     def init(*args: Any, **kwargs: Any) -> Any:
-        earlier = quietly("find the W&B run of the last start", _earlier_run)
-        if earlier and not args and not kwargs.get("id"):
-            kwargs |= {"id": earlier, "resume": "allow"}
+        kwargs |= quietly("find the id of the W&B run", _identity, args, kwargs) or {}
         run = original(*args, **kwargs)
         quietly("sign the W&B run", sign, run)
         return run
@@ -153,10 +156,45 @@ def is_gone(error: BaseException | None) -> bool:
     return False
 
 
-def _earlier_run() -> str | None:
-    """Return the id of the W&B run that the same call of an earlier start created."""
+def _identity(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return the id for ``wandb.init``, unless the script or the environment says which run it is.
+
+    It is the same in each start of the run, and known before the server hears of it: a kill at
+    any moment leaves one W&B run.
+    """
     global _inits
     _inits += 1
+    is_later, earlier = reporting.start_number() > 1, _earlier_run()
+    if args or _CHOOSING & {name for name, value in kwargs.items() if value is not None}:
+        chosen = {"id": earlier, "resume": "allow"}
+        return chosen if earlier and not args and not kwargs.get("id") else {}
+    if any(os.environ.get(name) for name in ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID")):
+        return {"id": earlier, "resume": "allow"} if earlier else {}
+    identity = earlier or _derived()
+    return {"id": identity, "resume": "allow"} if is_later else {"id": identity}
+
+
+def _derived() -> str:
+    """Return an id that follows from the run, its start apart, and from what asks for it."""
+    own, number = _record(), 0
+    folder = reporting.folder() / contract.PARTS
+    folder.mkdir(exist_ok=True)
+    # Programs that the script starts have its rank: each takes the next number.
+    while True:
+        name = f"wandb-id.{reporting.start_number()}.{reporting.rank()}.{_inits}.{number}"
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            break
+        number += 1
+    place = f"{reporting.rank()}.{_inits}.{number}"
+    text = "\0".join((own.name, own.outcome.created, place))
+    value = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return "".join(_LETTERS[value // 36**n % 36] for n in range(8))
+
+
+def _earlier_run() -> str | None:
+    """Return the id of the W&B run that the same call of an earlier start created."""
     if reporting.start_number() == 1:
         return None
     for path in (reporting.folder() / contract.PARTS).glob("wandb-*.json"):
