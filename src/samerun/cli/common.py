@@ -6,7 +6,6 @@ from typing import Annotated
 
 from samerun.core.terminal import safe_lines
 from samerun.host.checkout.project import DEFAULT_CUDA, Cuda, Project
-from samerun.host.checkout.project import tag as tag_of
 
 # Options of several commands.
 CudaOption = Annotated[Cuda, "CUDA release of this checkout's image: 13, 12 or none"]
@@ -30,7 +29,7 @@ def checkout() -> Project:
 
 def reference(image: str | None, cuda: Cuda = DEFAULT_CUDA) -> str:
     """Return *image*, or the tag of this checkout's image if it is None."""
-    return image or tag_of(cuda)
+    return image or checkout().tag(cuda)
 
 
 def say(text: str = "") -> None:

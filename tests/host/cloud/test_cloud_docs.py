@@ -56,7 +56,7 @@ def test_a_line_with_an_option_that_is_none_is_seen():
 def test_every_line_for_a_cloud_writes_its_file(words, monkeypatch, tmp_path):
     """The whole verb but the registry's answer and the launch."""
     monkeypatch.setattr(sys, "argv", words)
-    monkeypatch.setattr(write, "_image", lambda options: IMAGE)
+    monkeypatch.setattr(write, "_image", lambda *_: IMAGE)
     file = tmp_path / "file.yaml"
     _, arguments = parsed(words)
     here = {"file": str(file), "launch": False, "source": "https://host/kit.git"}

@@ -65,9 +65,8 @@ def artifacts(folder):
 def test_best_model_that_was_saved_before_a_kill_is_shown_and_logged(tmp_path):
     """Tables, charts and the model are of the epoch that the fit loads at its end."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    codes = fork(
-        [(whole, ["best"]), (killed, ["best", "--kill", 10]), (killed, ["best"])], "epochs=1"
-    )
+    jobs = [(whole, ["best"]), (killed, ["best", "--kill", 10]), (killed, ["best"])]
+    codes = fork(jobs, EVERY_EPOCH)
 
     assert codes == [0, -signal.SIGKILL, 0], log(killed)
     assert log(whole).count("Better model found") == 1

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import os
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,20 @@ class Project:
         folder = self.root / ".samerun"
         folder.mkdir(exist_ok=True)
         return folder
+
+    def tag(self, cuda: str) -> str:
+        """
+        Return the image's local name in this checkout, e.g. ``samerun:cuda13-1a2b3c4d``.
+
+        Other checkouts on the same engine have others, so that no build takes an image away
+        from under a command of another checkout.
+        """
+        return self.own_tag(variant(cuda))
+
+    def own_tag(self, name: str) -> str:
+        """Return the tag *name* of the image, as this checkout's."""
+        mark = hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:8]
+        return f"{IMAGE}:{name}-{mark}"
 
     @contextlib.contextmanager
     def alone(self, what: str) -> Iterator[None]:
@@ -88,5 +103,5 @@ def variant(cuda: str) -> str:
 
 
 def tag(cuda: str) -> str:
-    """Return the image's local name for a CUDA release, e.g. ``samerun:cuda13``."""
+    """Return the name of the image that any checkout built last, e.g. ``samerun:cuda13``."""
     return f"{IMAGE}:{variant(cuda)}"

@@ -18,7 +18,7 @@ from samerun.core.errors import (
 )
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.host.checkout import git
-from samerun.host.checkout.project import Project, tag
+from samerun.host.checkout.project import Project
 from samerun.host.cloud import check, k8s, labels, sky, vm
 from samerun.host.cloud.options import CloudOptions
 from samerun.host.cloud.request import (
@@ -99,7 +99,7 @@ def read(options: CloudOptions, project: Project) -> CloudRequest:
         key_command=options.key_command,
     )
     check_request(request)
-    return dataclasses.replace(request, image=_image(options))
+    return dataclasses.replace(request, image=_image(options, project))
 
 
 def _gpu(engine_name: Engine, name: str) -> str:
@@ -164,14 +164,15 @@ def _settings(options: CloudOptions) -> dict[str, str]:
     return inherited | {name: value for name, value in explicit.items() if value}
 
 
-def _image(options: CloudOptions) -> str:
+def _image(options: CloudOptions, project: Project) -> str:
     """Return ``NAME@sha256:…``, as given or of this checkout, checked with its registry."""
     if options.image:
         check.reference(options.image)
     if options.image and options.no_check:
         return options.image
     client = engine.connect()
-    reference = options.image or identity.identify(client, tag(options.cuda)).pull_reference
+    own = project.tag(options.cuda)
+    reference = options.image or identity.identify(client, own).pull_reference
     if reference is None:
         raise NotPullable(
             "This checkout's image is in no registry.",

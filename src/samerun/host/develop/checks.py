@@ -23,7 +23,6 @@ _TRAIN_ON_HOST = (
 )
 _FOLDERS = ("core", "cli", "host", "house", "standin")
 HOST_TESTS = (*(f"tests/{name}" for name in _FOLDERS), *_TRAIN_ON_HOST)
-TEST_TAG = "samerun:test"
 LINTED = ("src", "tests", "benchmarks", "docker", "docs", "examples", "tasks.py")
 PROSE = "docs/prose.py"
 # The tests also run the examples and the commands in the documents. Those of sync need the host's
@@ -165,7 +164,22 @@ def _inside(project: Project, folder: str, *extra: str) -> tuple[str, ...]:
     flags += ["--user=12345:12345", "--tmpfs=/tmp:rw,nosuid,nodev,mode=1777", "--shm-size=1g"]
     # Of several threads on little data all but one wait, and burn a core each as they do so.
     flags += ["--network=none", "--workdir=/tests", "--env=OMP_NUM_THREADS=1", *extra]
-    return ("docker", "run", "--rm", *flags, *mounts, TEST_TAG, folder, "-q", "--durations=10")
+    return (
+        "docker",
+        "run",
+        "--rm",
+        *flags,
+        *mounts,
+        test_tag(project),
+        folder,
+        "-q",
+        "--durations=10",
+    )
+
+
+def test_tag(project: Project) -> str:
+    """Return the name of this checkout's image with pytest."""
+    return project.own_tag("test")
 
 
 def build_test_image(project: Project, say: Callable[[str], None]) -> None:
@@ -176,7 +190,7 @@ def build_test_image(project: Project, say: Callable[[str], None]) -> None:
     plan = build.plan(project, base_tag, under, "13", no_cache=False)
     target = Build(
         context=plan.context,
-        tag=TEST_TAG,
+        tag=test_tag(project),
         target="test",
         arguments=plan.arguments,
         ca=plan.ca,

@@ -43,7 +43,7 @@ def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], 
     """
     # A separate name: loading the file on another machine must not move its tags.
     tag = tag_of(image)
-    client.api.tag(image.reference, *tag.split(":"))
+    identity.give_name(client, image.reference, tag)
     partial = path.with_name(f".{path.name}.partial")
     try:
         say(f"Saving {image.reference} …")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from samerun.core import contract
 from samerun.core.record import Base, Image
 from samerun.host.checkout import git, lock_check
-from samerun.host.checkout.project import Project, tag, variant
-from samerun.host.image import base, buildkit, identity
+from samerun.host.checkout.project import IMAGE, Project, tag, variant
+from samerun.host.image import base, buildkit, identity, pins
 from samerun.host.image.buildkit import Build
 from samerun.host.machine import engine
 
@@ -26,7 +26,7 @@ def plan(project: Project, base_tag: str, under: Base, cuda: str, *, no_cache: b
     """Return the build of the image for CUDA release *cuda* on the base *under*."""
     return Build(
         context=str(project.root),
-        tag=tag(cuda),
+        tag=project.tag(cuda),
         arguments={
             "BASE": base_tag,
             "BASE_REFERENCE": under.reference,
@@ -73,9 +73,23 @@ def ensure(
         BuildFailed: The build failed; its log is kept.
     """
     lock_check.check_lock(project, cuda)
+    with project.alone("build"):
+        return _ensure(client, project, cuda, base_choice, say, no_cache=no_cache)
+
+
+def _ensure(
+    client: "DockerClient",
+    project: Project,
+    cuda: str,
+    base_choice: str,
+    say: Callable[[str], None],
+    *,
+    no_cache: bool,
+) -> Image:
     base_tag, under = base.provide(client, project, base_choice, say=say)
+    own = project.tag(cuda)
     if not no_cache and _is_current(client, project, under, cuda):
-        image = identity.identify(client, tag(cuda))
+        image = identity.identify(client, own)
         # In the containerd store, only a build reports the config's digest. If it is not
         # cached, the build is repeated, from BuildKit's cache, with the same result.
         if image.config_digest or engine.buildx_version() is None:
@@ -83,18 +97,33 @@ def ensure(
     build = plan(project, base_tag, under, cuda, no_cache=no_cache)
     buildkit.run(client, build, project.state / "build.log", say)
     remember(client, project, build)
-    return identity.identify(client, tag(cuda))
+    identity.give_name(client, own, tag(cuda))
+    pins.note_checkout(own, project.root)
+    return identity.identify(client, own)
 
 
 def _is_current(client: "DockerClient", project: Project, under: Base, cuda: str) -> bool:
+    """Whether this checkout has its image; that of another one with the same inputs is taken."""
+    wanted, own = inputs(project, under, cuda), project.tag(cuda)
+    if _inputs_of(client, own) == wanted:
+        return True
+    found = identity.find_labeled(client, contract.LABEL_INPUTS, wanted, IMAGE)
+    if found is None:
+        return False
+    identity.give_name(client, found, own)
+    pins.note_checkout(own, project.root)
+    return True
+
+
+def _inputs_of(client: "DockerClient", name: str) -> str | None:
     from docker.errors import ImageNotFound
 
     try:
-        raw = client.api.inspect_image(tag(cuda))
+        raw = client.api.inspect_image(name)
     except ImageNotFound:
-        return False
+        return None
     labels = raw["Config"].get("Labels") or {}
-    return bool(labels.get(contract.LABEL_INPUTS) == inputs(project, under, cuda))
+    return labels.get(contract.LABEL_INPUTS)
 
 
 def remember(client: "DockerClient", project: Project, build: Build) -> None:

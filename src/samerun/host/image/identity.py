@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+# To give an image a name that other commands give at the same time.
+ATTEMPTS = 10
 
 
 def identify(client: "DockerClient", reference: str) -> Image:
@@ -59,6 +62,37 @@ def look_up(client: "DockerClient", reference: str) -> dict[str, Any]:
             f"The image {reference} was on this machine as {known}, but has been removed.",
             "Pull it with `invoke pull NAME@sha256:…`, or load it with `invoke load FILE`.",
         ) from error
+
+
+def give_name(client: "DockerClient", image: str, name: str) -> None:
+    """
+    Tag *image* as *name*, also where other commands give the same name meanwhile.
+
+    The containerd store removes a tag before it makes the new one, and fails if another command
+    made it in between.
+    """
+    from docker.errors import APIError
+
+    repository, _, tag = name.rpartition(":")
+    for attempt in range(ATTEMPTS):
+        try:
+            client.api.tag(image, repository, tag)
+        except APIError as error:
+            if attempt + 1 == ATTEMPTS or "already exists" not in str(error):
+                raise
+            time.sleep(0.1 * (attempt + 1))
+        else:
+            return
+
+
+def find_labeled(client: "DockerClient", label: str, value: str, repository: str) -> str | None:
+    """Return the ID of an image with a tag in *repository* whose *label* has *value*."""
+    for image in client.images.list(filters={"label": f"{label}={value}"}):
+        # Images that derive from it may have the label, too; `verify` does not unpack its image.
+        names = [tag.rpartition(":") for tag in image.tags]
+        if any(name == repository and not tag.endswith("-verify") for name, _, tag in names):
+            return str(image.id)
+    return None
 
 
 def _cached_id(reference: str) -> str | None:

@@ -35,9 +35,8 @@ def name(image: Image) -> str:
 def keep(client: "DockerClient", image: Image, folder: Path) -> str:
     """Pin *image*, and note that the run in *folder* needs it."""
     pin = name(image)
-    repository, _, tag = pin.rpartition(":")
     raw = identity.look_up(client, image.reference)
-    client.api.tag(raw["Id"], repository, tag)
+    identity.give_name(client, raw["Id"], pin)
     _note(image.digest, folder)
     return pin
 
@@ -78,6 +77,29 @@ def unneeded(
     tags = [tag for image in client.images.list(filters=labeled) for tag in image.tags]
     pins = [tag for tag in tags if re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", tag.rpartition(":")[2])]
     return sorted(pin for pin in pins if _is_free(pin.rpartition(":")[2], needed, gone))
+
+
+def note_checkout(tag: str, root: Path) -> None:
+    """Note that *tag* is the image's name in the checkout in *root*."""
+    notes = cache.folder("checkouts")
+    with contextlib.suppress(OSError):
+        notes.mkdir(parents=True, exist_ok=True)
+        (notes / tag.rpartition("-")[2]).write_text(str(root), encoding="utf-8")
+
+
+def abandoned(client: "DockerClient") -> list[str]:
+    """Return the image's names in checkouts of this user that no longer exist."""
+    tags = [tag for image in client.images.list(name=IMAGE) for tag in image.tags]
+    return sorted(tag for tag in tags if _is_abandoned(tag))
+
+
+def _is_abandoned(tag: str) -> bool:
+    found = re.fullmatch(rf"{IMAGE}:(?:cuda1[23]|cpu|test)-([0-9a-f]{{8}})(?:-verify)?", tag)
+    try:
+        noted = (cache.folder("checkouts") / found[1]).read_text("utf-8") if found else None
+    except OSError:  # It is another user's.
+        return False
+    return noted is not None and not Path(noted).exists()
 
 
 def _is_free(digits: str, needed: set[str], gone: frozenset[Path]) -> bool:

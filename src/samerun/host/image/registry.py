@@ -62,7 +62,7 @@ def push(
         TransferFailed: The registry refused the image, or serves a different digest.
     """
     tag = image.digest[:12]
-    client.api.tag(image.reference, repository, tag)
+    identity.give_name(client, image.reference, f"{repository}:{tag}")
     try:
         return _push(client, image, repository, tag, say)
     except TransferFailed:

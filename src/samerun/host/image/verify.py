@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from samerun.core.errors import NotReproduced
 from samerun.core.record import Base, Image
-from samerun.host.checkout.project import INPUTS, Project, tag
+from samerun.host.checkout.project import INPUTS, Project
 from samerun.host.image import base, build, buildkit, identity, layers
 from samerun.host.machine import engine
 
@@ -51,7 +51,7 @@ def verify(
         copy = copy_inputs(project, Path(folder))
         moved = _rebuild_base(client, copy, base_tag, under, say)
         plan = build.plan(project, base_tag, under, cuda, no_cache=True)
-        verify_tag = f"{tag(cuda)}-verify"
+        verify_tag = f"{project.tag(cuda)}-verify"
         plan = replace(plan, context=folder, tag=verify_tag, unpack=False)
         _drop_cache()
         say("Rebuilding the image without a cache …")

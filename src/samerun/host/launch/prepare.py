@@ -22,7 +22,7 @@ from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.core.record import Base, Code, Image, Mount, Outcome, Run, Topology
 from samerun.core.variables import Facts
 from samerun.host.checkout import git
-from samerun.host.checkout.project import Project, tag
+from samerun.host.checkout.project import Project
 from samerun.host.container import docker_args, spec
 from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import build, identity, registry, script_layer
@@ -311,7 +311,7 @@ def dry(options: Request, project: Project, *, has_key: bool) -> ContainerSpec:
 def _image_if_known(options: Request, project: Project) -> Image:
     from samerun.core.errors import EngineMissing, EnginePermission
 
-    reference = options.image or tag(options.cuda)
+    reference = options.image or project.tag(options.cuda)
     try:
         return identity.identify(engine.connect(), reference)
     except (EngineMissing, EnginePermission, ImageNotFound):

@@ -82,7 +82,7 @@ def plan(
     return Plan(
         folders=tuple(gone),
         containers=tuple(sorted(str(c.name) for c in orphans(client))),
-        names=tuple(_names(client, output, gone)),
+        names=(*_names(client, output, gone), *pins.abandoned(client)),
         kept=tuple(kept),
     )
 
@@ -115,12 +115,14 @@ def orphans(client: "DockerClient") -> "list[Container]":
 
 def _is_orphan(container: "Container") -> bool:
     folder = recover.output_of(container)
-    if folder is None or not folder.is_dir():
-        return True
     try:
+        if folder is None or not folder.is_dir():
+            return True
         return not folders.is_held(folder) and not recover.is_open(record.read(folder))
     except RecordError:
         return True
+    except OSError:  # It is another user's.
+        return False
 
 
 def _names(client: "DockerClient", output: Path, gone: list[Path]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from samerun.core import hardware
 from samerun.core.errors import SamerunError
-from samerun.host.checkout.project import CUDA_VERSIONS, DEFAULT_CUDA, Project, tag
+from samerun.host.checkout.project import CUDA_VERSIONS, DEFAULT_CUDA, Project
 from samerun.host.image import base
 from samerun.host.machine import cuda, engine, gpus, network, same_machine
 from samerun.host.setup import gpu, setup
@@ -154,8 +154,10 @@ def _gpu(project: Project) -> Diagnosis:
         return Diagnosis(subject="gpu", text="none: training uses the CPU", optional=True)
     gpus.select(None, present)  # Raises what can be found wrong without an engine.
     client = engine.connect()
-    release = _built_cuda(client)
-    notes = gpu.check(client, present, tag(release) if release else None, release or DEFAULT_CUDA)
+    release = _built_cuda(client, project)
+    notes = gpu.check(
+        client, present, project.tag(release) if release else None, release or DEFAULT_CUDA
+    )
     text = f"{gpu.describe(present)}. {notes}" if notes else gpu.describe(present)
     return Diagnosis(subject="gpu", text=text)
 
@@ -174,16 +176,16 @@ def _base(project: Project) -> Diagnosis:
 
 def _image(project: Project) -> Diagnosis:
     client = engine.connect()
-    cuda = _built_cuda(client)
+    cuda = _built_cuda(client, project)
     if cuda is None:
         return Diagnosis(subject="image", text="not built yet", fix="invoke build", optional=True)
-    raw = client.api.inspect_image(tag(cuda))
-    return Diagnosis(subject="image", text=f"{tag(cuda)} {raw['Id'][:19]}…")
+    raw = client.api.inspect_image(project.tag(cuda))
+    return Diagnosis(subject="image", text=f"{project.tag(cuda)} {raw['Id'][:19]}…")
 
 
-def _built_cuda(client: "DockerClient") -> str | None:
+def _built_cuda(client: "DockerClient", project: Project) -> str | None:
     """Return the newest CUDA release for which the image is on this machine."""
-    return next((cuda for cuda in CUDA_VERSIONS if base.has(client, tag(cuda))), None)
+    return next((cuda for cuda in CUDA_VERSIONS if base.has(client, project.tag(cuda))), None)
 
 
 def _key(project: Project) -> Diagnosis:

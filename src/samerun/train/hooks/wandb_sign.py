@@ -188,7 +188,7 @@ def _derived() -> str:
             break
         number += 1
     place = f"{reporting.rank()}.{_inits}.{number}"
-    text = "\0".join((own.name, own.outcome.created, place))
+    text = f"{own.name}\0{own.outcome.created}\0{place}"
     value = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return "".join(_LETTERS[value // 36**n % 36] for n in range(8))
 
