@@ -1,6 +1,7 @@
 """Several nodes for real: containers of their own, on a network of their own."""
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -12,7 +13,8 @@ from driving import invoke
 
 from samerun.core import contract, record
 
-NETWORK = "samerun-test-nodes"
+# A run of the tests that was killed leaves its network.
+NETWORK = f"samerun-test-nodes-{os.getpid()}"
 PORT = 29400
 SCRIPT = Path(__file__).parent / "script" / "slow.py"
 EPOCHS = 120
