@@ -53,7 +53,8 @@ def start(run, **variables):
 
 def test_rank_without_its_peer_ends_before_its_next_step(run):
     """The other process is gone, so the code says so, and W&B could be closed."""
-    waiting = start(run)
+    # More than this process has children, whatever other tests have started.
+    waiting = start(run, LOCAL_WORLD_SIZE="999")
     waiting.send_signal(signal.SIGTERM)
     out, errors = waiting.communicate(timeout=20)
     told = json.loads((run / ".samerun" / "failure-0.json").read_text())
