@@ -133,6 +133,9 @@ PROXIES: Final = tuple(
 """Proxy settings of the host, passed on unless they contain a login."""
 
 # --- labels ----------------------------------------------------------------------
+LABEL_FOREGROUND: Final = "io.samerun.foreground"
+"""On a container that must not outlive the command that started it, and no other."""
+
 LABEL_INPUTS: Final = "io.samerun.inputs"
 """On the image: hash of everything that the build read."""
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from samerun.core import contract
 from samerun.host.container.spec import ContainerSpec
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def run(spec: ContainerSpec, **streams: Any) -> subprocess.CompletedProcess[str]
     remove(spec)
     with interruptible():
         try:
-            return subprocess.run(spec.argv(), text=True, check=False, **streams)
+            return subprocess.run(_marked(spec), text=True, check=False, **streams)
         except BaseException:
             remove(spec)
             raise
@@ -38,8 +39,17 @@ def remove(spec: ContainerSpec) -> None:
 
 
 def is_foreground(container: "Container") -> bool:
-    """Whether *container* was started by `run`, and so must not outlive its command."""
-    return bool(container.attrs.get("HostConfig", {}).get("AutoRemove"))
+    """
+    Whether *container* was started by `run`, and so must not outlive its command.
+
+    Not every container with ``--rm`` was: SkyPilot starts its own, and people do.
+    """
+    return contract.LABEL_FOREGROUND in (container.labels or {})
+
+
+def _marked(spec: ContainerSpec) -> list[str]:
+    program, verb, *options = spec.argv()
+    return [program, verb, f"--label={contract.LABEL_FOREGROUND}=yes", *options]
 
 
 @contextlib.contextmanager
