@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from samerun.core import contract
 from samerun.core.errors import CommunicationFailed
@@ -37,7 +38,7 @@ def watch() -> None:
     It acts `PATIENCE_S` after a signal to stop if a rank of this machine is gone, and in any case
     `CLOSING_S` before the launcher kills.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if reporting.processes() == 1:
         return
     hearing, told = socket.socketpair()
     told.setblocking(False)
@@ -65,7 +66,7 @@ def _listen(hearing: socket.socket) -> None:
     """Wait for a signal to stop, then for the end of the process, which may not come."""
     while not _STOPS & set(hearing.recv(64)):
         pass
-    last = time.monotonic() + _stop_s() - CLOSING_S
+    last = time.monotonic() + stop_s() - CLOSING_S
     time.sleep(PATIENCE_S)
     while not peer_is_gone() and time.monotonic() < last:
         time.sleep(0.2)
@@ -79,10 +80,16 @@ def has_nccl() -> bool:
 
     Those of gloo get an error when one is gone.
     """
+    distributed = with_groups()
+    return distributed is not None and "nccl" in str(distributed.get_backend())
+
+
+def with_groups() -> Any:
+    """Return the module `torch.distributed`; None if this process has no process group."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        return False
-    return "nccl" in str(distributed.get_backend())
+        return None
+    return distributed
 
 
 def _end_waiting() -> None:
@@ -97,9 +104,10 @@ def abort_groups() -> None:
     sys.modules["torch.distributed.distributed_c10d"]._abort_process_group()
 
 
-def _stop_s() -> float:
+def stop_s() -> int:
+    """Return the seconds that the launcher gives its workers to stop."""
     asked = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "")
-    return float(asked) if asked.isdecimal() else float(contract.WORKERS_STOP_S)
+    return int(asked) if asked.isdecimal() else contract.WORKERS_STOP_S
 
 
 def peer_is_gone() -> bool:

@@ -6,7 +6,6 @@ its command line: the error has the first rank that failed, and its exit code. W
 nodes, the launcher is a separate process: ``python -m samerun.train.launcher``.
 """
 
-import os
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from samerun.core import contract, parts
 from samerun.core.placement import NodePlacement
+from samerun.train import blocked
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
@@ -143,11 +143,9 @@ def configure(procs: int, place: NodePlacement) -> LaunchConfig:
 
 def _shutdown() -> dict[str, Any]:
     """Give the workers the time that the container has, instead of 30 s, to write a checkpoint."""
-    asked = os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "")
-    seconds = int(asked) if asked.isdecimal() else contract.WORKERS_STOP_S
     # Older releases of torch have no such setting.
     has_setting = "shutdown_timeout" in LaunchConfig.__dataclass_fields__
-    return {"shutdown_timeout": seconds} if has_setting else {}
+    return {"shutdown_timeout": blocked.stop_s()} if has_setting else {}
 
 
 def exit_code(code: int) -> int:

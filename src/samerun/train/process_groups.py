@@ -70,6 +70,6 @@ def _leave(code: int) -> None:
 
 
 def _destroy() -> None:
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+    distributed = blocked.with_groups()
+    if distributed is not None:
         distributed.destroy_process_group()

@@ -77,5 +77,5 @@ def current(recipe: str, config: dict[str, Any], seed: int) -> Session:
         output=Path.cwd(),
         data=Path(data) if data else None,
         rank=reporting.rank(),
-        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        world_size=reporting.processes(),
     )

@@ -5,7 +5,6 @@ The texts are those of torch, CUDA, cuBLAS, cuDNN and NCCL, because their except
 classes.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from samerun.core.errors import (
     SamerunError,
     SharedMemoryFull,
 )
+from samerun.train.report import reporting
 
 # What CUDA appends to each message, on further lines.
 ADVICE = re.compile(
@@ -172,7 +172,7 @@ def _of(error: BaseException) -> Diagnosis | None:
 
 def _is_of_job(error: BaseException) -> bool:
     """Whether *error* can be one between the processes of a job: a download's is an OSError."""
-    return not isinstance(error, OSError) and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return not isinstance(error, OSError) and reporting.processes() > 1
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -21,6 +21,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def processes() -> int:
+    """Return the number of processes of this job, 1 outside of a distributed one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def folder() -> Path:
     """Return the run's folder."""
     return Path(os.environ[contract.ENV_RECORD]).parent
@@ -28,8 +33,7 @@ def folder() -> Path:
 
 def started() -> None:
     """Report a start of the run; called by the main process, once."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    start = {"started": record.now(), "processes": processes, "resumed": None}
+    start = {"started": record.now(), "processes": processes(), "resumed": None}
     _starts([*_read_starts(), start])
 
 
