@@ -8,6 +8,7 @@ def failure(rank, kind, what, time):
 
 
 ECHO = failure(0, "communication failed", "RuntimeError: Connection closed by peer", 1.0)
+FREED = failure(0, "communication failed", "CommunicationFailed: Rank 0 waited for another", 1.0)
 ABORT = failure(0, "killed", "signal 6", 1.0)
 KILL = failure(1, "killed", "signal 9", 0.0)
 RAISED = failure(1, "exception", "ValueError: a bug", 2.0)
@@ -16,7 +17,7 @@ MEMORY = failure(1, "out of memory", "DistBackendError: NCCL error, out of memor
 
 def test_what_follows_from_another_is_not_the_cause():
     for cause in (KILL, RAISED, MEMORY):
-        for echo in (ECHO, ABORT):
+        for echo in (ECHO, FREED, ABORT):
             assert first_failure.first([echo, cause]) is cause
             assert first_failure.first([cause, echo]) is cause
 

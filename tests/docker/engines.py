@@ -21,7 +21,7 @@ def running(root, *, containerd_store, size=None, prefix=()):
     Run an engine under *root*; yield what to set so that clients find it.
 
     With *size* its data lie on a tmpfs of so many bytes; *prefix* is a command that starts it.
-    It has no network of its own and touches no rule of the machine's.
+    It makes no network and changes no firewall rule of the machine.
     """
     if os.geteuid() != 0:
         pytest.skip("a second engine needs root")

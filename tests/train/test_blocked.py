@@ -61,7 +61,7 @@ def test_rank_without_its_peer_ends_before_its_next_step(run):
 
     assert (waiting.returncode, out) == (114, "")
     assert "waited for another rank" in errors
-    assert told["code"] == 114
+    assert (told["code"], told["kind"]) == (114, "communication failed")
 
 
 def test_rank_whose_peers_live_gets_its_time_for_a_checkpoint(run):

@@ -11,6 +11,7 @@ FOLLOWS = re.compile(
 )
 # NCCL's watchdog aborts a process that waited too long for another one.
 ABORTED = "signal 6"
+LOST = "communication failed"
 _OWN_KINDS = ("out of memory", "shared memory full", "GPU failed", "index out of range on the GPU")
 
 
@@ -19,7 +20,7 @@ def is_consequence(failure: Mapping[str, Any]) -> bool:
     if failure.get("kind") in _OWN_KINDS:
         return False
     what = str(failure.get("what", ""))
-    return what == ABORTED or FOLLOWS.search(what) is not None
+    return failure.get("kind") == LOST or what == ABORTED or FOLLOWS.search(what) is not None
 
 
 def time_of(failure: Mapping[str, Any]) -> float:

@@ -13,7 +13,7 @@ POOLING = "adaptive_max_pool2d_backward_cuda"
 
 
 def warn(name):
-    """Warn as torch does; from C++, so that Python sees no line of code of its own."""
+    """Warn as torch does from C++: the warning belongs to the caller's line."""
     warnings.warn(
         f"{name} does not have a deterministic implementation, but you set "
         "'torch.use_deterministic_algorithms(True, warn_only=True)'.",

@@ -1,4 +1,4 @@
-"""A script that asks for its data by a path of the host is told where it is in the container."""
+"""A script that opens its data by the host's path: a message names the path in the container."""
 
 import dataclasses
 import os

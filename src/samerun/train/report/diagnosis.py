@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from samerun.core import first_failure
 from samerun.core.errors import (
     CommunicationFailed,
     CudaUnsupported,
@@ -101,7 +102,7 @@ OUT_OF_MEMORY = Diagnosis(
     "another process on the GPU, wait for it or choose another GPU (`--gpus device=N`).",
 )
 COMMUNICATION_FAILED = Diagnosis(
-    kind="communication failed",
+    kind=first_failure.LOST,
     texts=r"\bNCCL\b|\bgloo\b|ProcessGroup|Watchdog caught|Socket ?Timeout|"
     r"Connection (was )?(closed|reset|refused)|Timed out waiting \d+ ?ms|Broken pipe",
     error=CommunicationFailed,

@@ -6,7 +6,15 @@ import time
 import traceback
 from collections.abc import Iterator
 
-from samerun.core.errors import CudaUnsupported, NoGpu, NotFinite, OutOfMemory, SamerunError
+from samerun.core import first_failure
+from samerun.core.errors import (
+    CommunicationFailed,
+    CudaUnsupported,
+    NoGpu,
+    NotFinite,
+    OutOfMemory,
+    SamerunError,
+)
 from samerun.train.report import diagnosis, host_paths, reporting
 from samerun.train.report.diagnosis import Diagnosis
 from samerun.train.report.quiet import quietly
@@ -17,6 +25,7 @@ KINDS = {
     OutOfMemory.exit_code: "out of memory",
     NoGpu.exit_code: "no GPU",
     CudaUnsupported.exit_code: "CUDA not supported",
+    CommunicationFailed.exit_code: first_failure.LOST,
 }
 
 
