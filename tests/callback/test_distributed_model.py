@@ -14,23 +14,32 @@ from .test_distributed import TORCHRUN
 from .wandblog import read_run
 
 SCRIPT = str(Path(__file__).with_name("ddp_model_script.py"))
+PAIRS = ("constructor:main", "fit:main", "add_cb:all")
 
 
-@pytest.mark.parametrize(
-    ("how", "who"), [("constructor", "main"), ("fit", "main"), ("add_cb", "all")]
-)
-def test_model_of_the_main_process(tmp_path, how, who):
-    """The job goes on after the fit, with the same weights in both, and the model is logged."""
-    env = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"} | python_path()
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """Train in every way, in one go: to start the processes takes longer than all trainings."""
+    folder = tmp_path_factory.mktemp("job")
+    env = {k: v for k, v in os.environ.items() if k not in ("WANDB_SERVICE", "WANDB_DIR")}
+    env |= python_path() | {"WANDB_MODE": "offline"}
     done = subprocess.run(
-        [sys.executable, *TORCHRUN, "--local-addr=127.0.0.1", SCRIPT, how, who],
-        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240, check=False,
+        [sys.executable, *TORCHRUN, "--local-addr=127.0.0.1", SCRIPT, *PAIRS],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
-
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "same True" in done.stdout
-    assert ("not loaded" in done.stderr) == (who == "main")
-    (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    return folder, done
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_model_of_the_main_process(job, pair):
+    """The job goes on after the fit, with the same weights in both, and the model is logged."""
+    folder, done = job
+    said = done.stderr.partition(f"begin {pair}\n")[2].partition(f"end {pair}\n")[0]
+
+    assert f"{pair} same True" in done.stdout
+    assert ("not loaded" in said) == pair.endswith(":main")
+    (log,) = (folder / pair).glob("wandb/offline-run-*/*.wandb")
     # `fit(cbs=)` gave it to the first of the two fits alone.
-    fits = 1 if how == "fit" else 2
+    fits = 1 if pair.startswith("fit") else 2
     assert [a.type for a in read_run(log).artifacts] == ["model"] * fits

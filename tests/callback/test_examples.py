@@ -27,6 +27,9 @@ AS_DOCUMENTED = (
     'wandb.init(project="pets")',
     'wandb.init(project="fastai_ddp", entity="capecape")',
 )
+# The hook, which every Python of the image loads first, and a small network under the name of
+# the one that the scripts train; `test_pets` trains that one itself.
+LOADED_FIRST = "import samerun.train.hook\nimport tests.callback.shallow\n"
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +134,11 @@ def train_on_two(command, folder, downloads):
 
 
 def test_distributed(surroundings, downloads, tmp_path):
-    """The documentation's script trains on two processes, and logs one run."""
+    """The example trains on two processes, and logs one run."""
     script = (EXAMPLES / "ddp.py").read_text().replace(*AS_DOCUMENTED)
-    start = 'import wandb\nwandb.require(experiment="service")\nimport samerun.train.hook\n'
-    (tmp_path / "train.py").write_text(script.replace("import wandb\n", start, 1))
+    start = 'import wandb\nwandb.require(experiment="service")\n'
+    script = script.replace("import wandb\n", start, 1)
+    (tmp_path / "train.py").write_text(f"{LOADED_FIRST}{script}")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--standalone", "--local-addr=127.0.0.1", "train.py"]
     train_on_two(command, tmp_path, downloads)
@@ -149,15 +153,9 @@ def test_distributed(surroundings, downloads, tmp_path):
 @pytest.mark.parametrize("who", ["each", "main"])
 @pytest.mark.parametrize("form", ["script", "notebook"])
 def test_listings_of_the_documentation(surroundings, downloads, tmp_path, form, who):
-    """
-    Letter by letter: one run per process, or one on the main process only.
-
-    `test_distributed` trains the network that they name; here a small one has its name.
-    """
+    """Letter by letter: one run per process, or one on the main process only."""
     listing = (DOCUMENTED / f"{form}_{who}.py").read_text()
-    # What every Python of the image loads first.
-    start = "import samerun.train.hook\nimport tests.callback.shallow\n"
-    (tmp_path / "train.py").write_text(start + listing)
+    (tmp_path / "train.py").write_text(LOADED_FIRST + listing)
     command = [sys.executable, "train.py"]
     if form == "script":
         command[1:1] = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]

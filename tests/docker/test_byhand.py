@@ -17,7 +17,7 @@ NETWORK = f"samerun-test-byhand-{os.getpid()}"
 PORT = 29400
 EPOCHS = ("--epochs", "1")
 # So many that there is time to stop it.
-LONG = ("--epochs", "40")
+LONG = ("--epochs", "12")
 
 
 @pytest.fixture

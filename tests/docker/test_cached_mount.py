@@ -69,7 +69,7 @@ def task(image):
         engine="sky",
         image=image["reference"],
         target="tabular",
-        arguments=("--epochs", "40"),
+        arguments=("--epochs", "15"),
         output=Location(kind="s3", name="runs"),
         name=NAME,
         shm_size="512m",

@@ -107,7 +107,7 @@ def test_lost_node_ends_the_others_and_all_go_on(image, network, tmp_path):
             time.sleep(0.05)
         subprocess.run(["docker", "kill", "samerun-lost-node1"], check=True, capture_output=True)
 
-    long = {"epochs": 60}
+    long = {"epochs": 20}
     left, lost, _ = together(
         lambda: train(tmp_path, "lost", network, rank=0, **long),
         lambda: train(tmp_path, "lost", network, rank=1, **long),
@@ -119,7 +119,7 @@ def test_lost_node_ends_the_others_and_all_go_on(image, network, tmp_path):
         lambda: invoke("train", "--resume", tmp_path / "lost-node1", *same),
     )
     alone = ["--gpus", "0", "--procs", "2", "--output", tmp_path, "--name", "one", ONE_CPU]
-    one = invoke("train", "tabular", *alone, "--", "--epochs", "60")
+    one = invoke("train", "tabular", *alone, "--", "--epochs", "20")
 
     assert lost.returncode == 137
     assert left.returncode == 105

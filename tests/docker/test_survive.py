@@ -71,7 +71,7 @@ def test_killed_run_starts_again_and_ends_the_same(train, tmp_path):
 def test_killed_recipe_ends_with_the_same_bits(train, client, tmp_path):
     """SIGKILL to the container in the midst of an epoch, `--restarts`: weights and history."""
     options = ("--gpus", "0", "--checkpoints", "epochs=1,batches=3")
-    epochs = ("--", "--epochs", "60")
+    epochs = ("--", "--epochs", "20")
     _, whole = train("tabular", *options, *epochs, name="hands-whole")
     folder = tmp_path / "runs" / "hands-shot"
     killer = threading.Thread(target=kill_later, args=(client, folder), daemon=True)
