@@ -20,7 +20,12 @@ class Plain(Console):
 
 
 def console() -> Console:
-    """Return the console of standard output."""
+    """
+    Return the console of standard output.
+
+    Text is printed as it is: names from runs and images may hold rich's markup, which could
+    print links, or end the command.
+    """
     if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Plain(highlight=False, width=WIDTH, no_color=True)
+        return Console(highlight=False, markup=False, emoji=False)
+    return Plain(highlight=False, markup=False, emoji=False, width=WIDTH, no_color=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from samerun.core.record import Image, Run
+from samerun.core.terminal import safe
 from samerun.host.image.verify import Verification
 
 
@@ -27,7 +28,7 @@ def identity(image: Image) -> str:
         ("lock", f"sha256:{image.lock}"),
         ("holds", ", ".join(f"{name} {version}" for name, version in image.packages.items())),
     ]
-    return "\n".join(f"  {name:<7} {value}" for name, value in rows)
+    return "\n".join(f"  {name:<7} {safe(value)}" for name, value in rows)
 
 
 def to_json(value: Any) -> str:
@@ -58,7 +59,8 @@ def many_to_json(values: Sequence[Any]) -> str:
 
 def whole(run: Run) -> str:
     """Return every field of a record that has a value, one per line, with its path."""
-    return "\n".join(f"  {name:<32} {value}" for name, value in _flat(dataclasses.asdict(run)))
+    fields = _flat(dataclasses.asdict(run))
+    return "\n".join(f"  {safe(name):<32} {safe(value)}" for name, value in fields)
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ import json
 from rich.table import Table
 
 from samerun.cli.show.console import console
+from samerun.core.terminal import safe
 from samerun.host.image.inspect import Inspection
 
 SHOWN = 15
@@ -48,15 +49,15 @@ def _facts(inspection: Inspection) -> Table:
         **inspection.labels,
     }
     for name, value in rows.items():
-        table.add_row(name, value or "-")
+        _add(table, name, value or "-")
     return table
 
 
 def _layer_table(inspection: Inspection) -> Table:
     table = _table("layer", "MB", "made by")
     for layer in inspection.layers:
-        table.add_row(layer.diff_id[7:19], _megabytes(layer.bytes), layer.made_by[:90])
-    table.add_row("all", _megabytes(sum(layer.bytes for layer in inspection.layers)), "")
+        _add(table, layer.diff_id[7:19], _megabytes(layer.bytes), layer.made_by[:90])
+    _add(table, "all", _megabytes(sum(layer.bytes for layer in inspection.layers)), "")
     return table
 
 
@@ -65,12 +66,17 @@ def _package_table(inspection: Inspection, *, everything: bool) -> Table:
     packages = sorted(inspection.packages, key=lambda package: (-package.bytes, package.name))
     for package in packages if everything else packages[:SHOWN]:
         size = _megabytes(package.bytes)
-        table.add_row(package.name, package.version, size, package.license[:60])
+        _add(table, package.name, package.version, size, package.license[:60])
     rest = packages[SHOWN:]
     if rest and not everything:
         size = _megabytes(sum(package.bytes for package in rest))
-        table.add_row(f"{len(rest)} more", "", size, "list them with --packages")
+        _add(table, f"{len(rest)} more", "", size, "list them with --packages")
     return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row; an image that was loaded or pulled may say anything of itself."""
+    table.add_row(*map(safe, cells))
 
 
 def _table(*columns: str) -> Table:

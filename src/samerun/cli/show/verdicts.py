@@ -20,7 +20,7 @@ def requirements(needs: Iterable[Requirement]) -> None:
     table = _table("needs", "is", "what")
     for need in needs:
         style = "green" if need.state == "here" else "yellow" if "pulled" in need.state else "red"
-        table.add_row(need.subject, Text(need.state, style=style), Text(safe(need.detail)))
+        table.add_row(safe(need.subject), Text(need.state, style=style), Text(safe(need.detail)))
     console().print(table)
 
 

@@ -6,13 +6,28 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# The user's git configuration must not affect a patch: colors, prefixes, external programs.
+# The user's git configuration must not affect a patch: colors, prefixes, external programs,
+# lines of context, the way in which changes are found.
 AS_GIT_APPLY_READS_IT = (
-    "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
-    "--src-prefix=a/", "--dst-prefix=b/", "--ignore-submodules=none",
+    "--binary", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
+    "--no-relative", "--src-prefix=a/", "--dst-prefix=b/", "--ignore-submodules=none",
+    "--submodule=short", "--unified=3", "--inter-hunk-context=0", "--diff-algorithm=myers",
+    "--indent-heuristic", "--output-indicator-new=+", "--output-indicator-old=-",
 )  # fmt: skip
-# Settings of a repository that could start programs or hide changes.
-NEUTRAL = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "diff.external=")
+_ALL_CHANGES = ("--porcelain", "--ignore-submodules=none", "--untracked-files=normal")
+# Settings that could start programs, hide changes, or order and color what git prints.
+NEUTRAL = (
+    "-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "diff.external=",
+    "-c", "diff.orderFile=/dev/null", "-c", "diff.suppressBlankEmpty=false", "-c", "color.ui=false",
+    "-c", "log.showSignature=false", "-c", "apply.ignoreWhitespace=no",
+)  # fmt: skip
+# In a git hook these name the hook's repository, whatever folder is asked about. The last two
+# change what a diff is.
+FOREIGN = (
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR",
+    "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +49,7 @@ def state_of(folder: Path) -> GitState:
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return GitState()
-    changed = _git(folder, "status", "--porcelain", "--", ".") or b""
+    changed = _git(folder, "status", *_ALL_CHANGES, "--", ".") or b""
     patch = _git(folder, "diff", *AS_GIT_APPLY_READS_IT, "HEAD", "--", ".") or b""
     return GitState(commit=commit.decode().strip(), dirty=bool(changed.strip()), patch=patch)
 
@@ -88,10 +103,17 @@ def blob(root: Path, object_id: str) -> bytes | None:
     return _git(root, "cat-file", "blob", object_id)
 
 
+def environment() -> dict[str, str]:
+    """Return this process's environment without what leads git to another repository."""
+    return {name: value for name, value in os.environ.items() if name not in FOREIGN}
+
+
 def _git(folder: Path, *arguments: str) -> bytes | None:
     try:
         command = ["git", *NEUTRAL, *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment(), capture_output=True, check=False
+        )
     except OSError:
         return None
     return done.stdout if done.returncode == 0 else None
@@ -99,5 +121,6 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
 
 def summarize(folder: Path, one: str, two: str) -> list[str] | None:
     """Return the changes between two commits, one line per file; None if git lacks one."""
-    stat = _git(folder, "diff", "--stat=100", "--end-of-options", one, two)
+    options = ("--stat=100", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative")
+    stat = _git(folder, "diff", *options, "--end-of-options", one, two)
     return None if stat is None else stat.decode(errors="replace").splitlines()

@@ -17,6 +17,7 @@ from docker.utils.build import PatternMatcher
 from samerun.core import contract
 from samerun.core.errors import CodeError
 from samerun.core.record import Image
+from samerun.host.checkout import git
 from samerun.host.checkout.project import Project
 from samerun.host.image import buildkit, identity
 from samerun.host.image.buildkit import Build
@@ -130,9 +131,11 @@ def _between(folder: Path, path: Path) -> list[Path]:
 
 
 def _git_files(folder: Path) -> list[Path] | None:
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = ["git", *git.NEUTRAL, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=git.environment(), capture_output=True, check=False
+        )
     except OSError:
         return None
     if done.returncode:

@@ -148,9 +148,9 @@ def _write(wanted: Source, entry: git.TreeEntry, path: Path) -> None:
 
 def _apply(patch: bytes, target: Path) -> None:
     # Otherwise git might apply the patch to a repository that contains the folder.
-    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(target.parent)}
+    environment = git.environment() | {"GIT_CEILING_DIRECTORIES": str(target.parent)}
     done = subprocess.run(
-        ["git", "apply", "--whitespace=nowarn", "-"],
+        ["git", *git.NEUTRAL, "apply", "--whitespace=nowarn", "-"],
         cwd=target,
         env=environment,
         input=patch,

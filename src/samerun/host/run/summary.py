@@ -7,6 +7,7 @@ from typing import Any
 
 from samerun.core import contract, data_names, placement, user_variables
 from samerun.core.record import Run
+from samerun.core.terminal import safe
 from samerun.host.checkout.project import DEFAULT_CUDA
 from samerun.host.run import progress
 from samerun.host.run.folders import shown
@@ -20,7 +21,7 @@ def headline(run: Run) -> str:
     if topology.nodes > 1:
         number += f", node {topology.node_rank} of "
         number += placement.shown(topology.least_nodes, topology.nodes)
-    return f"Run {run.name} in {run.image.reference[:60]}… on {device}, {number}."
+    return safe(f"Run {run.name} in {run.image.reference[:60]}… on {device}, {number}.")
 
 
 def summarize(run: Run, folder: Path) -> str:
@@ -44,7 +45,7 @@ def summarize(run: Run, folder: Path) -> str:
         lines.append(
             ("sync", f"invoke sync {shlex.quote(place)}  (with WANDB_API_KEY or ~/.netrc)")
         )
-    return "\n".join(f"  {name:<7} {text}" for name, text in lines)
+    return "\n".join(f"  {name:<7} {safe(text)}" for name, text in lines)
 
 
 def result(run: Run, folder: Path) -> str:
