@@ -25,6 +25,14 @@ def rows(folder):
     return [row for row in found if "train_loss" in row or "valid_loss" in row]
 
 
+def journaled(folder):
+    """Return the training steps in the journal of all starts."""
+    (journal,) = (folder / ".samerun").glob("rows-*.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines() if line]
+    parts = [values for line in lines for _, values in line.get("parts", ())]
+    return [values["train_step"] for values in parts if "train_step" in values]
+
+
 def ids(folder):
     """Return the W&B runs that the segments in *folder* belong to."""
     return {path.stem for path in wandb_log.find([str(folder / "wandb" / "x")])}
@@ -75,16 +83,27 @@ def test_best_model_that_was_saved_before_a_kill_is_shown_and_logged(tmp_path):
     assert artifacts(killed) == expected
 
 
-def test_stopped_training_goes_on_in_its_run(tmp_path):
-    """With checkpoints at each step, and a signal in the midst of an epoch."""
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    jobs = [(whole, ["logged"]), (stopped, ["logged", "--signal", 6]), (stopped, ["logged"])]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The rows of an undisturbed training."""
+    folder = tmp_path_factory.mktemp("stops") / "whole"
+    assert fork([(folder, ["logged"])], EVERY_STEP) == [0], log(folder)
+    return rows(folder)
 
-    assert fork(jobs, EVERY_STEP) == [0, 75, 0], log(stopped)
+
+@pytest.mark.parametrize("step", [3, 4, 6, 7, 8])
+def test_stopped_training_goes_on_in_its_run(tmp_path, whole, step):
+    """A signal anywhere in an epoch, also at its last batch, whose row gets the metrics later."""
+    stopped = tmp_path / "stopped"
+    jobs = [(stopped, ["logged", "--signal", step]), (stopped, ["logged"])]
+
+    assert fork(jobs, EVERY_STEP) == [75, 0], log(stopped)
     assert len(ids(stopped)) == 1
     steps = [row["train_step"] for row in rows(stopped) if "train_step" in row]
     assert steps == list(range(12))
-    assert by_step(rows(stopped)) == by_step(rows(whole))
+    assert by_step(rows(stopped)) == by_step(map(dict, whole))
+    # A row of the stop would be resent as lost, beside the one that has the metrics.
+    assert sorted(journaled(stopped)) == list(range(12))
 
 
 @pytest.fixture

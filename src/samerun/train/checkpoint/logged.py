@@ -17,3 +17,10 @@ def restore(own: dict[str, Any], *, muted: bool = False) -> None:
     journal = sys.modules.get(_JOURNAL)
     if journal:
         journal.restore(own.get("logged"), muted=muted)
+
+
+def end() -> None:
+    """Log nothing more to W&B in this start."""
+    journal = sys.modules.get(_JOURNAL)
+    if journal:
+        journal.end()

@@ -9,6 +9,7 @@ from typing import Any
 
 from samerun.core import contract
 from samerun.train import blocked
+from samerun.train.checkpoint import logged
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
@@ -62,6 +63,7 @@ def leave(place: str) -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":
         quietly("report the stop", reporting.report, "preempted", {"checkpoint": place})
     quietly("mark the W&B run as preempted", _mark_preempting)
+    logged.end()
     raise Preempted
 
 

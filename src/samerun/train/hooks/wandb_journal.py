@@ -94,6 +94,17 @@ def restore(states: dict[str, Any] | None, *, muted: bool = False) -> None:
             quietly("restore what was logged", journal.restore, states[key], muted)
 
 
+def end() -> None:
+    """
+    Log nothing more: the last checkpoint is written.
+
+    What follows it, such as the step that waits for its epoch's metrics, is logged by the next
+    start. W&B refuses it anyway, where its run is finished; the journal would take it for lost.
+    """
+    for journal in _journals.values():
+        quietly("end the journal of rows", journal.end)
+
+
 class Journal:
     """All rows and artifacts that this process logs to one W&B run, and what is left of before."""
 
@@ -107,7 +118,7 @@ class Journal:
         self._counts: Counter[str] = Counter()
         self._open: list[Part] = []
         self._open_step: int | None = None
-        self._muted = False
+        self._muted, self._has_ended = False, False
         self._recent: dict[int, None] = {}
         self._path.parent.mkdir(exist_ok=True)
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -135,6 +146,8 @@ class Journal:
             self._publish(history)
             return
         with self._lock:
+            if self._has_ended:
+                return
             step = history.step.num if history.HasField("step") else None
             flush = history.action.flush if history.HasField("action") else step is None
             if self._open and step is not None and step > self._at():
@@ -182,11 +195,19 @@ class Journal:
         values = {key: value for _, part in parts for key, value in part.items()}
         self._publish(_request({**values, "_timestamp": time}, step, flush=True))
 
+    def end(self) -> None:
+        """Log the row that is open, and nothing more."""
+        with self._lock:
+            self.close()
+            self._has_ended = True
+
     # -- rows of the callback --------------------------------------------------------------
 
     def admit(self, rows: Sequence[Row]) -> list[Row]:
         """Write *rows* to the journal; return the lost rows, then the new ones, to send."""
         with self._lock:
+            if self._has_ended:
+                return []
             missing = self._missing_before(rows)
             new = [row for row in rows if self._key(row) not in self._there]
             lines = [self._line(row) for row in missing]
