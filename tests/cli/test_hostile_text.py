@@ -102,7 +102,8 @@ def test_a_list_of_runs(printed, hostile, tmp_path):
 def test_a_comparison_and_its_plot(printed, run, hostile):
     one, two = found(run, HOSTILE), found(hostile, HOSTILE)
     compared = Comparison(
-        one=one, two=two, findings=(Finding(subject=HOSTILE, original=HOSTILE, again="other", same=False),),
+        one=one, two=two,
+        findings=(Finding(subject=HOSTILE, original=HOSTILE, again="other", same=False),),
         same=(HOSTILE,), patch=(HOSTILE.splitlines()[0],), notes=(HOSTILE,),
     )  # fmt: skip
     check(printed(lambda: comparison.show(compared, None)))
