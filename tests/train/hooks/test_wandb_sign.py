@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import wandb
 
 from samerun.core import contract, record
 from samerun.train.hooks import wandb_sign
@@ -87,6 +88,8 @@ def test_a_first_text_beside_an_entity_is_the_project(tmp_path):
     assert done.stderr.count("the first argument is taken for the project") == 1
 
 
+# What `wandb.init` is given besides: none of it says which run is wanted.
+GIVEN = ("", "settings=wandb.Settings(quiet=True)", "settings={'console': 'off'}, config={'b': 1}")
 KILLED = """
 import os, signal, samerun.train.hook, wandb
 from samerun.train.hooks import wandb_sign
@@ -96,14 +99,15 @@ reporting.started()
 if reporting.start_number() == 1:
     # The server has the run; this process has not said so yet.
     wandb_sign.sign = lambda run: os.kill(os.getpid(), signal.SIGKILL)
-with wandb.init(mode="online", project="proj") as run:
+with wandb.init(mode="online", project="proj", GIVEN) as run:
     run.log({"a": 1})
 with wandb.init(mode="online", project="proj", name="second") as run:
     run.log({"a": 2})
 """
 
 
-def test_a_kill_right_after_the_beginning_leaves_one_run(store, folder):
+@pytest.mark.parametrize("given", GIVEN)
+def test_a_kill_right_after_the_beginning_leaves_one_run(store, folder, given):
     """Its id follows from the samerun run, before the server hears of it."""
     surroundings = {
         "WANDB_BASE_URL": store.base,
@@ -112,14 +116,29 @@ def test_a_kill_right_after_the_beginning_leaves_one_run(store, folder):
         "SAMERUN_RECORD": str(folder / contract.RECORD),
     }
     environment = os.environ | surroundings
-    codes = [
-        subprocess.run([sys.executable, "-c", KILLED], check=False, env=environment).returncode
-        for _ in range(2)
-    ]
+    command = [sys.executable, "-c", KILLED.replace("GIVEN", given)]
+    codes = [subprocess.run(command, check=False, env=environment).returncode for _ in range(2)]
 
     assert codes == [-9, 0]
     assert len(store.runs) == 2
     assert sorted(row["a"] for run in store.runs.values() for row in run.history()) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "chooses"),
+    [
+        ({}, False),
+        ({"settings": {"run_id": "mine"}}, True),
+        ({"settings": wandb.Settings(run_id="mine")}, True),
+        ({"settings": wandb.Settings(resume="must")}, True),
+        ({"settings": wandb.Settings(x_disable_stats=True)}, False),
+        ({"settings": None, "id": None, "project": "p"}, False),
+        ({"id": "mine"}, True),
+        ({"resume": "allow"}, True),
+    ],
+)
+def test_what_says_which_run_is_wanted_is_left_alone(given, chooses):
+    assert wandb_sign._chooses(given) == chooses
 
 
 def test_programs_that_a_script_starts_have_runs_of_their_own(folder, monkeypatch):

@@ -28,8 +28,9 @@ INIT_TIMEOUT_S = 20
 
 # W&B runs of this process to which the record was logged.
 _logged: set[str] = set()
-# Arguments of ``wandb.init`` that choose a run.
-_CHOOSING = {"id", "resume", "resume_from", "fork_from", "reinit", "settings"}
+# Arguments of ``wandb.init``, and fields of its ``settings``, that choose a run.
+_CHOOSING = {"id", "resume", "resume_from", "fork_from", "reinit"}
+_CHOOSING_SETTINGS = {"run_id", "resume", "resume_from", "fork_from", "sweep_id"}
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 # Calls of ``wandb.init`` so far: the next start makes the same calls in the same order.
 _inits = 0
@@ -166,13 +167,22 @@ def _identity(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     global _inits
     _inits += 1
     is_later, earlier = reporting.start_number() > 1, _earlier_run()
-    if args or _CHOOSING & {name for name, value in kwargs.items() if value is not None}:
+    if args or _chooses(kwargs):
         chosen = {"id": earlier, "resume": "allow"}
         return chosen if earlier and not args and not kwargs.get("id") else {}
     if any(os.environ.get(name) for name in ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SWEEP_ID")):
         return {"id": earlier, "resume": "allow"} if earlier else {}
     identity = earlier or _derived()
     return {"id": identity, "resume": "allow"} if is_later else {"id": identity}
+
+
+def _chooses(kwargs: dict[str, Any]) -> bool:
+    """Whether the script says which W&B run it wants; most settings are about other things."""
+    if _CHOOSING & {name for name, value in kwargs.items() if value is not None}:
+        return True
+    settings = kwargs.get("settings") or {}
+    values = settings if isinstance(settings, dict) else vars(settings)
+    return any(values.get(name) is not None for name in _CHOOSING_SETTINGS)
 
 
 def _derived() -> str:
