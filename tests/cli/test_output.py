@@ -1,5 +1,7 @@
 """What can't be printed: the exit code is exact, and there is no traceback."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +56,37 @@ def test_closed_standard_output_is_no_traceback():
 def test_command_without_options_refuses_one_with_the_code_of_that(words):
     done = run(words, subprocess.PIPE)
     assert (done.returncode, "Unknown option or argument" in done.stderr) == (64, True)
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def verbs():
+    """Return the names of all commands, from the command itself."""
+    listed = run("--list --list-format=json", subprocess.PIPE).stdout
+    return [task["name"] for task in json.loads(listed)["tasks"]]
+
+
+def test_help_of_every_command_is_printed_in_a_locale_of_ascii():
+    failed = {}
+    for verb in verbs():
+        line = [sys.executable, "-m", "invoke", "--help", verb]
+        done = subprocess.run(
+            line, cwd=ROOT, capture_output=True, env=os.environ | ASCII, check=False
+        )
+        if done.returncode or not done.stdout.isascii() or b"Traceback" in done.stderr:
+            failed[verb] = done.stderr[-300:]
+    assert not failed
+
+
+@pytest.mark.parametrize("name", ["Ärger", "\udcff\udcfe"], ids=["other letters", "no UTF-8"])
+@pytest.mark.parametrize("locale", [ASCII, {"LC_ALL": "C.UTF-8"}], ids=["ASCII", "UTF-8"])
+def test_names_that_a_locale_lacks_are_printed_escaped(tmp_path, name, locale):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "run.json").write_text("{")
+    line = [sys.executable, "-m", "invoke", "runs", "--output", tmp_path]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, env=os.environ | locale, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert b" damaged" in done.stdout
+    assert b"Traceback" not in done.stderr

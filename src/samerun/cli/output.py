@@ -97,4 +97,5 @@ def _is_plain(stream: Any, original: Any) -> bool:
 
 def _as(kind: type[io.TextIOWrapper], plain: Any) -> io.TextIOWrapper:
     options = {"line_buffering": plain.line_buffering, "write_through": plain.write_through}
-    return kind(plain.buffer, encoding=plain.encoding, errors=plain.errors, **options)
+    # A character that the locale lacks, or a file name in another encoding, is printed escaped.
+    return kind(plain.buffer, encoding=plain.encoding, errors="backslashreplace", **options)
