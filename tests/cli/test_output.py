@@ -1,5 +1,6 @@
 """What can't be printed: the exit code is exact, and there is no traceback."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from invoke.exceptions import Exit
+
+from samerun.cli.verb import exit_codes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,3 +94,35 @@ def test_names_that_a_locale_lacks_are_printed_escaped(tmp_path, name, locale):
     assert done.returncode == 0, done.stderr
     assert b" damaged" in done.stdout
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        (lambda: Path("/sys/samerun").write_text("x"), "/sys/samerun can't be written: "),
+        (lambda: Path("/dev/full").write_bytes(b"x" * 10**6), "A file can't be written: No space"),
+        (lambda: fail(errno.EROFS, "/a\x1b"), "/a\\x1b can't be written: Read-only file system."),
+        (lambda: fail(errno.EDQUOT, b"/b\xff"), "/b\udcff can't be written: "),
+    ],
+)
+def test_disk_that_takes_nothing_is_an_error_with_its_code(act, told):
+    with pytest.raises(Exit) as raised, exit_codes():
+        act()
+    assert raised.value.code == 73
+    assert f"OutputError: {told}" in raised.value.message
+
+
+def test_other_errors_of_the_system_are_bugs_with_their_traceback():
+    with pytest.raises(FileNotFoundError), exit_codes():
+        Path("/nonexistent/x").read_text()
+
+
+def fail(number, path):
+    raise OSError(number, os.strerror(number), path)
+
+
+def test_save_and_ci_on_a_disk_that_is_not_writable_say_so():
+    for words in ("save --file /sys/x.tar", "ci github --file /sys/x"):
+        done = run(words, subprocess.PIPE)
+        assert done.returncode in (67, 73, 83)
+        assert "Traceback" not in done.stderr

@@ -10,9 +10,11 @@ from "given with its default".
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import inspect
 import io
+import os
 import sys
 import types
 import typing
@@ -25,7 +27,7 @@ from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
-from samerun.core.errors import SamerunError, UsageError
+from samerun.core.errors import OutputError, SamerunError, UsageError
 from samerun.core.terminal import safe_lines
 
 NOT_GIVEN = object()
@@ -196,10 +198,14 @@ def after_dashes(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def _replace_unprintable() -> None:
-    """Print characters that the terminal does not support as ``?``, instead of failing."""
+    """Print characters that the terminal does not support escaped, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="backslashreplace")
+
+
+# What is wrong with a disk or its permissions, and no bug of ours.
+DISK_ERRORS = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @contextlib.contextmanager
@@ -212,3 +218,15 @@ def exit_codes() -> Iterator[None]:
         raise Exit(text, error.exit_code) from error
     except KeyboardInterrupt as error:
         raise Exit("Interrupted.", 130) from error
+    except Exit:
+        raise  # Also of standard output, whose errors are both an Exit and an OSError.
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        # Python names the file where it is opened, not where it is written to.
+        what = "A file" if error.filename is None else os.fsdecode(error.filename)
+        problem = OutputError(
+            f"{what} can't be written: {error.strerror}.",
+            "Free space there, mount its disk writable, or change its owner.",
+        )
+        raise Exit(safe_lines(f"OutputError: {problem}"), problem.exit_code) from error

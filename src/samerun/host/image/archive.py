@@ -5,6 +5,7 @@ An image as a file, for machines without a registry: `docker save` output plus i
 any truncated file.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -62,7 +63,8 @@ def save(client: "DockerClient", image: Image, path: Path, say: Callable[[str], 
             "Choose another --file, in a writable folder with enough free space.",
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a read-only disk, on which there is none
+            partial.unlink(missing_ok=True)
         client.api.remove_image(tag, noprune=True)
 
 
