@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastai.callback.core import GatherPredsCallback
@@ -58,14 +59,36 @@ def hear_fits() -> None:
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         opened = Fit(self)
         _fits().append(opened)
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            opened.end()
-            _fits().remove(opened)
+        with _bound(self):
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                opened.end()
+                _fits().remove(opened)
 
     fit._samerun_hears = True  # type: ignore[attr-defined]
     Learner.fit = fit
+
+
+@contextlib.contextmanager
+def _bound(learn: Any) -> Iterator[None]:
+    """
+    Let callbacks that follow fits look at *learn*, which fits, though another one has them too.
+
+    fastai leaves a callback with the learner that it was added to last, also if it is in two.
+    """
+    shared = [
+        (callback, callback.learn)
+        for callback in vars(learn).get("cbs", ())
+        if getattr(type(callback), "follows_fits", False) and callback.learn is not learn
+    ]
+    for callback, _ in shared:
+        callback.learn = learn
+    try:
+        yield
+    finally:
+        for callback, before in shared:
+            callback.learn = learn if before is None else before
 
 
 def infers(learn: Any) -> bool:

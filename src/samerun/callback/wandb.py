@@ -77,6 +77,8 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
 
     # After SaveModelCallback and EarlyStopping: the best model is saved, or loaded, by then.
     order, remove_on_fetch, run_valid = SaveModelCallback.order + 9, True, False
+    # Given to several learners, it logs the one that fits.
+    follows_fits = True
     # `learn.summary()` takes such callbacks out.
     _only_train_loop = True
 
