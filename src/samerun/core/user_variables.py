@@ -25,7 +25,7 @@ _SECRET = "it looks like a secret, and its value would be in the record and in W
 _PROMISE = "results depend on it, so samerun sets it: see --seed and --fast"
 
 REFUSED: Final = (
-    (r"SAMERUN_\w*|NETRC|WANDB_(DOCKER|FINISH_TIMEOUT|ERROR_REPORTING|RESUME|RUN_ID)", _SET),
+    (r"SAMERUN_\w*|NETRC|WANDB_(DOCKER|ERROR_REPORTING|RESUME|RUN_ID)", _SET),
     ("|".join((*contract.FORWARDED, *contract.PROXIES)), _HOST),
     (r"PYTHONHASHSEED|CUBLAS_WORKSPACE_CONFIG", _PROMISE),
     (r"LD_\w*|PYTHON\w*|GLIBC_TUNABLES|GCONV_PATH|BASH_ENV", _CODE),
@@ -57,6 +57,7 @@ _OF_HOST = re.compile(r"\w*(PLUGIN|FILE|PATH|DIR|DUMP)\w*")
 # They name interfaces, adapters or addresses of one machine.
 _OF_ONE_MACHINE = re.compile(r"\w+_IFNAME|NCCL_(SOCKET|IB|NET|COMM|HOSTID|CROSS)\w*")
 PATTERNS: Final = {
+    "WANDB_FINISH_TIMEOUT": r"[0-9]{1,6}",
     "CUDA_LAUNCH_BLOCKING": r"[01]",
     "CUDA_DEVICE_ORDER": r"FASTEST_FIRST|PCI_BUS_ID",
 }

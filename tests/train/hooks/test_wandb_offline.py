@@ -55,7 +55,7 @@ def serve(folder, fault=None):
     return server
 
 
-def begin(folder, url, options, variables):
+def begin(folder, url, argument, variables, script=SCRIPT):
     """Start the script in *folder*."""
     folder.mkdir()
     record.write(folder, sample())
@@ -70,8 +70,8 @@ def begin(folder, url, options, variables):
         "SAMERUN_RECORD": str(folder / "run.json"),
     }
     environment = {k: v for k, v in os.environ.items() if k not in ("WANDB_MODE", "WANDB_SERVICE")}
-    line = [sys.executable, "-c", SCRIPT, json.dumps(options)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    line = [sys.executable, "-c", script, argument]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"text": True}
     return subprocess.Popen(line, env={**environment, **own, **variables}, **streams)
 
 
@@ -84,7 +84,7 @@ def trainings(tmp_path_factory):
             url = UNREACHABLE
             if fault is not None:
                 url = stack.enter_context(serve(top / f"server{number}", fault)).url
-            started[name] = begin(top / f"run{number}", url, options, variables)
+            started[name] = begin(top / f"run{number}", url, json.dumps(options), variables)
         ended = {name: one.communicate(timeout=120) for name, one in started.items()}
     return {
         name: (top / f"run{number}", started[name].returncode, *ended[name])
@@ -118,8 +118,46 @@ def test_it_is_one_run_with_all_rows_after_a_sync(trainings, tmp_path):
 def test_a_mistake_of_the_script_still_ends_it(tmp_path):
     """The server answers that there is no such run to resume."""
     with serve(tmp_path / "server") as server:
-        training = begin(tmp_path / "run", server.url, {**MINE, "resume": "must"}, {})
+        training = begin(tmp_path / "run", server.url, json.dumps({**MINE, "resume": "must"}), {})
         _, err = training.communicate(timeout=60)
 
     assert training.returncode == 1
     assert "UsageError" in err
+
+
+LOSES_SERVER = """
+import sys
+import samerun.train.hook, wandb
+run = wandb.init(mode="online", project="proj")
+print("begun", flush=True)
+sys.stdin.readline()
+for number in range(3):
+    run.log({"loss": number})
+artifact = wandb.Artifact("first", type="model")
+with artifact.new_file("weights") as file:
+    file.write("1")
+run.log_artifact(artifact)
+if "finish" in sys.argv:
+    run.finish()
+"""
+
+
+@pytest.mark.parametrize("end", ["finish", "exit"])
+def test_a_server_that_goes_for_good_neither_ends_nor_keeps_a_training(tmp_path, end):
+    """Not at the first artifact, and not at the end; a sync uploads the rest."""
+    with serve(tmp_path / "server") as server:
+        quick = {"WANDB_FINISH_TIMEOUT": "3", "WANDB_SILENT": "false", "WANDB_HTTP_TIMEOUT": "3"}
+        training = begin(tmp_path / "run", server.url, end, quick, LOSES_SERVER)
+        training.stdout.readline()
+    _, err = training.communicate("\n", timeout=60)
+
+    assert training.returncode == 0, err
+    assert err.count("`invoke sync` uploads it") == 1
+    assert "Traceback" not in err
+    assert "wandb sync" not in err
+    with serve(tmp_path / "other") as server:
+        found = delivering.deliver(tmp_path / "run", server)
+
+        assert found.is_complete, found.line()
+        assert [row["loss"] for row in delivering.rows(server)] == [0, 1, 2]
+        assert delivering.artifacts(server)["first"] == 1

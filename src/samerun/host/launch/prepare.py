@@ -222,7 +222,7 @@ def _environment(
     )
     own = spec.own_variables(has_key=has_key)
     chosen = resources.selection.variables()
-    return options.proxies() | options.variables() | variables.environment(facts) | chosen | own
+    return options.proxies() | variables.environment(facts) | options.variables() | chosen | own
 
 
 def _image(

@@ -300,7 +300,7 @@ def _environment(
     )
     proxies = {n: v for n, v in had.items() if n in contract.PROXIES}
     users = user_variables.resumed(had, os.environ)
-    return proxies | users | variables.environment(facts) | spec.own_variables(has_key=has_key)
+    return proxies | variables.environment(facts) | users | spec.own_variables(has_key=has_key)
 
 
 def _network(options: Request, before: Launch) -> str:

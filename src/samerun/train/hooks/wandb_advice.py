@@ -15,6 +15,7 @@ from samerun.train.report import reporting
 # In the printed text, names of commands have marks of style around them.
 ADVICE = ("`wandb leet`", "`wandb offline`", "You can sync this run", "wandb sync /")
 ONLINE = re.compile(r" Run \S*`wandb online`.*")
+LATER = re.compile(r"Use \S*`wandb sync`.*")
 
 
 def install(wandb: Any) -> None:
@@ -31,6 +32,7 @@ def _display(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def display(self: Any, text: Any, **options: Any) -> None:
         lines = text.split("\n") if isinstance(text, str) else [str(line) for line in text]
+        lines = [LATER.sub("`invoke sync` uploads it later.", line) for line in lines]
         kept = [line for line in lines if not any(words in line for words in ADVICE)]
         if kept or not lines:
             original(self, "\n".join(ONLINE.sub("", line) for line in kept), **options)

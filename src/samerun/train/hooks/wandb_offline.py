@@ -7,6 +7,7 @@ another name: it keeps its id, and no other run of the process is disturbed.
 """
 
 import functools
+import threading
 from typing import Any
 
 # The W&B run that wandb-core was last told to begin: a failed ``init`` does not return it.
@@ -14,12 +15,15 @@ _last: str | None = None
 # How often each W&B run could not begin, and the streams of those that are recorded offline.
 _failed: dict[str, int] = {}
 _streams: dict[str, str] = {}
+# Whether this thread asks for what a run needs, whose key the server has seen.
+_of_run = threading.local()
 
 
 def install(wandb: Any) -> None:
     """Let ``wandb.init`` of the module *wandb* go on offline, whatever id and resume it has."""
     _name_streams(wandb.sdk.lib.service.service_connection.ServiceConnection)
     _extend_login(wandb)
+    _trust_key(wandb)
     original = wandb.init
 
     @functools.wraps(original)
@@ -52,6 +56,32 @@ def _extend_login(wandb: Any) -> None:
             return False
 
     wandb.login = login
+
+
+def _trust_key(wandb: Any) -> None:
+    """
+    Let a run not verify its key once more, as it began with it.
+
+    `Run.log_artifact` does so after it has passed the first artifact on: a server that has gone
+    since would end the training.
+    """
+    login, run = wandb.sdk.wandb_login, wandb.sdk.wandb_run.Run
+    verify, public_api = login._verify_login, run._public_api
+
+    @functools.wraps(verify)
+    def verify_login(*args: Any, **kwargs: Any) -> None:
+        if not getattr(_of_run, "asks", False):
+            verify(*args, **kwargs)
+
+    @functools.wraps(public_api)
+    def of_run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _of_run.asks = True
+        try:
+            return public_api(self, *args, **kwargs)
+        finally:
+            _of_run.asks = False
+
+    login._verify_login, run._public_api = verify_login, of_run
 
 
 def _reason(error: Exception) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from samerun.core import contract, parts, record
-from samerun.train.hooks import wandb_offline
+from samerun.train.hooks import wandb_offline, wandb_patience
 from samerun.train.report import reporting
 from samerun.train.report.quiet import quietly
 
@@ -46,6 +46,7 @@ def install(wandb: Any) -> None:
         wandb_offline.install(wandb)
         _extend_init(wandb)
         _extend_finish(wandb.sdk.wandb_run.Run)
+        wandb_patience.install(wandb)
     _extend_arguments(wandb)
     _extend_children(wandb)
 
@@ -140,7 +141,7 @@ def _surviving(original: Any, name: str) -> Any:
 
 def tell_gone(run: Any, name: str, error: Exception) -> None:
     """Print, once for *run*, that W&B's own process has died, as the call *name* has shown."""
-    if run.id not in _gone:
+    if run.id not in _gone and not wandb_patience.gave_up:
         _gone.add(run.id)
         sys.stderr.write(
             f"samerun: W&B's own process has ended ({name}: {error!r}); the training goes on "
