@@ -76,6 +76,9 @@ ENV_FAST: Final = "SAMERUN_FAST"
 ENV_STOP_ON_NAN: Final = "SAMERUN_STOP_ON_NAN"
 """``1`` with ``--stop-on-nan``: a non-finite loss ends the training with 111."""
 
+ENV_READS_FROM: Final = "SAMERUN_READS_FROM"
+"""Folder in which a script finds what it reads by a relative path and did not write itself."""
+
 ENV_IMAGE: Final = "SAMERUN_IMAGE"
 """``NAME@sha256:…``: the expected image of a standalone container."""
 

@@ -3,8 +3,8 @@ The variables that a user gives a run: with ``--env``, or in the host's environm
 
 ``--env`` is for plain settings. Their values are in the record, so a secret is refused, and so
 are variables that samerun sets itself or that would change what runs. From the host's
-environment only settings of NCCL, gloo and CUDA are passed on: without them some machines can't
-train on several GPUs at all.
+environment only settings of the machine are passed on, which change no result: those of NCCL, gloo
+and CUDA, without which some machines can't train on several GPUs at all, and how threads wait.
 """
 
 import re
@@ -48,6 +48,7 @@ REFUSED: Final = (
 
 FORWARDED: Final = re.compile(
     r"(NCCL|TORCH_NCCL|GLOO)_\w+|CUDA_(LAUNCH_BLOCKING|DEVICE_ORDER)|PYTORCH_(CUDA_)?ALLOC_CONF"
+    r"|OMP_WAIT_POLICY|GOMP_SPINCOUNT"
 )
 """Names that are passed on from the host's environment."""
 
@@ -58,6 +59,8 @@ _OF_HOST = re.compile(r"\w*(PLUGIN|FILE|PATH|DIR|DUMP)\w*")
 _OF_ONE_MACHINE = re.compile(r"\w+_IFNAME|NCCL_(SOCKET|IB|NET|COMM|HOSTID|CROSS)\w*")
 PATTERNS: Final = {
     "WANDB_FINISH_TIMEOUT": r"[0-9]{1,6}",
+    "OMP_WAIT_POLICY": r"(?i:active|passive)",
+    "GOMP_SPINCOUNT": r"[0-9]{1,12}|(?i:infinite|infinity)",
     "CUDA_LAUNCH_BLOCKING": r"[01]",
     "CUDA_DEVICE_ORDER": r"FASTEST_FIRST|PCI_BUS_ID",
 }

@@ -34,6 +34,8 @@ class Facts:
     checkpoints: str = ""
     fast: bool = False
     stop_on_nan: bool = False
+    # The folder in the container that stands for the one in which the user was.
+    reads_from: str = ""
 
 
 def wandb_is_online(mode: str | None, *, has_key: bool) -> bool:
@@ -65,5 +67,6 @@ def environment(facts: Facts) -> dict[str, str]:
         contract.ENV_CHECKPOINTS: facts.checkpoints,
         contract.ENV_FAST: "1" if facts.fast else "",
         contract.ENV_STOP_ON_NAN: "1" if facts.stop_on_nan else "",
+        contract.ENV_READS_FROM: facts.reads_from,
     }
     return present(values)

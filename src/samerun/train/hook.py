@@ -88,3 +88,8 @@ if os.environ.get("SAMERUN_RECORD") and os.environ.get("SAMERUN_FAST") != "1":
     from samerun.train import listing
 
     listing.install()
+# Processes that a script starts read its project as the script does.
+if os.environ.get("SAMERUN_READS_FROM"):
+    from samerun.train.hooks import relative_reads
+
+    relative_reads.install()

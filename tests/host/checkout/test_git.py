@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from samerun.host.checkout import git
-from samerun.host.image import script_layer
+from samerun.host.checkout import git, user_code
 
 LINES = "".join(f"line {i}\n\n" for i in range(40))
 SETTINGS = {
@@ -89,7 +88,7 @@ def test_patch_and_files_are_those_of_the_folder_in_a_hook_of_another_repository
     checkout, tmp_path, monkeypatch
 ):
     """Git sets variables for its hooks, which name the hook's repository."""
-    before, files = git.state_of(checkout), script_layer._git_files(checkout)
+    before, files = git.state_of(checkout), user_code._git_files(checkout)
     other = tmp_path / "other"
     other.mkdir()
     run(other, "init", "-q")
@@ -100,7 +99,7 @@ def test_patch_and_files_are_those_of_the_folder_in_a_hook_of_another_repository
     monkeypatch.setenv("GIT_EXTERNAL_DIFF", "false")
 
     assert git.state_of(checkout) == before
-    assert script_layer._git_files(checkout) == files
+    assert user_code._git_files(checkout) == files
 
 
 def test_no_filter_of_a_repository_runs_and_stored_files_are_as_committed(checkout, tmp_path):

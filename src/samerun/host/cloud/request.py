@@ -5,11 +5,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from samerun.core import contract, data_names, user_variables
 from samerun.core.errors import NodeLost, UsageError
 from samerun.core.variables import Facts, environment, present
+from samerun.host.checkout import user_code
 from samerun.host.machine import memory
 
 Engine = Literal["sky", "k8s", "vm"]
@@ -252,9 +254,9 @@ def check_cloud_request(request: CloudRequest) -> None:
     if request.target.endswith(".py") and not request.target.startswith(f"{contract.CODE}/"):
         raise UsageError(
             f"{request.target} is a file on this machine; other machines have only the image.",
-            f"Train it here once (its folder becomes a layer under {contract.CODE}), push that "
+            f"Train it here once (its project becomes a layer under {contract.CODE}), push that "
             f"run's image with `invoke push runs/NAME`, and pass --image and --recipe "
-            f"{contract.CODE}/{request.target.rpartition('/')[2]}.",
+            f"{_place_in_image(request.target)}.",
         )
     if request.engine == "vm" and not request.fingerprint:
         raise UsageError(
@@ -262,6 +264,12 @@ def check_cloud_request(request: CloudRequest) -> None:
             "Omit it.",
         )
     _check_places(request)
+
+
+def _place_in_image(target: str) -> str:
+    """Return where the script would be in an image."""
+    path = Path(target).expanduser()
+    return user_code.find(path).target if path.is_file() else f"{contract.CODE}/{path.name}"
 
 
 def _check_texts(request: CloudRequest) -> None:

@@ -32,6 +32,8 @@ _COVERAGE = ("--cov", "--cov-report=term")
 # The order of files is that of tests/docker/conftest.py, the longest first.
 _SPREAD = ("--dist=loadfile", "--no-loadscope-reorder")
 _MOST_WORKERS = 6
+# Threads that wait for each other spin, which takes five times the time where trainings share cores.
+_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 _UNIT = ("--numprocesses=auto",)
 
 
@@ -109,7 +111,9 @@ def _all(
 def _side_by_side(
     project: Project, say: Callable[[str], None], parts: Sequence[Part]
 ) -> list[Outcome]:
-    return side_by_side.run(parts, root=project.root, logs=project.state / "test", say=say)
+    return side_by_side.run(
+        parts, root=project.root, logs=project.state / "test", say=say, variables=_PATIENT
+    )
 
 
 def _code(outcomes: Sequence[Outcome]) -> int:

@@ -21,8 +21,9 @@ from samerun.core.errors import ImageNotFound
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.core.record import Base, Code, Image, Mount, Outcome, Run, Topology
 from samerun.core.variables import Facts
-from samerun.host.checkout import git
+from samerun.host.checkout import git, user_code
 from samerun.host.checkout.project import Project
+from samerun.host.checkout.user_code import Script
 from samerun.host.container import docker_args, spec
 from samerun.host.container.spec import ContainerSpec
 from samerun.host.image import build, identity, registry, script_layer
@@ -75,9 +76,9 @@ def check_early(options: Request, project: Project) -> Checked:
     """Refuse what is invalid, without an engine and without hashing data."""
     request.check_request(options)
     if options.is_script:
-        script = script_layer.find(request.script_path(options))
+        script = _script(options)
+        code = [script.root / path for path in user_code.list_files(script)]
         if options.mount_code:
-            code = [script.folder / path for path in script_layer.list_files(script.folder)]
             data.check_readable(code, user.of_container())
     elif options.image is None:
         read_recipe(find_recipe(project.recipes, options.target)).parse(options.arguments)
@@ -172,11 +173,11 @@ def plan(
     options: Request, resources: Resources, image: Image, folder: Path, *, has_key: bool
 ) -> ContainerSpec:
     """Return the container for *options* as data; nothing is written or started."""
-    script = script_layer.find(request.script_path(options)) if options.is_script else None
+    script = _script(options) if options.is_script else None
     mounts = [Mount(source=str(folder), target=contract.OUTPUT, read_only=False)]
     mounts += data.all_mounts(resources.data)
     if script and options.mount_code:
-        mounts.append(Mount(source=str(script.folder), target=contract.CODE))
+        mounts.append(Mount(source=str(script.root), target=contract.CODE))
     uid, gid = user.of_container()
     settings = options.wandb_settings()
     return ContainerSpec(
@@ -189,7 +190,7 @@ def plan(
         seed=options.seed,
         shm_size=_shared_memory(options, resources),
         mounts=tuple(mounts),
-        environment=_environment(options, resources, image, has_key=has_key),
+        environment=_environment(options, resources, image, script, has_key=has_key),
         gpus=resources.selection.flag,
         network=network.choose(
             options.network or (placement.NETWORK if options.place.count > 1 else None),
@@ -205,7 +206,7 @@ def plan(
 
 
 def _environment(
-    options: Request, resources: Resources, image: Image, *, has_key: bool
+    options: Request, resources: Resources, image: Image, script: Script | None, *, has_key: bool
 ) -> dict[str, str]:
     facts = Facts(
         image=image.reference,
@@ -219,6 +220,7 @@ def _environment(
         checkpoints=checkpoint_policy.variable(options.checkpoints),
         fast=options.fast,
         stop_on_nan=options.stop_on_nan,
+        reads_from=script.working_folder if script else "",
     )
     own = spec.own_variables(has_key=has_key)
     chosen = resources.selection.variables()
@@ -241,8 +243,14 @@ def _image(
     devices.check(client, resources.selection, image, options.cuda)
     if not options.is_script or options.mount_code:
         return image
-    script = script_layer.find(request.script_path(options))
-    return script_layer.derive(client, project, script, image, say)
+    return script_layer.derive(client, project, _script(options), image, say)
+
+
+def _script(options: Request) -> Script:
+    """Return the script; a data folder in its project is data, and the output is none of it."""
+    folders = (folder.path for folder in data.parse(options.data, follow_links=False))
+    excluded = (*folders, Path(options.output))
+    return user_code.find(request.script_path(options), options.project_dir, excluded)
 
 
 def _code(options: Request, state: git.GitState) -> Code:
@@ -258,7 +266,7 @@ def _code(options: Request, state: git.GitState) -> Code:
 
 def _source(options: Request, project: Project) -> Path:
     if options.is_script:
-        return script_layer.find(request.script_path(options)).folder
+        return _script(options).root
     return project.root
 
 

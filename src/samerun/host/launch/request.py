@@ -64,7 +64,12 @@ class Request:
     api_key_file: Annotated[
         str | None, "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc"
     ] = None
-    mount_code: Annotated[bool, "mount the script's folder instead of adding it to the image"] = (
+    project_dir: Annotated[
+        str | None,
+        "the project's folder, which goes into the image; default: the nearest above the script "
+        "with samerun.toml, pyproject.toml, requirements.txt or .git",
+    ] = None
+    mount_code: Annotated[bool, "mount the project's folder instead of adding it to the image"] = (
         False
     )
     image: Annotated[

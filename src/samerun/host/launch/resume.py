@@ -297,6 +297,7 @@ def _environment(
         checkpoints=had.get(contract.ENV_CHECKPOINTS, ""),
         fast=had.get(contract.ENV_FAST) == "1",
         stop_on_nan=had.get(contract.ENV_STOP_ON_NAN) == "1",
+        reads_from=had.get(contract.ENV_READS_FROM, ""),
     )
     proxies = {n: v for n, v in had.items() if n in contract.PROXIES}
     users = user_variables.resumed(had, os.environ)

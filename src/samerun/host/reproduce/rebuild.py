@@ -56,15 +56,23 @@ def source(original: FoundRun) -> Source:
 
 
 def _place_in(root: Path, commit: str, run: Run) -> Path:
-    """Return the script's folder in the commit, found by the end of its recorded path."""
+    """Return the project's folder in the commit, found by the end of its recorded path."""
     files = {entry.path for entry in git.tree(root, commit)}
     parts = mounted_folder(run).parts[1:]
+    name = _script_in_code(run)
     for start in range(len(parts) + 1):
         place = Path(*parts[start:])
-        if str(place / Path(run.code.target).name) in files:
+        if str(place / name) in files:
             return place
-    name = Path(run.code.target).name
     raise refusal(f"the commit {commit[:12]} in {root} does not contain {name}")
+
+
+def _script_in_code(run: Run) -> Path:
+    """Return the script's path in the mounted folder."""
+    target = Path(run.launch.target) if run.launch else Path(run.code.target)
+    if target.is_relative_to(contract.CODE) and ".." not in target.parts:
+        return target.relative_to(contract.CODE)
+    return Path(Path(run.code.target).name)
 
 
 def refuse_written_by_a_run(folder: Path) -> None:

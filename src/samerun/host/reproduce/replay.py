@@ -67,8 +67,10 @@ def environment(run: Run) -> dict[str, str]:
         again["OMP_NUM_THREADS"] = str(threads)
     if run.determinism == "fast":
         again[contract.ENV_FAST] = "1"
-    if run.launch and run.launch.environment.get(contract.ENV_STOP_ON_NAN) == "1":
+    if had.get(contract.ENV_STOP_ON_NAN) == "1":
         again[contract.ENV_STOP_ON_NAN] = "1"
+    if had.get(contract.ENV_READS_FROM, "").startswith(contract.CODE):
+        again[contract.ENV_READS_FROM] = had[contract.ENV_READS_FROM]
     return again
 
 

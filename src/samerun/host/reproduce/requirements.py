@@ -333,4 +333,7 @@ def warnings(original: FoundRun, selection: gpus.Selection) -> Iterator[str]:
 
 def script_target(original: FoundRun) -> str:
     """Return the path of the script in the container."""
-    return f"{contract.CODE}/{Path(original.run.code.target).name}"
+    launch, name = original.run.launch, Path(original.run.code.target).name
+    if launch is not None and Path(launch.target).is_relative_to(contract.CODE):
+        return launch.target
+    return f"{contract.CODE}/{name}"

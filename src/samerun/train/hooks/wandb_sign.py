@@ -227,7 +227,15 @@ def sign(run: Any) -> None:
     run.config.update({contract.CONFIG_KEY: _config(own)}, allow_val_change=True)
     reporting.report(f"wandb-{run.id}", describe(run, reporting.folder()))
     # wandb's exit handler does not call finish(). Ours is registered later, so it runs first.
-    atexit.register(quietly, "log the run's record", log_record, run)
+    atexit.register(quietly, "finish the W&B run", _finish_at_exit, run, os.getpid())
+
+
+def _finish_at_exit(run: Any, process: int) -> None:
+    """Finish *run* as its script would: else wandb-core prints advice that the host can't follow."""
+    if process == os.getpid() and not getattr(run, "_is_finished", False):
+        # wandb's hook knows how the script has ended.
+        hooks = getattr(sys.excepthook, "__self__", None)
+        run.finish(exit_code=getattr(hooks, "exit_code", None))
 
 
 def describe(run: Any, folder: Path) -> dict[str, Any]:
