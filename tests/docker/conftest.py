@@ -25,7 +25,7 @@ from samerun.host.machine import engine
 # with tests that wait until no other test runs, for that could be minutes.
 LONGEST = (
     *("test_vm", "test_verify", "test_nodes", "test_byhand", "test_reproduce", "test_survive"),
-    *("test_transfer", "test_sync", "test_script", "test_errors", "test_stores"),
+    *("test_transfer", "test_sync", "test_project", "test_script", "test_errors", "test_stores"),
 )
 
 

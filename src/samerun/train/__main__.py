@@ -49,6 +49,8 @@ def main(argv: Sequence[str]) -> int:
     if record.is_needed():
         return record.run(start)
     _prepare(options.seed)
+    if options.target.startswith(f"{contract.CODE}/"):
+        os.environ.setdefault(contract.ENV_READS_FROM, contract.CODE)
     threads = hardware.threads_per_process(options.procs)
     worker = ["-m", "samerun.train.worker", str(options.seed), options.target, *options.arguments]
     if place.count > 1:

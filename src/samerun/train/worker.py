@@ -5,7 +5,6 @@ Started by the entrypoint for a single process, or by torch's launcher for each 
 """
 
 import importlib
-import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from samerun.core import contract
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.train import blocked, determinism, devices, process_groups, recipes, session
-from samerun.train.hooks import operations, relative_reads
+from samerun.train.hooks import operations
 from samerun.train.report import environment, failures, reporting
 from samerun.train.report.quiet import quietly
 
@@ -47,8 +46,6 @@ def run_script(path: Path, arguments: Sequence[str]) -> None:
     if path.is_relative_to(contract.CODE):
         # As an editable installation of the project would, flat or with src/: last.
         sys.path += [contract.CODE, f"{contract.CODE}/src"]
-        os.environ.setdefault(contract.ENV_READS_FROM, contract.CODE)
-        relative_reads.install()
     runpy.run_path(str(path), run_name="__main__")
 
 

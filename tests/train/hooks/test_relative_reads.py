@@ -7,12 +7,13 @@ import sys
 import pytest
 
 BEGIN = """
-import glob, io, os, shutil, sys
-from pathlib import Path
+import os
 from samerun.core import contract
 contract.CODE = os.environ["PROJECT"]
 from samerun.train.hooks import relative_reads
 relative_reads.install()
+import glob, io, shutil, sys
+from pathlib import Path
 """
 
 

@@ -32,7 +32,7 @@ _COVERAGE = ("--cov", "--cov-report=term")
 # The order of files is that of tests/docker/conftest.py, the longest first.
 _SPREAD = ("--dist=loadfile", "--no-loadscope-reorder")
 _MOST_WORKERS = 6
-# Threads that wait for each other spin, which takes five times the time where trainings share cores.
+# Threads that wait spin, which takes five times as long where trainings share the cores.
 _PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 _UNIT = ("--numprocesses=auto",)
 

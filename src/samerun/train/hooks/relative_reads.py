@@ -6,6 +6,8 @@ reads there and is not there is looked for in the project, in the folder in whic
 (SAMERUN_READS_FROM). So the two folders lie over each other, as layers do: the run's above, where
 all is written, the project's below, which is only read. What does not open files through Python,
 such as OpenCV, sees the run's folder only.
+
+`pathlib` and `glob` keep some of the functions that are replaced here, so it imports neither.
 """
 
 import builtins
@@ -15,7 +17,6 @@ import io
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from samerun.core import contract
@@ -49,7 +50,7 @@ class Layers:
         if first in _OWN or (first == ".." and text.startswith("/")):
             return None
         place = os.path.normpath(f"{self._below}/{inside}")
-        return place if Path(place).is_relative_to(contract.CODE) else None
+        return place if _is_in(place, contract.CODE) else None
 
     def found(self, path: Any) -> str | None:
         """
@@ -82,14 +83,19 @@ class Layers:
         return False
 
     def _mirror(self, path: str) -> bool:
-        whole = Path(os.path.abspath(path))  # noqa: PTH100 - pathlib keeps the dots
-        if not whole.is_relative_to(self._top):
+        whole = os.path.abspath(path)  # noqa: PTH100
+        if not _is_in(whole, self._top):
             return False
-        for folder in (*reversed(whole.parents), whole):
-            if folder.is_relative_to(self._top):
-                with contextlib.suppress(OSError):
-                    self._mkdir(folder)
-        return self._is_folder(str(whole))
+        folder = self._top
+        for name in os.path.relpath(whole, self._top).split("/"):
+            folder = f"{folder}/{name}"
+            with contextlib.suppress(OSError):
+                self._mkdir(folder)
+        return self._is_folder(whole)
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
 
 
 class _Below:
@@ -120,7 +126,7 @@ def install() -> None:
     below, record = os.environ.get(contract.ENV_READS_FROM), os.environ.get(contract.ENV_RECORD)
     if _installed is not None or not below or not record:
         return
-    _installed = layers = Layers(str(Path(record).parent.absolute()), below)
+    _installed = layers = Layers(os.path.dirname(os.path.abspath(record)), below)  # noqa: PTH100, PTH120
     for name in ("stat", "lstat", "chdir", "readlink"):
         setattr(os, name, _reading(layers, getattr(os, name)))
     os.access = _accessing(layers, os.access)  # type: ignore[assignment]

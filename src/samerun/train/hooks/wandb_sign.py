@@ -231,7 +231,7 @@ def sign(run: Any) -> None:
 
 
 def _finish_at_exit(run: Any, process: int) -> None:
-    """Finish *run* as its script would: else wandb-core prints advice that the host can't follow."""
+    """Finish *run* as its script would: wandb-core would give advice that the host can't follow."""
     if process == os.getpid() and not getattr(run, "_is_finished", False):
         # wandb's hook knows how the script has ended.
         hooks = getattr(sys.excepthook, "__self__", None)
