@@ -32,8 +32,6 @@ _COVERAGE = ("--cov", "--cov-report=term")
 # The order of files is that of tests/docker/conftest.py, the longest first.
 _SPREAD = ("--dist=loadfile", "--no-loadscope-reorder")
 _MOST_WORKERS = 6
-# Threads that wait spin, which takes five times as long where trainings share the cores.
-_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 _UNIT = ("--numprocesses=auto",)
 
 
@@ -104,15 +102,16 @@ def _all(
         for name in ("train", "callback")
     ]
     parts = [Part(name="tests with the engine", commands=(docker,)), *inside]
-    times += _side_by_side(project, say, parts)
+    # Threads that wait spin, which takes five times as long where trainings share the cores.
+    times += _side_by_side(project, say, parts, OMP_WAIT_POLICY="PASSIVE")
     return _code(times) or _timed(times, "audit", lambda: _audit(project, say))
 
 
 def _side_by_side(
-    project: Project, say: Callable[[str], None], parts: Sequence[Part]
+    project: Project, say: Callable[[str], None], parts: Sequence[Part], **variables: str
 ) -> list[Outcome]:
     return side_by_side.run(
-        parts, root=project.root, logs=project.state / "test", say=say, variables=_PATIENT
+        parts, root=project.root, logs=project.state / "test", say=say, variables=variables
     )
 
 
