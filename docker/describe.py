@@ -12,8 +12,6 @@ import re
 import sys
 from pathlib import Path
 
-import torch
-
 NAMED = ("fastai", "torch", "torchvision", "wandb", "accelerate", "numpy")
 DPKG = Path("/var/lib/dpkg/status")
 DOCS = Path("/usr/share/doc")
@@ -23,6 +21,8 @@ LICENSE_CLASSIFIER = "License :: OSI Approved :: "
 
 def main(variant: str, sbom: Path, folder: Path) -> None:
     """Write both files. Refuse a torch of another variant, which a pip configuration can cause."""
+    import torch
+
     if (torch.version.cuda is None) != (variant == "cpu"):
         sys.exit(f"torch {torch.__version__} (CUDA {torch.version.cuda}) is not for {variant}.")
     python, debian = python_packages(), debian_packages()
@@ -33,6 +33,7 @@ def main(variant: str, sbom: Path, folder: Path) -> None:
         # get_arch_list() is empty without a GPU; this reads the build's own list.
         "architectures": torch._C._cuda_getArchFlags().split() if torch.version.cuda else [],
         "packages": {name: versions[name] for name in NAMED},
+        "modules": modules(),
         "installed": python + debian,
     }
     write(folder / "image.json", facts)
@@ -57,6 +58,11 @@ def python_packages() -> list[dict[str, object]]:
         for d in importlib.metadata.distributions()
     ]
     return sorted(found, key=lambda package: str(package["name"]))
+
+
+def modules() -> list[str]:
+    """Return the names of all top-level modules that packages have, in order."""
+    return sorted(importlib.metadata.packages_distributions())
 
 
 def size(path: Path) -> int:

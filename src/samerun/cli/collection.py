@@ -13,5 +13,5 @@ namespace = Collection(
     *(training.train, training.recipes, judging.reproduce, judging.compare),
     *(runs.runs, runs.show, runs.logs, runs.stop, runs.sync, runs.clean),
     *(cloud.cloud, cloud.ci),
-    *(machine.doctor, project.lock, project.test),
+    *(machine.doctor, project.lock, project.test, project.new, project.init),
 )

@@ -1,6 +1,7 @@
-"""Commands for the checkout: lock files, audit, tests."""
+"""Commands for a new project of your own, and for the checkout: lock files, audit, tests."""
 
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 from invoke.context import Context
@@ -77,3 +78,29 @@ def test(
         code = checks.run(checkout(), say, fast=fast, coverage=coverage, select=select)
     if code:
         raise Exit(code=code)
+
+
+@verb()
+def new(
+    context: Context,
+    name: Annotated[str, "folder of the project, which does not exist yet"],
+) -> None:
+    """
+    Write a project that trains at once: script, notebook, test, CI file, README.
+
+    Example:
+        samerun new flowers
+    """
+    from samerun.host.develop import new_project
+
+    for line in new_project.create(name):
+        say(line)
+
+
+@verb()
+def init(context: Context) -> None:
+    """Fit samerun into the project in the current folder: settings, ignored files, a CI file."""
+    from samerun.host.develop import new_project
+
+    for line in new_project.fit(Path()):
+        say(line)

@@ -86,6 +86,12 @@ class CodeError(SamerunError):
     exit_code = 74
 
 
+class PackageError(SamerunError):
+    """The packages that a project asks for can't be added to the image."""
+
+    exit_code = 86
+
+
 # 75 (EX_TEMPFAIL) is reserved: the run wrote a checkpoint after a signal and can be resumed.
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import secrets
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,14 +13,12 @@ from samerun.core.record import Image
 from samerun.host.checkout import user_code
 from samerun.host.checkout.project import Project
 from samerun.host.checkout.user_code import Script
-from samerun.host.image import buildkit, identity
-from samerun.host.image.buildkit import Build
+from samerun.host.image import derived, identity
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 REPOSITORY = "samerun-code"
-PARENTS = "samerun-parent"
 LIMIT_BYTES = 200 * 2**20
 _SHOWN = 5
 
@@ -86,19 +83,7 @@ def derive(
     tag = f"{REPOSITORY}:{key[:16]}"
     # Trainings that start at the same time share the derived image and its parent's tag.
     with project.alone("code"):
-        if not client.images.list(name=tag):
-            # BuildKit looks up a digest in a registry, but a tag in the local engine first. The
-            # tag is unique, because another checkout may use the same parent at the same time.
-            parent_tag = f"{PARENTS}:{secrets.token_hex(8)}"
-            derived = Build(
-                context="-",
-                tag=tag,
-                arguments={"PARENT": parent_tag},
-                labels={contract.LABEL_INPUTS: key},
-            )
-            client.api.tag(parent.reference, *parent_tag.split(":"))
-            try:
-                buildkit.run(client, derived, project.state / "code-build.log", say, stdin=context)
-            finally:
-                client.api.remove_image(parent_tag, noprune=True)
-    return identity.identify(client, tag)
+        if client.images.list(name=tag):
+            return identity.identify(client, tag)
+        log = project.state / "code-build.log"
+        return derived.build(client, parent, tag, key, log, say, stdin=context)

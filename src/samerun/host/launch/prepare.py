@@ -21,12 +21,20 @@ from samerun.core.errors import ImageNotFound
 from samerun.core.recipe_options import find_recipe, read_recipe
 from samerun.core.record import Base, Code, Image, Mount, Outcome, Run, Topology
 from samerun.core.variables import Facts
-from samerun.host.checkout import git, user_code
+from samerun.host.checkout import git, user_code, wanted_packages
 from samerun.host.checkout.project import Project
 from samerun.host.checkout.user_code import Script
+from samerun.host.checkout.wanted_packages import Packages
 from samerun.host.container import docker_args, spec
 from samerun.host.container.spec import ContainerSpec
-from samerun.host.image import build, identity, registry, script_layer
+from samerun.host.image import (
+    build,
+    identity,
+    package_layer,
+    registry,
+    script_layer,
+    source_check,
+)
 from samerun.host.launch import data, devices, host_paths, request
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine, gpus, memory, network, user
@@ -78,9 +86,11 @@ def check_early(options: Request, project: Project) -> Checked:
     if options.is_script:
         script = _script(options)
         code = [script.root / path for path in user_code.list_files(script)]
+        _packages(options, script)
         if options.mount_code:
             data.check_readable(code, user.of_container())
     elif options.image is None:
+        _packages(options, None)
         read_recipe(find_recipe(project.recipes, options.target)).parse(options.arguments)
     listed = data.look(data.parse(options.data, follow_links=options.follow_links))
     for one in listed:
@@ -241,9 +251,24 @@ def _image(
         image = build.ensure(client, project, cuda=options.cuda, say=say)
     image = registry.confirm(image)
     devices.check(client, resources.selection, image, options.cuda)
-    if not options.is_script or options.mount_code:
+    script = _script(options) if options.is_script else None
+    folder = script.root if script else project.state
+    wanted = _packages(options, script)
+    image = package_layer.derive(client, project, folder, wanted, image, say)
+    if script is None:
         return image
-    return script_layer.derive(client, project, _script(options), image, say)
+    facts = identity.facts(client, identity.look_up(client, image.reference))
+    source_check.check(script, image.reference, facts)
+    if options.mount_code:
+        return image
+    return script_layer.derive(client, project, script, image, say)
+
+
+def _packages(options: Request, script: Script | None) -> Packages:
+    """Return the packages to add: those of --with, and those of the script's project."""
+    if script is None:
+        return wanted_packages.given(options.with_)
+    return wanted_packages.of(script.root, options.with_)
 
 
 def _script(options: Request) -> Script:

@@ -64,6 +64,11 @@ class Request:
     api_key_file: Annotated[
         str | None, "file with the W&B key; default: WANDB_API_KEY, then ~/.netrc"
     ] = None
+    with_: Annotated[
+        tuple[str, ...],
+        "a Python package to add to the image, as in --with timm or --with 'timm>=1'; may be "
+        "repeated (docs/projects.md)",
+    ] = ()
     project_dir: Annotated[
         str | None,
         "the project's folder, which goes into the image; default: the nearest above the script "
@@ -155,7 +160,7 @@ class Request:
         """Return the given options, as typed, that the record does not hold as data."""
         words: list[str] = []
         for name in sorted(self.given - AS_DATA):
-            flag, value = "--" + name.replace("_", "-"), getattr(self, name)
+            flag, value = "--" + name.rstrip("_").replace("_", "-"), getattr(self, name)
             if value is True:
                 words.append(flag)
             elif value is not False and value is not None:

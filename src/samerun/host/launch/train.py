@@ -11,7 +11,7 @@ from samerun.core.errors import UsageError
 from samerun.core.record import Run
 from samerun.host.checkout.project import Project
 from samerun.host.container import process
-from samerun.host.launch import execute, prepare, request, resume
+from samerun.host.launch import defaults, execute, prepare, request, resume
 from samerun.host.launch.prepare import Prepared
 from samerun.host.launch.request import Request
 from samerun.host.machine import engine, network, same_machine
@@ -28,6 +28,7 @@ def train(options: Request, project: Project, say: Callable[[str], None]) -> Run
     """Train, and return the complete record, with the training's exit code."""
     if options.resume is not None:
         return _resume(options, say)
+    options = defaults.with_settings(options)
     key = find_key(options)
     # Checks that need no engine come before connecting to one.
     checked = prepare.check_early(options, project)
@@ -107,6 +108,7 @@ def show(options: Request, project: Project) -> str:
             "--dry and --resume exclude each other.",
             "Use `invoke show RUN` to see the command of a run.",
         )
+    options = defaults.with_settings(options)
     key = find_key(options)
     planned = prepare.dry(options, project, has_key=key is not None)
     # The key file gets its random name only when the run starts.

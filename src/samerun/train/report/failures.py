@@ -5,6 +5,8 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
 
 from samerun.core import first_failure
 from samerun.core.errors import (
@@ -15,11 +17,12 @@ from samerun.core.errors import (
     OutOfMemory,
     SamerunError,
 )
-from samerun.train.report import diagnosis, host_paths, reporting
+from samerun.train.report import diagnosis, host_paths, missing_modules, reporting
 from samerun.train.report.diagnosis import Diagnosis
 from samerun.train.report.quiet import quietly
 
 EXCEPTION = "exception"
+_PACKAGE = f"{Path(__file__).parents[2]}/"
 KINDS = {
     NotFinite.exit_code: "not finite",
     OutOfMemory.exit_code: "out of memory",
@@ -44,7 +47,9 @@ def told() -> Iterator[None]:
         code = exit_code(error, found)
         quietly("report the failure", report, error, code, found)
         hint = quietly("look for a path of the host", host_paths.of, error)
+        hint = hint or quietly("look for a missing package", missing_modules.of, error)
         lines = _lines(error, found, hint)
+        error.__traceback__ = _from_script(error.__traceback__)
         if not lines:
             raise
         if not isinstance(error, SamerunError):
@@ -91,8 +96,21 @@ def report(error: Exception, code: int, found: Diagnosis | None = None) -> None:
     reporting.report(f"failure-{rank}", failure)
 
 
+def _from_script(trace: TracebackType | None) -> TracebackType | None:
+    """Return the part of *trace* that begins in the script: how it was started says nothing."""
+    place = trace
+    while place is not None and _is_ours(place.tb_frame.f_code.co_filename):
+        place = place.tb_next
+    return place or trace
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith((_PACKAGE, "<frozen runpy>"))
+
+
 def _where(error: Exception) -> str | None:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename]
-    last = next(iter((own or list(frames))[-1:]), None)
+    theirs = [frame for frame in frames if not _is_ours(frame.filename)] or list(frames)
+    own = [frame for frame in theirs if "site-packages" not in frame.filename]
+    last = next(iter((own or theirs)[-1:]), None)
     return f"{last.filename}:{last.lineno}" if last else None

@@ -1,0 +1,76 @@
+"""
+A project's packages as a layer between the image and the code.
+
+uv installs them on the host, with the host's indexes, logins, proxies and certificates, so that no
+build needs them. The same lock gives the same layer on every machine.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samerun.core import contract
+from samerun.core.record import Image
+from samerun.host.checkout.project import Project
+from samerun.host.checkout.wanted_packages import Packages
+from samerun.host.image import derived, identity, package_lock
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+REPOSITORY = "samerun-packages"
+_INSTALLER, _DESCRIBER = "add-packages.py", "describe.py"
+_DOCKERFILE = f"""ARG PARENT
+FROM $PARENT
+USER 0:0
+RUN --mount=type=bind,source=.,target=/run/packages --mount=type=tmpfs,target=/tmp \\
+    /opt/venv/bin/python -I /run/packages/{_INSTALLER} /run/packages/site {contract.EPOCH}
+USER 1000:1000
+"""
+
+
+def derive(
+    client: "DockerClient",
+    project: Project,
+    folder: Path,
+    packages: Packages,
+    parent: Image,
+    say: Callable[[str], None],
+) -> Image:
+    """
+    Return the image with *packages* added; *parent* itself if it has them all.
+
+    *folder* is that of the user's project, where the lock is.
+
+    Raises:
+        PackageError: They can't be locked or fetched.
+        BuildFailed: The build failed; its log is kept.
+    """
+    if not packages.wanted:
+        return parent
+    facts = identity.facts(client, identity.look_up(client, parent.reference))
+    under = package_lock.under(facts, parent.reference)
+    locked = package_lock.lock(folder, packages, under, project.state, say)
+    if locked is None or not locked.pins:
+        return parent
+    sources = [(project.root / "docker" / name).read_bytes() for name in (_INSTALLER, _DESCRIBER)]
+    inputs = (parent.digest.encode(), locked.text.encode(), _DOCKERFILE.encode(), *sources)
+    key = hashlib.sha256(b"\0".join(inputs)).hexdigest()
+    tag = f"{REPOSITORY}:{key[:16]}"
+    # Trainings that start at the same time share it.
+    with project.alone("packages"):
+        if client.images.list(name=tag):
+            return identity.identify(client, tag)
+        pins = locked.pins
+        say(f"Adding {', '.join(f'{name} {pins[name]}' for name in sorted(pins))}.")
+        with tempfile.TemporaryDirectory(dir=project.state, prefix="packages-") as temporary:
+            context = Path(temporary)
+            package_lock.install(folder, locked, under, context / "site", packages.indexes)
+            for name in (_INSTALLER, _DESCRIBER):
+                shutil.copy(project.root / "docker" / name, context / name)
+            (context / "Dockerfile").write_text(_DOCKERFILE, encoding="utf-8")
+            log = project.state / "packages-build.log"
+            return derived.build(client, parent, tag, key, log, say, folder=context)
