@@ -80,7 +80,7 @@ def test_a_missing_module_is_said_before_the_run_and_in_it(train, image, project
     assert done.returncode == 1
     assert "`--with opencv-python-headless`" in done.stderr
     assert "worker.py" not in done.stderr
-    assert run.outcome.failure.where == "/code/train.py:2"
+    assert run.outcome.failure["where"] == "/code/train.py:2"
 
 
 def test_a_package_of_the_image_is_replaced_by_name_only(train, project):

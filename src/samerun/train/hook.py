@@ -39,6 +39,8 @@ AFTER_IMPORT = {
     "torch.distributed.distributed_c10d": ("samerun.train.hooks.timeouts",),
     "samerun.callback.stream.bulk": ("samerun.train.hooks.wandb_rows",),
 }
+# These import scikit-learn and scipy.stats, which takes long, for functions that few use.
+LATE = ("fastai.data.transforms", "fastai.interpret", "fastai.metrics")
 ALIASES = {"fastai.callback.wandb": "samerun.callback.wandb"}
 
 
@@ -59,19 +61,25 @@ class _Finder:
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name in ALIASES:
             return ModuleSpec(name, _Alias())  # type: ignore[arg-type]
-        if name not in AFTER_IMPORT:
+        if name not in AFTER_IMPORT and name not in LATE:
             return None
         spec = PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            _extend(spec.loader, AFTER_IMPORT[name])
+            _extend(spec.loader, AFTER_IMPORT.get(name, ()), is_late=name in LATE)
         return spec
 
 
-def _extend(loader: Any, installers: Sequence[str]) -> None:
+def _extend(loader: Any, installers: Sequence[str], *, is_late: bool) -> None:
     original = loader.exec_module
 
     def exec_module(module: Any) -> None:
-        original(module)
+        if is_late:
+            from samerun.train.hooks import late_imports
+
+            with late_imports.stand_ins():
+                original(module)
+        else:
+            original(module)
         for installer in installers:
             try:
                 import_module(installer).install(module)

@@ -150,8 +150,9 @@ def test_data_and_results_in_the_project_are_no_code(folder):
 def test_an_ignored_script_is_an_error_before_anything_starts(folder):
     """It would be missing in the image."""
     (folder / ".dockerignore").write_text("train.py\n")
+    script = user_code.find(folder / "train.py")
     with pytest.raises(CodeError, match="excluded by an ignore file"):
-        names(folder)
+        user_code.check_included(script, user_code.list_files(script))
 
 
 def test_an_environment_of_any_name_is_no_code(folder):

@@ -30,16 +30,23 @@ def test_a_requirements_file_is_read_with_what_it_includes(tmp_path):
 def test_without_one_the_dependencies_of_pyproject_count(tmp_path):
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "a"\ndependencies = ["timm", "Rich>=13"]\n'
-        '[tool.samerun]\npackages = ["einops"]\n'
     )
     found = wanted_packages.of(tmp_path, ("rich==14.0", "albumentations"))
     assert texts(found) == [
         ("rich==14.0", "--with"),
         ("albumentations", "--with"),
-        ("einops", "[tool.samerun] in pyproject.toml"),
         ("timm", "pyproject.toml"),
     ]
-    assert [one.is_named for one in found.wanted] == [True, True, True, False]
+    assert [one.is_named for one in found.wanted] == [True, True, False]
+
+
+@pytest.mark.parametrize("packages", [[], ["einops"]])
+def test_packages_in_the_settings_take_the_place_of_files(tmp_path, packages):
+    """A project's file may ask for more than its trainings need."""
+    (tmp_path / "requirements.txt").write_text("numpy<2\n")
+    (tmp_path / "samerun.toml").write_text(f"packages = {packages}\n")
+    found = wanted_packages.of(tmp_path, ("timm",))
+    assert texts(found) == [("timm", "--with"), *((name, "samerun.toml") for name in packages)]
 
 
 def test_a_project_without_packages_asks_for_none(tmp_path):

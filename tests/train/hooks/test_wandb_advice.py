@@ -23,3 +23,9 @@ def test_advice_is_that_of_the_host(text, printed):
     display = wandb_advice._display(lambda printer, line: shown.append(line))
     display(SimpleNamespace(), text)
     assert shown == printed
+
+
+def test_a_warning_of_wandbs_own_process_is_that_of_the_host():
+    shown = []
+    wandb_advice._warning(lambda text, **options: shown.append(text))(FATAL, prefix=True)
+    assert shown == ["Fatal error while uploading data. `invoke sync` uploads it later."]

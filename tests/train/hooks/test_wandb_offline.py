@@ -152,7 +152,7 @@ def test_a_server_that_goes_for_good_neither_ends_nor_keeps_a_training(tmp_path,
     _, err = training.communicate("\n", timeout=60)
 
     assert training.returncode == 0, err
-    assert err.count("`invoke sync` uploads it") == 1
+    assert "`invoke sync` uploads it" in err
     assert "Traceback" not in err
     assert "wandb sync" not in err
     with serve(tmp_path / "other") as server:

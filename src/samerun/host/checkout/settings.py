@@ -15,10 +15,11 @@ class Settings:
     """
     What a project sets, named as the options of `invoke train`; None or empty: nothing.
 
-    *packages* are requirements as in ``--with``. *file* is where they are set.
+    *packages* are requirements as in ``--with``; if they are set, no file of the project counts.
+    *file* is where they are set.
     """
 
-    packages: tuple[str, ...] = ()
+    packages: tuple[str, ...] | None = None
     project: str | None = None
     entity: str | None = None
     data: tuple[str, ...] = ()

@@ -98,7 +98,7 @@ def list_files(script: Script) -> list[Path]:
     the project's .gitignore does. A .dockerignore applies in both cases.
 
     Raises:
-        CodeError: A file can't be in a layer, a submodule is missing, or the script is ignored.
+        CodeError: A file can't be in a layer, or a submodule is missing.
     """
     root = script.root
     files = _git_files(root)
@@ -110,13 +110,21 @@ def list_files(script: Script) -> list[Path]:
     included = (p for p in paths if not any(spec.match_file(_text(p)) for spec in ignored))
     included = (p for p in included if not excluded.matches(_text(p)))
     included = (p for p in included if not _is_in(root / p, script.excluded))
-    found = sorted(p for p in included if _is_code(root, p))
-    if script.path.resolve().relative_to(root) not in found:
+    return sorted(p for p in included if _is_code(root, p))
+
+
+def check_included(script: Script, files: Sequence[Path]) -> None:
+    """
+    Check that the script is one of *files*, which go into the image.
+
+    Raises:
+        CodeError: An ignore file excludes it.
+    """
+    if script.path.resolve().relative_to(script.root) not in files:
         raise CodeError(
-            f"The script {script.path} is excluded by an ignore file of its project {root}.",
+            f"The script {script.path} is excluded by an ignore file of its project {script.root}.",
             "Remove it from .gitignore or .dockerignore, or give its folder as --project-dir.",
         )
-    return found
 
 
 def _plain_files(root: Path) -> Iterator[Path]:

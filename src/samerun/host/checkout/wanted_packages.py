@@ -1,8 +1,8 @@
 """
 The Python packages that a project asks for, besides those of the image.
 
-They come from ``--with`` and the project's settings, and from its requirements.txt, or else the
-dependencies of its pyproject.toml.
+They come from ``--with``, and from the project's settings, or else its requirements.txt, or else
+the dependencies of its pyproject.toml.
 """
 
 import tomllib
@@ -70,16 +70,20 @@ def of(root: Path, texts: Sequence[str]) -> Packages:
     """
     own = settings.read(root)
     named = [_wanted(text, "--with") for text in texts]
-    named += [_wanted(text, own.file) for text in own.packages]
+    named += [_wanted(text, own.file) for text in own.packages or ()]
     indexes: list[str] = []
     notes: list[str] = []
-    if (root / REQUIREMENTS).is_file():
-        filed = list(_of_file(root / REQUIREMENTS, indexes, notes, ()))
-    else:
-        filed = [_wanted(text, PYPROJECT) for text in _dependencies(root / PYPROJECT)]
+    filed = () if own.packages is not None else _filed(root, indexes, notes)
     replaced = {one.name for one in named}
     kept = [one for one in filed if one.name not in replaced]
     return Packages(wanted=(*named, *kept), indexes=tuple(indexes), notes=tuple(notes))
+
+
+def _filed(root: Path, indexes: list[str], notes: list[str]) -> list[Wanted]:
+    """Return what the files of the project in *root* ask for; add to *indexes* and *notes*."""
+    if (root / REQUIREMENTS).is_file():
+        return list(_of_file(root / REQUIREMENTS, indexes, notes, ()))
+    return [_wanted(text, PYPROJECT) for text in _dependencies(root / PYPROJECT)]
 
 
 def _wanted(text: str, source: str) -> Wanted:

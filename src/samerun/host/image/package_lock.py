@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,8 @@ def _is_missing(wanted: Wanted, image: Under, say: Callable[[str], None]) -> boo
     raise PackageError(
         f"{wanted.source} asks for {wanted.text}, but the image has {wanted.name} {has}, which its "
         "other packages were locked with.",
-        f"Change the requirement, or replace the image's package by name: --with '{wanted.text}'.",
+        f"Change the requirement, or replace the image's package by name: --with '{wanted.text}'. "
+        "`packages` in samerun.toml takes the place of the file.",
     )
 
 
@@ -181,7 +183,9 @@ def _resolve(
 
 
 def _target() -> tuple[str, ...]:
-    return ("--python-platform", PLATFORM, "--only-binary", ":all:")
+    # Without an interpreter given, uv asks each one that it finds for its version.
+    chosen = ("--python", sys.executable, "--python-platform", PLATFORM)
+    return (*chosen, "--only-binary", ":all:")
 
 
 def _without(text: str, image: Under) -> str:

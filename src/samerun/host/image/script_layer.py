@@ -33,6 +33,7 @@ def pack(script: Script) -> bytes:
         CodeError: The files exceed 200 MiB: data should not be in the image.
     """
     files = user_code.list_files(script)
+    user_code.check_included(script, files)
     _check_size(script.root, files)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

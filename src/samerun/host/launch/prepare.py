@@ -85,10 +85,12 @@ def check_early(options: Request, project: Project) -> Checked:
     request.check_request(options)
     if options.is_script:
         script = _script(options)
-        code = [script.root / path for path in user_code.list_files(script)]
         _packages(options, script)
+        files = user_code.list_files(script)
         if options.mount_code:
-            data.check_readable(code, user.of_container())
+            data.check_readable([script.root / path for path in files], user.of_container())
+        else:
+            user_code.check_included(script, files)
     elif options.image is None:
         _packages(options, None)
         read_recipe(find_recipe(project.recipes, options.target)).parse(options.arguments)

@@ -46,7 +46,8 @@ def refuse_changes(options: Request) -> None:
     Raises:
         UsageError: There are such options; the message lists them.
     """
-    changed = ["--" + name.replace("_", "-") for name in options.given if name not in FREE]
+    names = sorted(options.given - set(FREE))
+    changed = ["--" + name.rstrip("_").replace("_", "-") for name in names]
     changed += [f"-- {' '.join(options.arguments)}"] if options.arguments else []
     if changed:
         flags = ", ".join(sorted(changed)).replace("--target", f"target {options.target!r}")

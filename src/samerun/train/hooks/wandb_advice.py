@@ -22,17 +22,33 @@ def install(wandb: Any) -> None:
     """Extend the printer of the module ``wandb``, in a run with a record."""
     if not reporting.is_recorded():
         return
+    from wandb.errors import term
     from wandb.sdk.lib import printer
 
     cls = printer._PrinterTerm
     cls.display = _display(cls.display)
+    term.termwarn = _warning(term.termwarn)
+
+
+def _later(text: str) -> str:
+    return LATER.sub("`invoke sync` uploads it later.", text)
+
+
+def _warning(original: Callable[..., None]) -> Callable[..., None]:
+    """Extend what prints wandb-core's own warnings."""
+
+    @functools.wraps(original)
+    def termwarn(string: str, *args: Any, **options: Any) -> None:
+        original(_later(string), *args, **options)
+
+    return termwarn
 
 
 def _display(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def display(self: Any, text: Any, **options: Any) -> None:
         lines = text.split("\n") if isinstance(text, str) else [str(line) for line in text]
-        lines = [LATER.sub("`invoke sync` uploads it later.", line) for line in lines]
+        lines = list(map(_later, lines))
         kept = [line for line in lines if not any(words in line for words in ADVICE)]
         if kept or not lines:
             original(self, "\n".join(ONLINE.sub("", line) for line in kept), **options)

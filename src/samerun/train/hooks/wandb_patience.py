@@ -7,6 +7,7 @@ given no answer for as long as that limit, wandb-core is left. A slow upload goe
 """
 
 import atexit
+import contextlib
 import functools
 import os
 import sys
@@ -105,3 +106,5 @@ def _leave(wandb: Any, url: str, limit: float) -> None:
         if service._cleanup:  # It would say good-bye to it at exit.
             service._cleanup()
         service._proc._process.kill()
+        with contextlib.suppress(Exception):  # It has a thread that would talk to it.
+            service._finalizer.close()
