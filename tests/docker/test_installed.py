@@ -53,7 +53,7 @@ def test_a_new_project_trains_from_the_wheel(image, command, tmp_path):
     assert found.image.inputs is not None
     assert found.launch.environment["WANDB_PROJECT"] == "flowers"
     assert {path.name for path in project.iterdir()} - before == {"runs"}
-    (checkout,) = Path(command.parents[2] / "cache" / "samerun" / "checkouts").iterdir()
+    (checkout,) = Path(command.parents[2] / "cache" / "samerun" / "installed").iterdir()
     assert (checkout / "Dockerfile").read_bytes() == (ROOT / "Dockerfile").read_bytes()
 
 

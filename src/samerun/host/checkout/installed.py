@@ -30,7 +30,7 @@ def _provide() -> Path:
     digest = hashlib.sha256()
     for place, content in files.items():
         digest.update(f"{place}\0{len(content)}\0".encode() + content)
-    folder = cache.folder("checkouts") / digest.hexdigest()[:_SHOWN]
+    folder = cache.folder("installed") / digest.hexdigest()[:_SHOWN]
     if not folder.is_dir():
         _write(files, folder)
     return folder
