@@ -96,11 +96,13 @@ open("images/a/deep.txt", "w").write("1")
 os.makedirs("images/b/c/d", exist_ok=True)
 open("images/b/c/d/x", "a").write("1")
 Path("own").mkdir()
-shutil.copy("images/b/2.jpg", "own")
+shutil.copy2("images/b/2.jpg", "own")
+shutil.copytree("images/a", "copied")
 """
     run(code)
     found = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     expected = {"images/new.txt", "images/a/deep.txt", "images/b/c/d/x", "own/2.jpg", "mine.txt"}
+    expected |= {"copied/1.jpg", "copied/deep.txt"}
     assert found == expected
     assert sorted(path.name for path in run.project.rglob("*.txt")) == ["top.txt"]
 

@@ -7,7 +7,6 @@ build needs them. The same lock gives the same layer on every machine.
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +50,19 @@ def derive(
     """
     if not packages.wanted:
         return parent
+    # Trainings that start at the same time share what is locked and built.
+    with project.alone("packages"):
+        return _derive(client, project, folder, packages, parent, say)
+
+
+def _derive(
+    client: "DockerClient",
+    project: Project,
+    folder: Path,
+    packages: Packages,
+    parent: Image,
+    say: Callable[[str], None],
+) -> Image:
     facts = identity.facts(client, identity.look_up(client, parent.reference))
     under = package_lock.under(facts, parent.reference)
     locked = package_lock.lock(folder, packages, under, project.state, say)
@@ -60,17 +72,18 @@ def derive(
     inputs = (parent.digest.encode(), locked.text.encode(), _DOCKERFILE.encode(), *sources)
     key = hashlib.sha256(b"\0".join(inputs)).hexdigest()
     tag = f"{REPOSITORY}:{key[:16]}"
-    # Trainings that start at the same time share it.
-    with project.alone("packages"):
-        if client.images.list(name=tag):
-            return identity.identify(client, tag)
-        pins = locked.pins
-        say(f"Adding {', '.join(f'{name} {pins[name]}' for name in sorted(pins))}.")
-        with tempfile.TemporaryDirectory(dir=project.state, prefix="packages-") as temporary:
-            context = Path(temporary)
-            package_lock.install(folder, locked, under, context / "site", packages.indexes)
-            for name in (_INSTALLER, _DESCRIBER):
-                shutil.copy(project.root / "docker" / name, context / name)
-            (context / "Dockerfile").write_text(_DOCKERFILE, encoding="utf-8")
-            log = project.state / "packages-build.log"
-            return derived.build(client, parent, tag, key, log, say, folder=context)
+    if client.images.list(name=tag):
+        return identity.identify(client, tag)
+    pins = locked.pins
+    say(f"Adding {', '.join(f'{name} {pins[name]}' for name in sorted(pins))}.")
+    context = project.state / "packages"
+    shutil.rmtree(context, ignore_errors=True)  # What a kill has left.
+    try:
+        package_lock.install(folder, locked, under, context / "site", packages.indexes)
+        for name in (_INSTALLER, _DESCRIBER):
+            shutil.copy(project.root / "docker" / name, context / name)
+        (context / "Dockerfile").write_text(_DOCKERFILE, encoding="utf-8")
+        log = project.state / "packages-build.log"
+        return derived.build(client, parent, tag, key, log, say, folder=context)
+    finally:
+        shutil.rmtree(context, ignore_errors=True)

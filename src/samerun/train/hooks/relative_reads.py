@@ -127,7 +127,8 @@ def install() -> None:
     if _installed is not None or not below or not record:
         return
     _installed = layers = Layers(os.path.dirname(os.path.abspath(record)), below)  # noqa: PTH100, PTH120
-    for name in ("stat", "lstat", "chdir", "readlink"):
+    # Those for extended attributes, because `shutil.copy2` asks for them.
+    for name in ("stat", "lstat", "chdir", "readlink", "statvfs", "listxattr", "getxattr"):
         setattr(os, name, _reading(layers, getattr(os, name)))
     os.access = _accessing(layers, os.access)  # type: ignore[assignment]
     os.listdir = _listing(layers, os.listdir)
