@@ -10,6 +10,7 @@ for it run unchanged.
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
@@ -69,16 +70,20 @@ class _Finder:
         return spec
 
 
+def _stand_ins() -> Any:
+    """Return the context in which a module of `LATE` is imported."""
+    try:
+        from samerun.train.hooks import late_imports
+    except ImportError:  # Such as in a script that hides samerun.
+        return nullcontext()
+    return late_imports.stand_ins()
+
+
 def _extend(loader: Any, installers: Sequence[str], *, is_late: bool) -> None:
     original = loader.exec_module
 
     def exec_module(module: Any) -> None:
-        if is_late:
-            from samerun.train.hooks import late_imports
-
-            with late_imports.stand_ins():
-                original(module)
-        else:
+        with _stand_ins() if is_late else nullcontext():
             original(module)
         for installer in installers:
             try:

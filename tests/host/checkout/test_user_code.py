@@ -127,6 +127,14 @@ def test_the_home_folder_is_no_project(folder, monkeypatch):
     assert user_code.find(folder / "lib" / "helper.py").root == folder / "lib"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to another user")
+def test_a_mark_of_another_user_does_not_count(folder):
+    """It would make a shared folder the project, with that user's settings."""
+    (folder / "samerun.toml").write_text("")
+    os.chown(folder / "samerun.toml", 12345, 12345)
+    assert user_code.find(folder / "lib" / "helper.py").root == folder / "lib"
+
+
 def test_project_dir_overrides_and_must_hold_the_script(folder, tmp_path_factory):
     """A mark in between does not count."""
     (folder / "lib" / "pyproject.toml").write_text("")

@@ -42,6 +42,11 @@ import sklearn.metrics, scipy.stats
 import fastai.metrics as m
 assert m.skm is sklearn.metrics and m.scs is scipy.stats
 """,
+    "hidden": """
+sys.modules["samerun"] = None
+from fastai.tabular.all import *
+assert "sklearn" in sys.modules
+""",
     "pickled": """
 import pickle, fastai.data.transforms as t
 data = pickle.dumps(t.train_test_split)

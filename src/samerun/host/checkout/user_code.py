@@ -82,12 +82,22 @@ def find(path: Path, project_dir: str | None = None, excluded: Sequence[Path] = 
 def _root(folder: Path) -> Path:
     """Return the project's folder: never the home folder or above, which is much more than code."""
     home = Path.home().resolve()
+    # Another user may put a mark into a folder that all may write to, such as /tmp.
+    trusted = {0, os.getuid(), folder.stat().st_uid}
     for place in (folder, *folder.parents):
         if home.is_relative_to(place) and place != folder:
             break
-        if any((place / mark).exists() for mark in MARKS):
+        if any(_owner(place / mark) in trusted for mark in MARKS):
             return place
     return folder
+
+
+def _owner(path: Path) -> int | None:
+    """Return who owns *path*; None if it does not exist."""
+    try:
+        return path.lstat().st_uid
+    except OSError:
+        return None
 
 
 def list_files(script: Script) -> list[Path]:

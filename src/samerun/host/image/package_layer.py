@@ -68,22 +68,32 @@ def _derive(
     locked = package_lock.lock(folder, packages, under, project.state, say)
     if locked is None or not locked.pins:
         return parent
-    sources = [(project.root / "docker" / name).read_bytes() for name in (_INSTALLER, _DESCRIBER)]
-    inputs = (parent.digest.encode(), locked.text.encode(), _DOCKERFILE.encode(), *sources)
-    key = hashlib.sha256(b"\0".join(inputs)).hexdigest()
+    key = _key(project, parent, locked)
     tag = f"{REPOSITORY}:{key[:16]}"
     if client.images.list(name=tag):
         return identity.identify(client, tag)
-    pins = locked.pins
-    say(f"Adding {', '.join(f'{name} {pins[name]}' for name in sorted(pins))}.")
+    say(
+        f"Adding {', '.join(f'{name} {version}' for name, version in sorted(locked.pins.items()))}."
+    )
     context = project.state / "packages"
     shutil.rmtree(context, ignore_errors=True)  # What a kill has left.
     try:
         package_lock.install(folder, locked, under, context / "site", packages.indexes)
-        for name in (_INSTALLER, _DESCRIBER):
-            shutil.copy(project.root / "docker" / name, context / name)
+        for path in _sources(project):
+            shutil.copy(path, context / path.name)
         (context / "Dockerfile").write_text(_DOCKERFILE, encoding="utf-8")
         log = project.state / "packages-build.log"
         return derived.build(client, parent, tag, key, log, say, folder=context)
     finally:
         shutil.rmtree(context, ignore_errors=True)
+
+
+def _sources(project: Project) -> list[Path]:
+    return [project.root / "docker" / name for name in (_INSTALLER, _DESCRIBER)]
+
+
+def _key(project: Project, parent: Image, locked: package_lock.Lock) -> str:
+    """Return the hash of all that the layer is made of."""
+    sources = [path.read_bytes() for path in _sources(project)]
+    inputs = (parent.digest.encode(), locked.text.encode(), _DOCKERFILE.encode(), *sources)
+    return hashlib.sha256(b"\0".join(inputs)).hexdigest()
