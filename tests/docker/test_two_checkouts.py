@@ -1,14 +1,17 @@
 """Two checkouts on one engine: neither takes the other's image."""
 
 import shutil
+import subprocess
 import threading
+import time
 
 import pytest
-from driving import ROOT
+from driving import ROOT, command, environment, invoke
 
-from samerun.core import contract
+from samerun.core import contract, record
 from samerun.host.checkout.project import Project
 from samerun.host.image import build, identity, pins, verify
+from samerun.host.run import clean
 
 
 @pytest.fixture
@@ -75,3 +78,66 @@ def test_clean_removes_the_names_of_checkouts_that_are_gone(client, image, tmp_p
     assert name in after
     assert Project(root=ROOT).tag("13") not in after
     assert not client.images.list(name=name)
+
+
+WAITING = """
+import pathlib, time
+pathlib.Path("started").touch()
+while not pathlib.Path("go").exists():
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def training(image, tmp_path):
+    """A run, in its own folder, whose script waits for a file named go."""
+    (tmp_path / "code").mkdir()
+    # Its image has this comment, and is no other run's.
+    (tmp_path / "code" / "waits.py").write_text(f"# {tmp_path}\n{WAITING}")
+    words = ["train", tmp_path / "code" / "waits.py", "--gpus", "0", "--no-network"]
+    words += ["--output", tmp_path / "theirs", "--name", "two-waits"]
+    with subprocess.Popen(
+        command(*words), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as running:
+        folder = tmp_path / "theirs" / "two-waits"
+        while not (folder / "started").exists():
+            assert running.poll() is None, running.stdout.read()
+            time.sleep(0.1)
+        yield folder, running
+        (folder / "go").touch()
+
+
+def test_clean_takes_nothing_of_a_training_elsewhere(client, training, tmp_path):
+    """Its container, image and folder stay, though nothing in the cleaned folder needs them."""
+    folder, running = training
+    done = invoke("clean", "--output", tmp_path / "mine", "--older-than", "0m", "--yes")
+    image = record.read(folder).image
+    pin = pins.name(image)
+    kept = client.images.get(pin).id
+    (folder / "go").touch()
+    ended = running.wait(timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert "two-waits" not in done.stdout
+    assert pin not in done.stdout
+    assert ended == 0
+    assert kept == client.images.get(image.reference).id
+
+
+def test_clean_leaves_a_name_that_a_new_run_needs_by_now(client, make, tmp_path):
+    """The user may take a minute to confirm what is to be removed."""
+    made = make("two-cleaned")
+    image = identity.identify(client, made["reference"])
+    pin = pins.keep(client, image, tmp_path / "deleted")
+    planned = clean.plan(client, tmp_path / "none", (), None)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "run.json").write_text("{}")
+    pins.keep(client, image, tmp_path / "new")
+    clean.carry_out(client, planned)
+    left = client.images.list(name=pin)
+    shutil.rmtree(tmp_path / "new")
+    clean.carry_out(client, planned)
+
+    assert pin in planned.names
+    assert left
+    assert not client.images.list(name=pin)

@@ -7,9 +7,11 @@ image can still be found by its reference.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,9 +38,22 @@ def keep(client: "DockerClient", image: Image, folder: Path) -> str:
     """Pin *image*, and note that the run in *folder* needs it."""
     pin = name(image)
     raw = identity.look_up(client, image.reference)
-    identity.give_name(client, raw["Id"], pin)
-    _note(image.digest, folder)
+    with _alone():
+        identity.give_name(client, raw["Id"], pin)
+        _note(image.digest, folder)
     return pin
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of this user's pins, so that `clean` never takes a name just given."""
+    with contextlib.ExitStack() as stack:
+        # If the home folder is not writable there are no notes, and `clean` keeps the names.
+        with contextlib.suppress(OSError):
+            cache.folder("runs").mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((cache.folder("runs") / ".lock").open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _note(digest: str, folder: Path) -> None:
@@ -109,7 +124,17 @@ def _is_free(digits: str, needed: set[str], gone: frozenset[Path]) -> bool:
 
 
 def forget(client: "DockerClient", tag: str) -> None:
-    """Remove a name; removing the last one removes the image."""
+    """
+    Remove a name, unless a run needs it by now; removing the last one removes the image.
+
+    The user may have taken minutes to confirm, and another checkout may have started a run.
+    """
+    with _alone():
+        if not needed_by(tag.rpartition(":")[2]):
+            _forget(client, tag)
+
+
+def _forget(client: "DockerClient", tag: str) -> None:
     from docker.errors import APIError
 
     with contextlib.suppress(APIError):  # A container may still need it; retried next time.
