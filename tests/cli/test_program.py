@@ -11,6 +11,7 @@ from rich.text import Text
 
 from samerun.cli import program, training
 from samerun.cli.show.console import console
+from samerun.cli.typed import as_typed
 
 TRAIN = Context(name="train", args=training.train.get_arguments()).flags
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,3 +140,20 @@ def test_the_command_samerun_offers_the_same_verbs():
 
     ours, theirs = (done.stdout.decode().split("\n\n", 1)[1].split("\n\n")[0] for done in lists)
     assert ours.split() == theirs.split()
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("again   invoke train digits --seed 42", "again   samerun train digits --seed 42"),
+        ("run `invoke sync` first", "run `samerun sync` first"),
+        ("see `invoke --list`", "see `samerun --list`"),
+        ("its script can invoke sync by itself", "its script can invoke sync by itself"),
+    ],
+)
+def test_commands_in_messages_are_those_of_the_program(monkeypatch, text, typed):
+    """Whoever types samerun may have no clone in which `invoke` works."""
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/samerun", "train"])
+    assert as_typed(text) == typed
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/invoke", "train"])
+    assert as_typed(text) == text

@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import Annotated
 
+from samerun.cli.typed import as_typed
 from samerun.core.terminal import safe_lines
 from samerun.host.checkout.project import DEFAULT_CUDA, Cuda, Project
 
@@ -39,7 +40,7 @@ def say(text: str = "") -> None:
     Names, tags, metrics and failures may come from a hostile run, so control characters are
     escaped.
     """
-    print(safe_lines(text), flush=True)  # noqa: T201 - the only place where the host prints
+    print(safe_lines(as_typed(text)), flush=True)  # noqa: T201 - the only place where the host prints
 
 
 def say_if_possible(text: str = "") -> None:

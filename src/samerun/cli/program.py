@@ -19,6 +19,7 @@ from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
 from samerun import __version__
+from samerun.cli.typed import as_typed
 from samerun.cli.verb import NOT_GIVEN, VerbArgument
 from samerun.core.errors import UsageError
 
@@ -91,7 +92,7 @@ def _error(original: Callable[..., None]) -> Callable[..., None]:
         if not _is_ours(self):
             original(self, message)
         problem = UsageError(_reworded(message), _remedy(self, _unknown(message)))
-        raise Exit(f"UsageError: {problem}", problem.exit_code)
+        raise Exit(as_typed(f"UsageError: {problem}"), problem.exit_code)
 
     return error
 

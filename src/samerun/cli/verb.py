@@ -27,6 +27,7 @@ from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
+from samerun.cli.typed import as_typed
 from samerun.core.errors import OutputError, SamerunError, UsageError
 from samerun.core.terminal import safe_lines
 
@@ -164,7 +165,7 @@ def _option(name: str, hint: Any, *, required: bool) -> Option:
     origin = typing.get_origin(only)
     choices = typing.get_args(only) if origin is Literal else ()
     kind = list if origin is tuple else str if choices else only
-    return Option(name=name, kind=kind, help=text, choices=choices, required=required)
+    return Option(name=name, kind=kind, help=as_typed(text), choices=choices, required=required)
 
 
 def _is_union(hint: Any) -> bool:
@@ -214,7 +215,7 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except SamerunError as error:
-        text = safe_lines(f"{type(error).__name__}: {error}")
+        text = safe_lines(as_typed(f"{type(error).__name__}: {error}"))
         raise Exit(text, error.exit_code) from error
     except KeyboardInterrupt as error:
         raise Exit("Interrupted.", 130) from error

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from samerun.cli.typed import as_typed
 from samerun.core.record import Image, Run
 from samerun.core.terminal import safe
 from samerun.host.image.verify import Verification
@@ -13,7 +14,7 @@ from samerun.host.image.verify import Verification
 
 def to_stderr(text: str) -> None:
     """Print to stderr, because stdout is for JSON."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(as_typed(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def identity(image: Image) -> str:
