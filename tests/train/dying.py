@@ -19,7 +19,7 @@ class Death(Callback):
             Death.seen += 1
         if Death.seen == self.options.kill and validating == self.options.validating:
             os.kill(os.getpid(), signal.SIGKILL)
-        if Death.seen == self.options.signal and not validating:
+        if Death.seen == self.options.signal and validating == self.options.validating:
             os.kill(os.getpid(), signal.SIGTERM)
 
 

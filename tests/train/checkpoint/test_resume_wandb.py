@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from resuming import EVERY_EPOCH, EVERY_STEP, fork, log
+from resuming import EVERY_EPOCH, EVERY_STEP, fork, log, part
 
 from samerun.train.hooks import wandb_content, wandb_log
 
@@ -81,6 +81,17 @@ def test_best_model_that_was_saved_before_a_kill_is_shown_and_logged(tmp_path):
     expected = artifacts(whole)
     assert {"model", "run-ID-Prediction_Samples", "run-ID-roc_curve_table"} <= set(expected)
     assert artifacts(killed) == expected
+
+
+def test_signal_in_the_last_validation_loses_nothing_of_the_end(tmp_path):
+    """Tables, charts and the model are logged before the stop: a later start can't show them."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    stop = ["best", "--signal", 12, "--validating"]
+    codes = fork([(whole, ["best"]), (stopped, stop), (stopped, ["best"])], EVERY_EPOCH)
+
+    assert codes == [0, 75, 0], log(stopped)
+    assert part(stopped, "preempted")["checkpoint"].startswith("000-end")
+    assert artifacts(stopped) == artifacts(whole)
 
 
 @pytest.fixture(scope="module")

@@ -128,17 +128,27 @@ class CheckpointCallback(Callback):
         """Write a checkpoint at the end of an epoch, except the last; `after_fit` writes that."""
         self.kept = None
         self.changes.end_epoch(self.learn)
-        (stop,) = self.ranks.most(stopping.asked() or reporting.pause_is_asked())
         epoch = self.learn.epoch
-        last = epoch + 1 >= self.learn.n_epoch
-        if stop or (self.policy.due_after_epoch(epoch) and not last):
+        # A start from there would have no validation of which the end of the fit shows anything.
+        if epoch + 1 >= self.learn.n_epoch:
+            return
+        stop = self._is_asked()
+        if stop or self.policy.due_after_epoch(epoch):
             self.write(self._at(epoch + 1, 0))
         if stop:
             stopping.leave(self.place.name)
 
     def after_fit(self) -> None:
         """Write the end of the fit, so that a later start need not repeat it."""
-        self.write(dataclasses.replace(self.place, done=True, epoch=self.learn.n_epoch, batch=0))
+        end = dataclasses.replace(self.place, done=True, epoch=self.learn.n_epoch, batch=0)
+        self.write(end)
+        if self._is_asked():
+            stopping.leave(end.name)
+
+    def _is_asked(self) -> bool:
+        """Whether any process is to stop, now that an epoch or the fit has ended."""
+        (stop,) = self.ranks.most(stopping.asked() or reporting.pause_is_asked())
+        return bool(stop)
 
     def _at(self, epoch: int, batch: int) -> Position:
         return dataclasses.replace(self.place, epoch=epoch, batch=batch)
