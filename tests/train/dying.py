@@ -21,6 +21,8 @@ class Death(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
         if Death.seen == self.options.signal and validating == self.options.validating:
             os.kill(os.getpid(), signal.SIGTERM)
+        if Death.seen == self.options.fail and validating == self.options.validating:
+            raise OSError("the data is not there for a moment")
 
 
 def read_options():
@@ -29,6 +31,7 @@ def read_options():
     parser.add_argument("name")
     parser.add_argument("--kill", type=int, default=0)
     parser.add_argument("--signal", type=int, default=0)
+    parser.add_argument("--fail", type=int, default=0)
     parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("--change")
     parser.add_argument("--epochs", type=int, default=2)
@@ -37,7 +40,7 @@ def read_options():
     parser.add_argument("--writing", action="store_true")
     given = parser.parse_args()
     doomed = given.rank == int(os.environ.get("RANK", "0"))
-    if doomed and (given.kill or given.signal):
+    if doomed and (given.kill or given.signal or given.fail):
         Death.options = given
         defaults.callbacks.append(Death)
     return given

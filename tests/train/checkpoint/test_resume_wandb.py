@@ -117,6 +117,18 @@ def test_stopped_training_goes_on_in_its_run(tmp_path, whole, step):
     assert sorted(journaled(stopped)) == list(range(12))
 
 
+@pytest.mark.parametrize("policy", [EVERY_STEP, EVERY_EPOCH])
+def test_training_that_failed_in_a_validation_goes_on_in_its_run(tmp_path, whole, policy):
+    """The last step's row is there already; the metrics of its epoch follow in a row without it."""
+    failed = tmp_path / "failed"
+    jobs = [(failed, ["logged", "--fail", 4, "--validating"]), (failed, ["logged"])]
+
+    assert fork(jobs, policy) == [1, 0], log(failed)
+    steps = [row["train_step"] for row in rows(failed) if "train_step" in row]
+    assert steps == list(range(12))
+    assert by_step(rows(failed)) == by_step(map(dict, whole))
+
+
 @pytest.fixture
 def server(tmp_path):
     """The stand-in for W&B's service, on loopback."""

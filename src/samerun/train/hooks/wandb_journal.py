@@ -115,6 +115,8 @@ class Journal:
         before = quietly("read the journal of rows", wandb_lines.read, self._path) or []
         self._prefix, self._is_resumed = _prefix(before), bool(before)
         self._there, self._lost = wandb_arrived.split(run, before)
+        own = {name for name in self._there if name.startswith(f"{self._prefix}step:")}
+        self._ends = wandb_lines.ends_of_epochs(before, own)
         self._counts: Counter[str] = Counter()
         self._open: list[Part] = []
         self._open_step: int | None = None
@@ -209,12 +211,19 @@ class Journal:
             if self._has_ended:
                 return []
             missing = self._missing_before(rows)
-            new = [row for row in rows if self._key(row) not in self._there]
+            rest = map(self._rest, rows)
+            new = [row for row in rest if self._key(row) not in self._there]
             lines = [self._line(row) for row in missing]
             lines += [self._line(row, first=n == 0) for n, row in enumerate(new)]
             self._write(lines)
             self._next += len(lines)
             return [self._row(line) for line in lines]
+
+    def _rest(self, row: Row) -> Row:
+        """Return *row* without the step in it, if W&B has that without the epoch's metrics."""
+        if self._key(row) in self._there or wandb_lines.step(row) not in self._ends:
+            return row
+        return wandb_lines.without(row, self._ends[wandb_lines.step(row)])
 
     def _key(self, row: Row) -> str:
         return self._prefix + wandb_lines.callback_key(row)

@@ -45,6 +45,28 @@ def callback_key(row: Row) -> str:
     return f"step:{_axis(row, 'train_step')}:{_axis(row, 'epoch')}"
 
 
+def ends_of_epochs(lines: Iterable[Row], names: set[str]) -> dict[Any, set[str]]:
+    """
+    Return the columns of the last step of each epoch, by step, in those *lines* that have *names*.
+
+    A fit that failed in its validation sent that row without the metrics of the epoch.
+    """
+    rows = [row for line in lines for name, row in line.get("parts", ()) if name in names]
+    steps = ((_axis(row, "train_step"), row) for row in rows)
+    return {s: set(row) for s, row in steps if s is not None and not _axis(row, "epoch") % 1}
+
+
+def without(row: Row, columns: set[str]) -> Row:
+    """Return *row* without *columns*, but for its time and epoch."""
+    kept = ("_timestamp", "epoch")
+    return {k: v for k, v in row.items() if k not in columns or k.rpartition("/")[2] in kept}
+
+
+def step(row: Row) -> Any:
+    """Return the training step of a row of the callback; None if it has none."""
+    return _axis(row, "train_step")
+
+
 def _axis(row: Row, name: str) -> Any:
     """Return the value of a column, which in a run of several processes has a prefix."""
     if name in row:
