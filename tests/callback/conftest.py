@@ -17,7 +17,7 @@ pytest.importorskip("fastai")
 wandb = pytest.importorskip("wandb")
 
 import fastai.callback.schedule  # noqa: E402, F401 - fit_one_cycle, fine_tune, lr_find
-from fastai.basics import Datasets, Learner, accuracy, set_seed  # noqa: E402
+from fastai.basics import Callback, Datasets, Learner, accuracy, set_seed  # noqa: E402
 
 from .wandblog import LoggedRun, read_run  # noqa: E402
 
@@ -186,3 +186,26 @@ def python_path() -> dict[str, str]:
     """Return the environment that lets a script import the package and these tests."""
     root = Path(__file__).parents[2]
     return {"PYTHONPATH": f"{root}:{root / 'src'}", "OMP_NUM_THREADS": "1"}
+
+
+class Losses(Callback):
+    """Keep the loss of each batch of the training, and of each validation, before all others."""
+
+    order = -100
+
+    def __init__(self):
+        self.train, self.valid = [], []
+
+    def after_loss(self):
+        if self.training:
+            self.train.append(float(self.loss))
+
+    def before_validate(self):
+        self.batches = []
+
+    def after_batch(self):
+        if not self.training:
+            self.batches.append(float(self.loss))
+
+    def after_validate(self):
+        self.valid.append(sum(self.batches) / len(self.batches))
