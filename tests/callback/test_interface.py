@@ -168,6 +168,32 @@ def test_subclass_that_logs_its_own_predictions(run, learner, finished, every, t
     assert len(finished(run).column("raw_loss")) == 6
 
 
+@pytest.mark.parametrize("application", ["classification", "tabular"])
+def test_subclass_that_logs_the_predictions_that_fastai_fetches(
+    run, finished, tmp_path, application
+):
+    """``learn.fetch_preds`` is there, of the loader ``valid_dl``; the weights stay the same."""
+    seen = []
+
+    class Own(WandbCallback):
+        def log_predictions(self):
+            inputs, preds, targets, decoded = self.learn.fetch_preds.preds
+            batch = (*(inputs if isinstance(inputs, tuple) else (inputs,)), targets)
+            shown = self.valid_dl.show_results(batch, decoded, show=False, max_n=self.n_preds)
+            seen.append((len(preds), len(targets), len(shown)))
+
+    weights = []
+    for callback in (Own(n_preds=5), WandbCallback(n_preds=5)):
+        learn = make(application, tmp_path)
+        learn.fit(2, cbs=callback)
+        weights.append([parameter.detach().clone() for parameter in learn.model.parameters()])
+
+    assert [(n, m) for n, m, _ in seen] == [(5, 5)]
+    assert all(torch.equal(one, two) for one, two in zip(*weights, strict=True))
+    assert not hasattr(learn, "fetch_preds")
+    assert len(finished(run).column("raw_loss")) > 0
+
+
 def test_number_of_predictions(run, finished, tmp_path):
     """``n_preds`` rows, and 36 if nothing is said and there are as many."""
     learn = make("tabular", tmp_path)

@@ -209,6 +209,21 @@ def best():
         learner(cbs=[save, WandbCallback(log_model=True, n_preds=2)]).fit(3, 1e-1)
 
 
+def fetching():
+    """A subclass for fastai's callback, which adds another callback within the fit."""
+    import wandb
+
+    from samerun.callback.wandb import WandbCallback
+
+    class Own(WandbCallback):
+        def log_predictions(self):
+            predictions = self.learn.fetch_preds.preds[1]
+            wandb.log({"epoch": self.learn.epoch, "first": predictions[0].tolist()})
+
+    with wandb.init(project="tests"):
+        learner(cbs=[Own(log_preds_every_epoch=True, n_preds=2)]).fit(3, 1e-1)
+
+
 def nan():
     learn = learner()
     learn.loss_func = lambda pred, y: vision.F.cross_entropy(pred, y) * float("nan")

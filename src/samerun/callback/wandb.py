@@ -7,14 +7,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, FetchPredsCallback
 from fastai.callback.tracker import SaveModelCallback
 
 from samerun.callback.artifacts import log_dataset, log_model
 from samerun.callback.checkpoint import BestModelCallback, loads_saved, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
-from samerun.callback.distributed import NoRun, current_run
+from samerun.callback.distributed import NoRun, current_run, world_size
 from samerun.callback.exports import StaysOut
+from samerun.callback.fetched import Fetched, sample
 from samerun.callback.fits import (
     Fit,
     current_fit,
@@ -116,7 +117,7 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
         return {
             "_fit": None, "_heard": None, "_session": None, "_own_saver": None,
             "_warner": Warner(), "_sizes_due": True, "_resumed": None,
-            "_run": None, "valid_dl": None,
+            "_fetched": None, "_run": None, "valid_dl": None,
         }  # fmt: skip
 
     def __deepcopy__(self, memo: dict[int, Any]) -> WandbCallback:
@@ -168,6 +169,9 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
         if self.log_model:
             # Passed to fit(), the callback was never told of the learner's creation.
             self._ensure_saver(started=True)
+        if self.log_preds and type(self).log_predictions is not WandbCallback.log_predictions:
+            with self._warner.guarded("prediction samples", "Give them as valid_dl=..."):
+                self._fetch()
 
     def _leave(self, fit: Fit) -> None:
         """Tidy up after a fit that an exception or Ctrl-C has ended, and tell W&B all of it."""
@@ -343,8 +347,19 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
                 log_dataset(folder, self.dataset_name, reference=by_reference, run=session.run)
         if self.log_preds and session.main:
             with self._warner.guarded("prediction samples", "Give them as valid_dl=..."):
-                given = (self.valid_dl, self.n_preds, self.seed)
+                loader = self._fetched[1] if self._fetched is not None else self.valid_dl
+                given = (loader, self.n_preds, self.seed)
                 session.samples = Samples(self.learn, self._warner, *given)
+
+    def _fetch(self) -> None:
+        """Give a subclass that overrides `log_predictions` what fastai's callback would give it."""
+        theirs = any(isinstance(cb, FetchPredsCallback) for cb in self.learn.cbs)
+        # Another process, which may have no such callback, would be waited for.
+        if world_size() == 1 and not theirs and self._run_or_none() is not None:
+            loader = self.valid_dl or sample(self.learn.dls, self.n_preds, self.seed)
+            self._fetched = Fetched(loader, reorder=self.reorder), self.valid_dl
+            self.valid_dl = loader
+            self.learn.add_cb(self._fetched[0])
 
     def _watch(self, step: str, **options: Any) -> None:
         """Let the samples take the next *step* of what they keep."""
@@ -425,7 +440,10 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
             self._heard.close()
         if self._own_saver is not None and self._fit is not None:
             self._fit.learn.remove_cb(self._own_saver)
-        for name in ("_session", "_heard", "_own_saver", "_fit"):
+        if self._fetched is not None and self._fit is not None:
+            fetched, self.valid_dl = self._fetched
+            self._fit.learn.remove_cb(fetched)
+        for name in ("_fetched", "_session", "_heard", "_own_saver", "_fit"):
             self.__dict__[name] = None
 
 

@@ -13,8 +13,13 @@ from samerun.train.hooks import wandb_content, wandb_log
 NOT_REPEATABLE = {"_timestamp", "_runtime", "_step", "train_samples_per_sec"}
 
 
-def rows(folder):
-    """Return the rows of all segments in *folder*, in the order in which a sync delivers them."""
+def rows(folder, *columns):
+    """
+    Return the rows of all segments in *folder*, in the order in which a sync delivers them.
+
+    Those that have a loss, or one of *columns*.
+    """
+    wanted = set(columns) or {"train_loss", "valid_loss"}
     found = []
     for path in wandb_log.find([str(folder / "wandb" / "x")]):
         for entry in wandb_log.records(path.read_bytes()):
@@ -22,7 +27,7 @@ def rows(folder):
                 items = {".".join(i.nested_key) or i.key: i.value_json for i in entry.history.item}
                 row = {k: json.loads(v) for k, v in items.items() if k not in NOT_REPEATABLE}
                 found.append(row)
-    return [row for row in found if "train_loss" in row or "valid_loss" in row]
+    return [row for row in found if wanted & set(row)]
 
 
 def journaled(folder):
@@ -92,6 +97,18 @@ def test_signal_in_the_last_validation_loses_nothing_of_the_end(tmp_path):
     assert codes == [0, 75, 0], log(stopped)
     assert part(stopped, "preempted")["checkpoint"].startswith("000-end")
     assert artifacts(stopped) == artifacts(whole)
+
+
+def test_predictions_fetched_for_a_subclass_are_the_same_after_a_kill(tmp_path):
+    """The fit has a callback more than its learner had before, which is no change of the user's."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    jobs = [(whole, ["fetching"]), (killed, ["fetching", "--kill", 6]), (killed, ["fetching"])]
+    codes = fork(jobs, EVERY_EPOCH)
+
+    assert codes == [0, -signal.SIGKILL, 0], log(killed)
+    first = [row["first"] for row in rows(whole, "first")]
+    assert len(first) == 3
+    assert [row["first"] for row in rows(killed, "first")] == first
 
 
 @pytest.fixture(scope="module")
