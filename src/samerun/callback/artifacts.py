@@ -18,6 +18,22 @@ from samerun.callback.warn import Warner
 _NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 
 
+def dataset_folder(given: bool | str | Path, dls: Any) -> Path:
+    """
+    Return the folder to log: *given*, or that of the data loaders.
+
+    Raises:
+        ValueError: The data loaders have none.
+    """
+    if not isinstance(given, bool):
+        return Path(given)
+    folder = Path(dls.path)
+    if folder == Path():
+        msg = "the data loaders have no path"
+        raise ValueError(msg)
+    return folder
+
+
 def log_dataset(
     path: str | Path,
     name: str | None = None,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fastai.callback.core import Callback, FetchPredsCallback
 from fastai.callback.tracker import SaveModelCallback
 
-from samerun.callback.artifacts import log_dataset, log_model
+from samerun.callback.artifacts import dataset_folder, log_dataset, log_model
 from samerun.callback.checkpoint import BestModelCallback, loads_saved, log_saved_model
 from samerun.callback.config import describe_batch, describe_learner
 from samerun.callback.distributed import NoRun, current_run, world_size
@@ -343,7 +343,8 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
                 session.run.config.update(describe_learner(self.learn), allow_val_change=True)
         if self.log_dataset and session.main:
             with self._warner.guarded("dataset", 'Give its folder as log_dataset="folder".'):
-                folder, by_reference = self._dataset_folder(), self.dataset_reference
+                folder = dataset_folder(self.log_dataset, self.learn.dls)
+                by_reference = self.dataset_reference
                 log_dataset(folder, self.dataset_name, reference=by_reference, run=session.run)
         if self.log_preds and session.main:
             with self._warner.guarded("prediction samples", "Give them as valid_dl=..."):
@@ -367,15 +368,6 @@ class WandbCallback(StaysOut, FastaiNames, Callback):
         if samples is not None:
             with self._warner.guarded("prediction samples"):
                 getattr(samples, step)(**options)
-
-    def _dataset_folder(self) -> Path:
-        if not isinstance(self.log_dataset, bool):
-            return Path(self.log_dataset)
-        folder = Path(self.learn.dls.path)
-        if folder == Path():
-            msg = "the data loaders have no path"
-            raise ValueError(msg)
-        return folder
 
     def _log_sizes(self, session: Session) -> None:
         self._sizes_due = False
