@@ -5,8 +5,10 @@ import random
 import numpy as np
 import pytest
 import torch
+from fastai.basics import CrossEntropyLossFlat, DataLoaders, Learner
 
 from samerun.callback.rng import untouched_random_state
+from samerun.callback.wandb import WandbCallback
 
 
 def drawn():
@@ -39,3 +41,30 @@ def test_generator_of_a_gpu_is_set_only_if_it_was_used(monkeypatch):
         states[1] += 5
 
     assert restored == [(1, torch.tensor([2]))]
+
+
+class Recurrent(torch.nn.Module):
+    """Two layers of an LSTM, with dropout between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.LSTM(4, 8, 2, dropout=0.5, batch_first=True)
+        self.head = torch.nn.Linear(8, 2)
+
+    def forward(self, batch):
+        return self.head(self.layers(batch)[0][:, -1])
+
+
+def test_dropout_of_a_recurrent_network_stays_the_same(run):
+    """Predictions are shown after each epoch, between two trainings that draw masks."""
+    trained = []
+    for callbacks in ([], [WandbCallback(log_preds_every_epoch=True)]):
+        torch.manual_seed(1), random.seed(1), np.random.seed(1)  # noqa: NPY002
+        items = [(torch.rand(5, 4), torch.tensor(n % 2)) for n in range(24)]
+        loaders = DataLoaders.from_dsets(items[:16], items[16:], bs=4, device="cpu")
+        learn = Learner(loaders, Recurrent(), loss_func=CrossEntropyLossFlat())
+        with learn.no_bar(), learn.no_logging():
+            learn.fit(3, 1e-2, cbs=callbacks)
+        trained.append(torch.cat([p.detach().flatten() for p in learn.model.parameters()]))
+
+    assert torch.equal(*trained)

@@ -10,6 +10,34 @@ from samerun.host.image.package_lock import Under
 
 IMAGE = Under(python="3.13.5", installed={"torch": "2.15.0+cpu", "numpy": "2.5.5", "six": "1.0"})
 
+OWN_LOCK = """
+version = 1
+
+[[package]]
+name = "flora"
+source = {{ virtual = "." }}
+
+[[package]]
+name = "glue"
+version = "{version}"
+source = {{ registry = "https://example.org/simple" }}
+
+[[package]]
+name = "numpy"
+version = "1.0"
+source = {{ registry = "https://example.org/simple" }}
+
+[[package]]
+name = "timm"
+version = "0.9"
+source = {{ registry = "https://example.org/simple" }}
+
+[[package]]
+name = "timm"
+version = "0.8"
+source = {{ registry = "https://example.org/simple" }}
+"""
+
 
 @pytest.fixture
 def project(tmp_path):
@@ -56,6 +84,21 @@ def test_a_current_lock_needs_no_index_and_a_later_one_keeps_versions(project):
     assert lock(project, "timm").pins == {"timm": "1.0", "glue": "1.0"}
     (project / "samerun.lock").unlink()
     assert lock(project, "timm").pins == {"timm": "1.0", "glue": "2.0"}
+
+
+def test_versions_of_the_projects_own_lock_are_kept(project):
+    """Also after a change there; the image's stay, which is said, and several say nothing."""
+    said = []
+    wheels.make(project.parent / "wheels", "glue", "3.0")
+    assert lock(project, "timm").pins["glue"] == "3.0"
+    (project / "uv.lock").write_text(OWN_LOCK.format(version="1.0"))
+    assert lock(project, "timm", said=said).pins == {"timm": "1.0", "glue": "1.0"}
+    assert said[1] == "uv.lock has numpy 1.0; the image's versions count: numpy 2.5.5."
+    (project / "uv.lock").write_text(OWN_LOCK.format(version="2.0"))
+    assert lock(project, "timm").pins == {"timm": "1.0", "glue": "2.0"}
+    (project / "uv.lock").write_text("version = ")
+    with pytest.raises(PackageError, match=r"uv\.lock can't be read"):
+        lock(project, "timm")
 
 
 def test_what_the_image_has_is_not_looked_up(project):

@@ -2,21 +2,23 @@
 The Python packages that a project asks for, besides those of the image.
 
 They come from ``--with``, and from the project's settings, or else its requirements.txt, or else
-the dependencies of its pyproject.toml.
+the dependencies of its pyproject.toml. Its uv.lock says which versions are preferred.
 """
 
 import tomllib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from samerun.core.errors import PackageError
 from samerun.host.checkout import settings
 
-REQUIREMENTS, PYPROJECT = "requirements.txt", "pyproject.toml"
+REQUIREMENTS, PYPROJECT, UV_LOCK = "requirements.txt", "pyproject.toml", "uv.lock"
 FIXED = ("torch", "torchvision", "fastai", "wandb")
 """Packages that stay the image's, whatever version a file of the project asks for."""
 # Options of a requirements file that say where packages are; others are refused.
@@ -48,10 +50,16 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Packages:
-    """All that a project asks for; *indexes* are the lines of its file that say from where."""
+    """
+    All that a project asks for.
+
+    *indexes* are the lines of its file that say from where; *preferred* has the versions in the
+    project's uv.lock, by name.
+    """
 
     wanted: tuple[Wanted, ...] = ()
     indexes: tuple[str, ...] = ()
+    preferred: Mapping[str, str] = field(default_factory=dict)
     # What is left out, in a sentence each.
     notes: tuple[str, ...] = ()
 
@@ -76,7 +84,9 @@ def of(root: Path, texts: Sequence[str]) -> Packages:
     filed = () if own.packages is not None else _filed(root, indexes, notes)
     replaced = {one.name for one in named}
     kept = [one for one in filed if one.name not in replaced]
-    return Packages(wanted=(*named, *kept), indexes=tuple(indexes), notes=tuple(notes))
+    wanted = (*named, *kept)
+    preferred = _preferred(root / UV_LOCK) if wanted else {}
+    return Packages(wanted=wanted, indexes=tuple(indexes), preferred=preferred, notes=tuple(notes))
 
 
 def _filed(root: Path, indexes: list[str], notes: list[str]) -> list[Wanted]:
@@ -103,14 +113,41 @@ def _wanted(text: str, source: str) -> Wanted:
     return wanted
 
 
-def _dependencies(path: Path) -> list[str]:
+def _toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file; nothing if there is none."""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return []
+        return {}
     except (OSError, ValueError) as error:
         raise PackageError(f"{path} can't be read: {error}.", "Correct it: it is TOML.") from error
-    table = raw.get("project", {})
+
+
+def _preferred(path: Path) -> dict[str, str]:
+    """Return the versions in a project's uv.lock that come from an index."""
+    found = _toml(path).get("package", [])
+    entries = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    versions: dict[str, set[str]] = {}
+    for one in entries:
+        source = one.get("source")
+        if isinstance(source, dict) and "registry" in source:
+            versions.setdefault(str(one.get("name")), set()).add(str(one.get("version")))
+    # A package that is locked for several platforms, with a version for each, has no preference.
+    pairs = ((name, *found) for name, found in versions.items() if len(found) == 1)
+    return {canonicalize_name(name): version for name, version in pairs if _is_version(version)}
+
+
+def _is_version(text: str) -> bool:
+    """Whether *text* is a version of Python's packages."""
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def _dependencies(path: Path) -> list[str]:
+    table = _toml(path).get("project", {})
     found = table.get("dependencies", []) if isinstance(table, dict) else None
     if isinstance(found, list) and all(isinstance(one, str) for one in found):
         return found

@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,12 +93,15 @@ def lock(
     missing = [one for one in packages.wanted if _is_missing(one, image, say)]
     if not missing:
         return None
-    key = _key(missing, image)
+    key = _key(missing, image, packages.preferred)
     path = folder / FILE
     before = _read(path)
     if before.startswith(_HEADER + key):
         return Lock(text=before)
     say(f"Locking {', '.join(one.text for one in missing)} …")
+    for note in _differing(packages.preferred, image):
+        say(note)
+    before = _preferring(packages.preferred, before)
     found = _resolve(folder, missing, packages.indexes, image, before, state)
     text = f"{_HEADER}{key}\n{_without(found, image)}"
     try:
@@ -145,9 +148,28 @@ def _fits(specifier: SpecifierSet, version: str) -> bool:
         return False
 
 
-def _key(missing: Sequence[Wanted], image: Under) -> str:
+def _differing(preferred: Mapping[str, str], image: Under) -> Iterator[str]:
+    """Yield a line about the versions of the project's uv.lock that the image does not have."""
+    both = [(name, preferred[name], image.version(name)) for name in sorted(preferred)]
+    others = [(n, theirs, ours) for n, theirs, ours in both if ours not in (None, theirs)]
+    if others:
+        theirs = ", ".join(f"{name} {version}" for name, version, _ in others)
+        ours = ", ".join(f"{name} {version}" for name, _, version in others)
+        yield f"uv.lock has {theirs}; the image's versions count: {ours}."
+
+
+def _preferring(preferred: Mapping[str, str], before: str) -> str:
+    """Return a lock for uv to keep to: the project's own, then what samerun had locked."""
+    blocks = re.split(r"^(?=[A-Za-z0-9])", before, flags=re.MULTILINE)
+    pinned = ((_PINNED.match(block), block) for block in blocks)
+    kept = [block for found, block in pinned if found and found[1] not in preferred]
+    return "".join([*(f"{name}=={preferred[name]}\n" for name in sorted(preferred)), *kept])
+
+
+def _key(missing: Sequence[Wanted], image: Under, preferred: Mapping[str, str]) -> str:
     installed = sorted(image.installed.items())
     content = [sorted(one.text for one in missing), image.python, installed]
+    content += [sorted(preferred.items())] if preferred else []
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
