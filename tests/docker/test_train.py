@@ -49,9 +49,10 @@ def test_two_processes_are_one_run_on_one_model(train, single, client, image, tm
     """DDP over gloo: one W&B run, the same bits again, no orphans."""
     arguments = ("tabular", "--gpus", "0", "--procs", "2", "--seed", "1", "--", *FLAGS)
     done, run = train(*arguments)
-    _, again = train(*arguments, name="train-again")
+    repeated, again = train(*arguments, name="train-again")
 
     assert done.returncode == 0, done.stderr
+    assert repeated.returncode == 0, repeated.stderr
     assert run.topology.world_size == 2
     assert len(run.wandb) == 1
     assert image["digest"] in read_wandb(image, tmp_path / "runs" / "run-train")[0]["tags"]

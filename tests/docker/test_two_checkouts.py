@@ -107,6 +107,7 @@ def training(image, tmp_path):
         (folder / "go").touch()
 
 
+@pytest.mark.alone
 def test_clean_takes_nothing_of_a_training_elsewhere(client, training, tmp_path):
     """Its container, image and folder stay, though nothing in the cleaned folder needs them."""
     folder, running = training
@@ -124,6 +125,7 @@ def test_clean_takes_nothing_of_a_training_elsewhere(client, training, tmp_path)
     assert kept == client.images.get(image.reference).id
 
 
+@pytest.mark.alone
 def test_clean_leaves_a_name_that_a_new_run_needs_by_now(client, make, tmp_path):
     """The user may take a minute to confirm what is to be removed."""
     made = make("two-cleaned")

@@ -30,4 +30,6 @@ with learn.distrib_ctx(sync_bn=False):
     learn.fit(1)
 found = {"metric": learn.recorder.values[-1][-1], "hits": own.hits, "items": own.items}
 weights = torch.cat([p.detach().flatten() for p in learn.model.parameters()]).tolist()
-print("RANK " + json.dumps({"rank": os.environ["RANK"], **found, "weights": weights}), flush=True)
+line = json.dumps({"rank": os.environ["RANK"], **found, "weights": weights})
+# In one write: the end of a line that follows it may come after another process's line.
+print(f"RANK {line}\n", end="", flush=True)
